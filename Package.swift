@@ -1,0 +1,148 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+/// Read top to bottom as: ground, core, drivers, path, control, tools. A target may import only what stands above
+/// it here; Tests/TidyTests checks that the sources keep to it.
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableExperimentalFeature("Lifetimes"),
+]
+let cSettings: [CSetting] = [.unsafeFlags(["-O2", "-Wall", "-Wextra", "-Werror"])]
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], path: String? = nil) -> Target {
+    .target(name: name, dependencies: dependencies, path: path, swiftSettings: settings)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = []) -> Target {
+    .testTarget(name: name, dependencies: dependencies, exclude: exclude, swiftSettings: settings)
+}
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+let http1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+    name: "romulus",
+    products: [
+        .executable(name: "romulus", targets: ["romulus"]),
+        .executable(name: "romulusd", targets: ["romulusd"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+        .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    ],
+    targets: [
+        // ground
+        .target(name: "CLinux"),
+        .target(name: "CKernels", cSettings: cSettings),
+        .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+        .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        library("LinuxSystem", ["CLinux"]),
+
+        // core
+        library("Model"),
+        library("Wire", ["Model", "CKernels"]),
+        library("Codec", ["Model", "CKernels", "CZstd", "CLZ4"]),
+        library("Protocol", ["Model"]),
+
+        // drivers
+        library("QEMU", ["LinuxSystem", "Model"]),
+        library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
+        library("GuestNetwork", ["LinuxSystem", "Model"]),
+        library(
+            "PKI",
+            [
+                "Model",
+                .product(name: "X509", package: "swift-certificates"),
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "SwiftASN1", package: "swift-asn1"),
+            ]),
+        library(
+            "Transport",
+            [
+                "Wire", "PKI", .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOTLS", package: "swift-nio"),
+            ] + nio),
+
+        // path
+        library("Telemetry", ["Model"]),
+        library(
+            "Pipeline",
+            [
+                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Transport",
+                log,
+                .product(name: "Crypto", package: "swift-crypto"),
+            ] + nio),
+
+        // control
+        library("RomulusAPI", ["Model", http1] + nio),
+        library(
+            "Agent",
+            [
+                "Pipeline", "RomulusAPI", "Telemetry", "Transport", "Wire", "PKI", "QEMU", "Storage", "GuestNetwork",
+                "LinuxSystem",
+                "Model",
+                log,
+                .product(name: "Hummingbird", package: "hummingbird"),
+                lifecycle,
+                .product(name: "Yams", package: "Yams"),
+            ] + nio),
+
+        // tools
+        .executableTarget(
+            name: "romulus",
+            dependencies: ["RomulusAPI", "PKI", "Model", arguments],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "romulusd", dependencies: ["Agent", "RomulusAPI", arguments, lifecycle], swiftSettings: settings),
+
+        // tests
+        // The guest's C sources are compiled when the guest's image is built, for the guest and not for this machine.
+        .target(name: "TestBed", path: "Tests/TestBed", exclude: ["Guest"], swiftSettings: settings),
+        .executableTarget(
+            name: "romulus-bed-client", dependencies: ["TestBed"], path: "Tests/BedClient", swiftSettings: settings),
+        tests("TestBedTests", ["TestBed", "romulus-bed-client"]),
+        tests("TidyTests", []),
+        tests("LinuxSystemTests", ["LinuxSystem", "CLinux"]),
+        tests("ModelTests", ["Model"]),
+        tests("WireTests", ["Wire", "Model", "CKernels"]),
+        tests("CodecTests", ["Codec", "Model", "CKernels"]),
+        tests("ProtocolTests", ["Protocol"]),
+        tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
+        tests("StorageTests", ["Storage"]),
+        tests("GuestNetworkTests", ["GuestNetwork"]),
+        tests("PKITests", ["PKI"]),
+        tests("TransportTests", ["Transport", "PKI"]),
+        tests("TelemetryTests", ["Telemetry", "Model"]),
+        tests(
+            "PipelineTests",
+            ["Pipeline", "Model", "Wire", .product(name: "Crypto", package: "swift-crypto")] + nio),
+        tests("RomulusAPITests", ["RomulusAPI", "Model"]),
+        tests("AgentTests", ["Agent", "RomulusAPI", "Telemetry", "PKI", "Model", log, lifecycle]),
+        .executableTarget(
+            name: "romulusd-planted",
+            dependencies: ["Agent", "Pipeline", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
+        tests(
+            "IntegrationTests",
+            ["TestBed", "QEMU", "romulus", "romulusd", "romulusd-planted", "romulus-bed-client"]),
+        .executableTarget(
+            name: "romulus-demo", dependencies: ["TestBed"], path: "Tests/Demo", swiftSettings: settings),
+        .executableTarget(
+            name: "romulus-bench", dependencies: ["TestBed", "QEMU"], path: "Tests/Bench",
+            swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,188 @@
+import Foundation
+import LinuxSystem
+import Model
+import Pipeline
+import QEMU
+import RomulusAPI
+import Synchronization
+
+/// What operators can ask, over the API.
+extension AgentCore: AgentService {
+    public func health() async throws(APIError) -> Health {
+        let records = refreshed()
+        let peers = Dictionary(
+            uniqueKeysWithValues: configuration.peers.keys.map { peer in
+                (peer, records.contains { $0.peer == peer && ($0.state == .protected || $0.state == .syncing) })
+            })
+        return Health(node: configuration.node, started: started, peers: peers)
+    }
+
+    public func list() async throws(APIError) -> [VMStatus] { refreshed().map { $0.status() } }
+
+    public func status(of vm: VMName) async throws(APIError) -> VMStatus { try record(of: vm).status() }
+
+    public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
+        let configured = configuration.vms[request.vm]
+        guard let qmp = request.qmp ?? configured?.qmp else {
+            throw APIError(
+                .badRequest, "say where the monitor of \(request.vm) is: --qmp PATH, or “qmp” in the configuration")
+        }
+        guard let standby = request.standby ?? configured?.standby else {
+            throw APIError(
+                .badRequest, "say which host is to be its standby: --standby HOST, or “standby” in the configuration")
+        }
+        let level = request.level ?? configured?.level ?? configuration.defaults.level
+        guard level == .system else {
+            throw APIError(
+                .refused, "level “\(level.rawValue)” is not there yet: this release protects at level “system”")
+        }
+        var options = PrimaryOptions(vm: request.vm, qmpPath: qmp)
+        options.level = level
+        options.epochMilliseconds =
+            request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
+        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
+        options.planted = planted
+        options.term = Term((state.withLock { $0.vms[request.vm]?.term.number } ?? 0) + 1)
+        return try startPrimary(options, peer: standby)
+    }
+
+    public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
+        let record = try record(of: request.vm)
+        switch record.part {
+        case .primary(let session):
+            note(request.vm, .request, "the end of protection was asked for")
+            session.unprotect()
+        case .standby(let session):
+            guard record.state == .peerLost else {
+                throw APIError(
+                    .refused,
+                    "\(configuration.node) is the standby of \(request.vm) and its primary is there: end protection at"
+                        + " \(record.peer)")
+            }
+            note(request.vm, .request, "giving the replica up was asked for")
+            session.dismiss(reason: "the operator gave the replica up")
+        case .none:
+            state.withLock { state in
+                state.vms[request.vm]?.metrics.remove()
+                state.vms[request.vm] = nil
+            }
+            return record.status()
+        }
+        for _ in 0..<1500 {
+            try? await Task.sleep(for: .milliseconds(20))
+            let now = state.withLock { $0.vms[request.vm] }
+            guard let now else { return record.status() }
+            if !now.isActive { return now.status() }
+        }
+        throw APIError(
+            .timeout, "\(request.vm) is still being detached after 30 s: “romulus status” tells when it is done")
+    }
+
+    public func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {
+        let record = try record(of: request.vm)
+        switch record.part {
+        case .primary(let session):
+            guard record.state == .protected else {
+                throw APIError(
+                    .refused,
+                    "\(request.vm) is \(record.state.rawValue), not protected: no standby could go on with it")
+            }
+            note(request.vm, .request, "a failover was asked for here: the guest's QEMU is ended, the standby goes on")
+            session.endGuest()
+            return record.status()
+        case .standby(let session):
+            guard record.state == .peerLost else {
+                throw APIError(
+                    .refused,
+                    "the primary of \(request.vm) at \(record.peer) is alive (\(record.state.rawValue)): run the failover"
+                        + " there, so that only one of the two can run")
+            }
+            guard request.force else {
+                throw APIError(
+                    .refused,
+                    "\(record.peer) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
+                )
+            }
+            note(request.vm, .request, "a failover was asked for: the operator says that \(record.peer) is off")
+            let outcome = await withCheckedContinuation { continuation in
+                session.takeOver(reason: "the operator asked for it") { continuation.resume(returning: $0) }
+            }
+            switch outcome {
+            case .success: return try self.record(of: request.vm).status()
+            case .failure(let error):
+                throw APIError(error.code == .refused ? .refused : .failed, error.message)
+            }
+        case .none:
+            throw APIError(
+                .refused,
+                "\(configuration.node) has no replica of \(request.vm) (\(record.state.rawValue)): nothing to go on from"
+            )
+        }
+    }
+
+    public func events(
+        vm: VMName?, after: UInt64, limit: Int, wait: Duration
+    ) async throws(APIError) -> [Event] {
+        await events.events(vm: vm, after: after, limit: limit, wait: wait)
+    }
+
+    public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
+        let known = request.vm.flatMap { name in state.withLock { $0.vms[name] } }
+        if let known, case .standby(let session) = known.part { return Replica.text(of: session.command) }
+        let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
+        let guest: GuestDescription
+        if let known, case .primary(let session) = known.part, let offer = session.offer {
+            guest = offer.guest
+        } else if let path = request.qmp ?? known?.qmp ?? configured {
+            guest = try await offPool { () throws(APIError) in
+                do {
+                    return try GuestInspector.inspect(try QMPConnection(path: path))
+                } catch {
+                    throw APIError(.refused, "\(error)")
+                }
+            }
+        } else {
+            throw APIError(.noSuchVM, "\(configuration.node) does not know that VM: name its monitor with --qmp PATH")
+        }
+        let name = request.vm ?? VMName(guest.guestName) ?? Self.unnamed
+        do throws(StandbyCommandError) {
+            let options = configuration.standbyOptions(for: name, guest: guest)
+            return Replica.text(of: try StandbyCommand.derive(guest, options))
+        } catch {
+            throw APIError(.refused, "\(error)")
+        }
+    }
+
+    /// Stands for a VM that has no name yet in the paths of a printed command line.
+    private static let unnamed = VMName("vm").unsafelyUnwrapped
+
+    public func metrics() async throws(APIError) -> String {
+        for record in refreshed() {
+            guard case .primary(let session) = record.part, let roundTrip = await session.roundTrip() else { continue }
+            let (seconds, attoseconds) = roundTrip.components
+            record.metrics.peerRTT.observe(
+                nanoseconds: UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000))
+        }
+        return registry.text()
+    }
+}
+
+/// Runs something that may block on a thread of its own, not on one of the cooperative pool's.
+func offPool<Value: Sendable>(
+    _ body: @escaping @Sendable () throws(APIError) -> Value
+) async throws(APIError) -> Value {
+    let outcome: Result<Value, APIError> = await withCheckedContinuation { continuation in
+        do throws(SystemError) {
+            _ = try NamedThread.start("request") {
+                do throws(APIError) {
+                    continuation.resume(returning: .success(try body()))
+                } catch {
+                    continuation.resume(returning: .failure(error))
+                }
+            }
+        } catch {
+            continuation.resume(returning: .failure(APIError(.failed, "no thread for the request: \(error)")))
+        }
+    }
+    return try outcome.get()
+}

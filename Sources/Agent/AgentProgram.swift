@@ -1,0 +1,23 @@
+import Logging
+import Pipeline
+import RomulusAPI
+import ServiceLifecycle
+
+/// The agent as a service: listens for peers, serves the API, until it is told to stop.
+public struct AgentProgram: Service {
+    private let core: AgentCore
+    private let log: Logger
+
+    public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
+        self.log = log
+        core = try AgentCore(configuration: configuration, planted: planted, log: log)
+    }
+
+    public func run() async throws {
+        core.recoverReplicas()
+        let listener = try await core.listen()
+        log.info("\(core.configuration.node) listens for its peers on \(core.configuration.listen)")
+        try await APIServer(service: core, configuration: core.configuration, logger: log).run()
+        await listener.shutdown()
+    }
+}

@@ -1,0 +1,276 @@
+import Foundation
+import Logging
+import Model
+import RomulusAPI
+import Yams
+
+extension Configuration {
+    /// A configuration file larger than this is something else.
+    static let fileBytesMax = 1 << 20
+
+    /// Reads and checks the file at `path`.
+    public static func load(path: String) throws(ConfigurationError) -> Configuration {
+        let data: Data
+        do {
+            let handle = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+            defer { try? handle.close() }
+            data = try handle.read(upToCount: fileBytesMax + 1) ?? Data()
+        } catch {
+            let reason = FileManager.default.fileExists(atPath: path) ? "it cannot be read" : "it does not exist"
+            throw whole(path, "\(reason); write one after the example romulusd.yaml or name another with --config")
+        }
+        guard data.count <= fileBytesMax else {
+            throw whole(path, "it is larger than \(fileBytesMax) bytes and no configuration")
+        }
+        guard let text = String(validating: data, as: UTF8.self) else {
+            throw whole(path, "it is not UTF-8 text")
+        }
+        return try load(text, path: path)
+    }
+
+    /// Checks `text`; `path` is for the messages only. Touches nothing outside.
+    public static func load(_ text: String, path: String) throws(ConfigurationError) -> Configuration {
+        let problems = ConfigurationReader.Problems()
+        var top = ConfigurationReader(
+            try root(text, path), place: "", line: 1, problems: problems)
+        let configuration = read(&top, problems)
+        top.finish()
+        guard let configuration, problems.list.isEmpty else {
+            throw ConfigurationError(
+                path: path,
+                problems.list.enumerated().sorted {
+                    ($0.element.line ?? 0, $0.offset) < ($1.element.line ?? 0, $1.offset)
+                }.map(\.element))
+        }
+        return configuration
+    }
+
+    /// What `romulusd --check-config` prints, and whether all is well. Looks at the files that are named, too.
+    public static func report(path: String) -> (text: String, isGood: Bool) {
+        do {
+            let configuration = try load(path: path)
+            let missing = configuration.filesNeeded.filter { !FileManager.default.isReadableFile(atPath: $0.path) }
+            guard missing.isEmpty else {
+                let lines = missing.map {
+                    "\(path): “\($0.key)”: \($0.path) cannot be read; make it with “romulus pki issue”"
+                }
+                return (lines.joined(separator: "\n"), false)
+            }
+            func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+            let contents = "\(counted(configuration.peers.count, "peer")), \(counted(configuration.vms.count, "VM"))"
+            return ("\(path): good: node \(configuration.node), \(contents)", true)
+        } catch {
+            return (error.description, false)
+        }
+    }
+
+    /// The files that have to be there, with the keys that name them.
+    private var filesNeeded: [(key: String, path: String)] {
+        [("tls.ca", tls.ca), ("tls.certificate", tls.certificate), ("tls.key", tls.key)]
+    }
+
+    private static func whole(_ path: String, _ message: String) -> ConfigurationError {
+        ConfigurationError(path: path, [.init(line: nil, message: message)])
+    }
+
+    private static func root(_ text: String, _ path: String) throws(ConfigurationError) -> Node? {
+        do {
+            return try Yams.compose(yaml: text)
+        } catch let error as YamlError {
+            switch error {
+            case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+                .composer(_, let problem, let mark, _):
+                throw ConfigurationError(path: path, [.init(line: mark.line, message: "not valid YAML: \(problem)")])
+            case .duplicatedKeysInMapping(let keys, let context):
+                let names = keys.map { "“\($0)”" }.joined(separator: ", ")
+                throw ConfigurationError(
+                    path: path, [.init(line: context.mark.line, message: "\(names) is given twice in the same place")])
+            default:
+                throw whole(path, "not valid YAML: \(error)")
+            }
+        } catch {
+            throw whole(path, "not valid YAML: \(error)")
+        }
+    }
+
+    /// Nil only when a problem was noted.
+    private static func read(
+        _ top: inout ConfigurationReader, _ problems: ConfigurationReader.Problems
+    ) -> Configuration? {
+        let hostName = "the name of a host: 1-63 letters, digits, dots, dashes or underscores"
+        let address = "HOST:PORT, such as 10.0.0.1:7310 or [fd00::1]:7310"
+        let node = top.required("node", hostName, self.hostName)
+        let listen = top.value("listen", address, HostPort.init) ?? HostPort(host: "0.0.0.0", port: 7310)
+        let tls = readTLS(&top)
+
+        var peers: [String: Peer] = [:]
+        var peerSection = top.section("peers")
+        for (name, line) in peerSection.names {
+            if self.hostName(name) == nil { problems.add(line, "“\(name)” in “peers” must be \(hostName)") }
+            if name == node { problems.add(line, "“peers.\(name)” is this host itself: list the other hosts only") }
+            var peer = peerSection.section(name)
+            if let found = peer.required("address", address, HostPort.init) { peers[name] = Peer(address: found) }
+            peer.finish()
+        }
+
+        let stateDirectory = top.path("state_directory", default: "/var/lib/romulus")
+        let runtimeDirectory = top.path("runtime_directory", default: "/run/romulus")
+        let memoryDirectory = top.path("memory_directory", default: "/dev/shm/romulus")
+        let logLevel = top.choice("log_level", Logger.Level.allCases.map { ($0.rawValue, $0) }, default: .info)
+
+        var apiSection = top.section("api")
+        let api = API(
+            socket: apiSection.value("socket", "an absolute path of at most 107 bytes", socketPath)
+                ?? runtimeDirectory + "/romulusd.sock",
+            group: apiSection.text("group", "the name of a group")?.text)
+        apiSection.finish()
+
+        var metrics = top.section("metrics")
+        let metricsListen = metrics.value("listen", address, HostPort.init)
+        metrics.finish()
+
+        var defaultSection = top.section("defaults")
+        let defaults = Defaults(
+            epochMilliseconds: defaultSection.integer("epoch_ms", ProtectRequest.epochMillisecondsRange, default: 20),
+            level: level(&defaultSection, default: .system))
+        defaultSection.finish()
+
+        let detection = readDetection(&top)
+        var qemuSection = top.section("qemu")
+        let qemu = QEMU(
+            binary: qemuSection.value("binary", "an absolute path", ConfigurationReader.absolutePath),
+            sandbox: qemuSection.flag("sandbox", default: true))
+        qemuSection.finish()
+
+        let vms = readVMs(&top, peers: peerSection.names.map(\.name), defaults: defaults)
+        guard let node, let tls else { return nil }
+        return Configuration(
+            node: node, listen: listen, tls: tls, peers: peers, api: api, metricsListen: metricsListen,
+            stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
+            defaults: defaults, detection: detection, qemu: qemu, vms: vms, logLevel: logLevel)
+    }
+
+    private static func readTLS(_ top: inout ConfigurationReader) -> TLS? {
+        var section = top.section("tls")
+        defer { section.finish() }
+        let path = ConfigurationReader.absolutePath
+        let expected = "the absolute path of a PEM file"
+        let ca = section.required("ca", expected, path)
+        let certificate = section.required("certificate", expected, path)
+        let key = section.required("key", expected, path)
+        guard let ca, let certificate, let key else { return nil }
+        return TLS(ca: ca, certificate: certificate, key: key)
+    }
+
+    private static func readDetection(_ top: inout ConfigurationReader) -> Detection {
+        var section = top.section("detection")
+        defer { section.finish() }
+        let detection = Detection(
+            heartbeatMilliseconds: section.integer("heartbeat_ms", 10...10_000, default: 50),
+            silenceMilliseconds: section.integer("silence_ms", 50...600_000, default: 500))
+        if detection.silenceMilliseconds < 3 * detection.heartbeatMilliseconds {
+            section.problems.add(
+                section.line,
+                "“detection.silence_ms” (\(detection.silenceMilliseconds)) must be at least three times "
+                    + "“detection.heartbeat_ms” (\(detection.heartbeatMilliseconds)), else one late heartbeat loses the peer"
+            )
+        }
+        return detection
+    }
+
+    private static func readVMs(
+        _ top: inout ConfigurationReader, peers: [String], defaults: Defaults
+    ) -> [VMName: VM] {
+        var section = top.section("vms")
+        var vms: [VMName: VM] = [:]
+        for (name, line) in section.names {
+            var reader = section.section(name)
+            let qmp = reader.value("qmp", "the absolute path of a QMP socket", socketPath)
+            let standby = reader.text("standby", "the name of a peer")
+            if let standby, !peers.contains(standby.text) {
+                let hint = Suggestion.nearest(to: standby.text, among: peers).map { "; did you mean “\($0)”?" } ?? ""
+                reader.problems.add(
+                    standby.line,
+                    "“\(reader.path("standby"))” must be one of the “peers”, and “\(standby.text)” is not there\(hint)")
+            }
+            let level = level(&reader, default: defaults.level)
+            let epoch = reader.integer(
+                "epoch_ms", ProtectRequest.epochMillisecondsRange, default: defaults.epochMilliseconds)
+            let whenStandby = readStandby(&reader)
+            reader.finish()
+            guard let vm = VMName(name) else {
+                section.problems.add(
+                    line,
+                    "“\(name)” in “vms” must be the name of a VM: 1-64 letters, digits, dots, dashes or underscores")
+                continue
+            }
+            vms[vm] = VM(
+                qmp: qmp, standby: standby?.text, level: level, epochMilliseconds: epoch, whenStandby: whenStandby)
+        }
+        return vms
+    }
+
+    private static func readStandby(_ reader: inout ConfigurationReader) -> Standby {
+        let absolutePath = ConfigurationReader.absolutePath
+        var standby = Standby()
+        var disks = reader.section("disks")
+        for (name, _) in disks.names {
+            if disks.isMapping(name) {
+                var disk = disks.section(name)
+                let path = disk.required("path", "the absolute path of an image", absolutePath)
+                let formats: [(String, Disk.Format?)] = Disk.Format.allCases.map { ($0.rawValue, $0) }
+                let format = disk.choice("format", formats, default: nil)
+                disk.finish()
+                if let path { standby.disks[name] = Disk(path: path, format: format) }
+            } else if let path = disks.value(name, "the absolute path of an image", absolutePath) {
+                standby.disks[name] = Disk(path: path, format: nil)
+            }
+        }
+        let interface = "the name of a network interface (1-15 characters)"
+        standby.taps = Dictionary(reader.texts("taps", interface, interfaceName)) { $1 }
+        var files = reader.section("files")
+        for (name, line) in files.names {
+            if absolutePath(name) == nil {
+                files.problems.add(line, "“\(name)” in “\(files.place)” must be an absolute path at the primary")
+            }
+            standby.files[name] = files.value(name, "the absolute path of the file here", absolutePath)
+        }
+        if reader.isPresent("display") { standby.display = optionLines(&reader, "display") }
+        standby.accelerator = reader.text("accelerator", "the name of an accelerator, such as kvm or tcg")?.text
+        standby.add = optionLines(&reader, "add")
+        standby.remove = optionLines(&reader, "remove")
+        standby.replace = reader.texts("replace", "an option line, such as -device virtio-rng-pci", optionLine).map {
+            Replacement(match: $0.0, with: $0.1)
+        }
+        return standby
+    }
+
+    private static func optionLines(_ reader: inout ConfigurationReader, _ key: String) -> [String] {
+        reader.list(key, "a list of option lines, such as -device virtio-rng-pci", optionLine)
+    }
+
+    private static func optionLine(_ text: String) -> String? {
+        text.hasPrefix("-") && text.count > 1 ? text : nil
+    }
+
+    private static func level(_ reader: inout ConfigurationReader, default standard: Level) -> Level {
+        reader.value("level", "system (the levels restart and component are not available in this version)") { text in
+            Level(rawValue: text).flatMap { $0 == .system ? $0 : nil }
+        } ?? standard
+    }
+
+    private static func hostName(_ text: String) -> String? {
+        // The alphabet of VM names fits hosts too; a label of a certificate's name ends at 63.
+        VMName(text) != nil && text.utf8.count <= 63 ? text : nil
+    }
+
+    private static func socketPath(_ text: String) -> String? {
+        // sun_path holds 108 bytes with the closing zero, unix(7).
+        text.utf8.count <= 107 ? ConfigurationReader.absolutePath(text) : nil
+    }
+
+    private static func interfaceName(_ text: String) -> String? {
+        (1...15).contains(text.utf8.count) && !text.contains(where: { $0.isWhitespace || $0 == "/" || $0 == ":" })
+            ? text : nil
+    }
+}

@@ -1,0 +1,197 @@
+import Logging
+import Model
+
+/// What `romulusd.yaml` says, checked: every value has its type and range, and names refer to what exists in the file.
+///
+/// `Configuration/` owns the form of the file (`deploy/romulusd.yaml` shows every key with its default) and knows
+/// nothing of how the agent uses it. Files other than the configuration itself are looked at by `report(path:)` only.
+public struct Configuration: Sendable, Equatable {
+    /// The name of this host, as the peers' files and the certificate have it.
+    public var node: String
+    /// Where the link from the other hosts is awaited.
+    public var listen: HostPort
+    public var tls: TLS
+    /// The other hosts by name.
+    public var peers: [String: Peer]
+    public var api: API
+    /// Where `/metrics` is served over TCP; nil serves it on the API socket only.
+    public var metricsListen: HostPort?
+    public var stateDirectory: String
+    public var runtimeDirectory: String
+    /// Where the replicas' memory lies: a tmpfs with room for the guests.
+    public var memoryDirectory: String
+    public var defaults: Defaults
+    public var detection: Detection
+    public var qemu: QEMU
+    public var vms: [VMName: VM]
+    public var logLevel: Logger.Level
+
+    /// Paths of PEM files.
+    public struct TLS: Sendable, Equatable {
+        public var ca: String
+        public var certificate: String
+        public var key: String
+
+        public init(ca: String, certificate: String, key: String) {
+            self.ca = ca
+            self.certificate = certificate
+            self.key = key
+        }
+    }
+
+    public struct Peer: Sendable, Equatable {
+        public var address: HostPort
+
+        public init(address: HostPort) {
+            self.address = address
+        }
+    }
+
+    public struct API: Sendable, Equatable {
+        public var socket: String
+        /// The group that may use the socket, besides root.
+        public var group: String?
+
+        public init(socket: String, group: String? = nil) {
+            self.socket = socket
+            self.group = group
+        }
+    }
+
+    public struct Defaults: Sendable, Equatable {
+        public var epochMilliseconds: Int
+        public var level: Level
+
+        public init(epochMilliseconds: Int, level: Level) {
+            self.epochMilliseconds = epochMilliseconds
+            self.level = level
+        }
+    }
+
+    public struct Detection: Sendable, Equatable {
+        /// How often each side says that it is there.
+        public var heartbeatMilliseconds: Int
+        /// How long the other side may say nothing before it counts as lost.
+        public var silenceMilliseconds: Int
+
+        public init(heartbeatMilliseconds: Int, silenceMilliseconds: Int) {
+            self.heartbeatMilliseconds = heartbeatMilliseconds
+            self.silenceMilliseconds = silenceMilliseconds
+        }
+    }
+
+    public struct QEMU: Sendable, Equatable {
+        /// The program for standby QEMUs; nil takes the one that the primary runs, by the same path.
+        public var binary: String?
+        /// Whether standby QEMUs run in QEMU's own seccomp sandbox even if the primary does not.
+        public var sandbox: Bool
+
+        public init(binary: String? = nil, sandbox: Bool) {
+            self.binary = binary
+            self.sandbox = sandbox
+        }
+    }
+
+    public struct VM: Sendable, Equatable {
+        /// The monitor socket, when this host is the primary.
+        public var qmp: String?
+        /// The peer that is to take over, when this host is the primary.
+        public var standby: String?
+        public var level: Level
+        public var epochMilliseconds: Int
+        /// What is different when this host is the standby.
+        public var whenStandby: Standby
+
+        public init(
+            qmp: String? = nil, standby: String? = nil, level: Level, epochMilliseconds: Int,
+            whenStandby: Standby = Standby()
+        ) {
+            self.qmp = qmp
+            self.standby = standby
+            self.level = level
+            self.epochMilliseconds = epochMilliseconds
+            self.whenStandby = whenStandby
+        }
+    }
+
+    /// How the standby's command line differs from the primary's, on this host. Option lines are what
+    /// `romulus standby-command` prints: the option, a space, its value.
+    public struct Standby: Sendable, Equatable {
+        /// By the disk's name (drive id, node name or device id): its image here.
+        public var disks: [String: Disk] = [:]
+        /// By the netdev's id: the tap interface here.
+        public var taps: [String: String] = [:]
+        /// By the primary's path: other files (kernel, CD images, firmware) that are elsewhere here.
+        public var files: [String: String] = [:]
+        /// Option lines for the display; nil leaves the standby without one.
+        public var display: [String]?
+        /// For example `kvm`; nil keeps what the primary has.
+        public var accelerator: String?
+        /// Option lines to add.
+        public var add: [String] = []
+        /// Option lines to leave out, or their beginnings.
+        public var remove: [String] = []
+        /// In the order of the file.
+        public var replace: [Replacement] = []
+
+        public init() {}
+    }
+
+    public struct Disk: Sendable, Equatable {
+        public enum Format: String, Sendable, CaseIterable { case raw, qcow2 }
+
+        public var path: String
+        /// Nil takes the primary's format.
+        public var format: Format?
+
+        public init(path: String, format: Format? = nil) {
+            self.path = path
+            self.format = format
+        }
+    }
+
+    public struct Replacement: Sendable, Equatable {
+        /// An option line, or its beginning up to a comma or space.
+        public var match: String
+        /// The whole option line that takes its place.
+        public var with: String
+
+        public init(match: String, with: String) {
+            self.match = match
+            self.with = with
+        }
+    }
+
+    public static let defaultPath = "/etc/romulus/romulusd.yaml"
+}
+
+/// A host and a TCP port, written `HOST:PORT`, with an IPv6 address in brackets.
+public struct HostPort: Hashable, Sendable, CustomStringConvertible {
+    public var host: String
+    public var port: Int
+
+    public init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+
+    /// Nil when `text` is not of this form or the port is not 1 to 65535.
+    public init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":") else { return nil }
+        var host = text[..<colon]
+        let digits = text[text.index(after: colon)...]
+        guard !digits.isEmpty, digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
+            let port = Int(digits), (1...65535).contains(port)
+        else { return nil }
+        if host.hasPrefix("["), host.hasSuffix("]") {
+            host = host.dropFirst().dropLast()
+            guard host.contains(":") else { return nil }
+        } else if host.contains(":") {
+            return nil
+        }
+        guard !host.isEmpty, !host.contains(where: { $0.isWhitespace || "[]/@".contains($0) }) else { return nil }
+        self.init(host: String(host), port: port)
+    }
+
+    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}

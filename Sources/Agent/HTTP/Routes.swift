@@ -1,0 +1,140 @@
+import FoundationEssentials
+import Hummingbird
+import Model
+import NIOCore
+import RomulusAPI
+import ServiceLifecycle
+import Telemetry
+
+/// Which path calls what, and how requests and replies look on the wire; `docs/API.md` describes the same.
+struct Routes: Sendable {
+    let service: any AgentService
+
+    static let requestBytesMax = 64 << 10
+    static let eventsPerReplyMax = 1000
+    /// A request may wait for an event this long at most; a stream shows that it lives at least this often.
+    static let waitMax = Duration.seconds(10)
+
+    func api() -> Router<BasicRequestContext> {
+        let router = Router()
+        router.add(middleware: ErrorReplies())
+        router.get("/v1/health") { [service] _, _ in try reply(await service.health()) }
+        router.get("/v1/vms") { [service] _, _ in try reply(VMList(await service.list())) }
+        router.get("/v1/vms/:vm") { [service] _, context in
+            try reply(await service.status(of: vmName(context)))
+        }
+        router.post("/v1/vms/:vm/protect") { [service] request, context in
+            let name = try vmName(context)
+            let body: ProtectRequest = try await body(request, context, name) { $0.vm }
+            if let epoch = body.epochMilliseconds, !ProtectRequest.epochMillisecondsRange.contains(epoch) {
+                let range = ProtectRequest.epochMillisecondsRange
+                throw APIError(
+                    .badRequest, "“epoch_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(epoch)")
+            }
+            return try reply(await service.protect(body), status: .accepted)
+        }
+        router.post("/v1/vms/:vm/unprotect") { [service] request, context in
+            let name = try vmName(context)
+            let body: UnprotectRequest = try await body(request, context, name) { $0.vm }
+            return try reply(await service.unprotect(body))
+        }
+        router.post("/v1/vms/:vm/failover") { [service] request, context in
+            let name = try vmName(context)
+            let body: FailoverRequest = try await body(request, context, name) { $0.vm }
+            return try reply(await service.failover(body), status: .accepted)
+        }
+        router.get("/v1/vms/:vm/watch") { request, context in try await watch(request, vmName(context)) }
+        router.get("/v1/events") { request, _ in try await events(request) }
+        router.get("/v1/standby-command") { [service] request, _ in
+            let query = Query(request)
+            let subject: StandbyCommandRequest
+            switch (try query.vmName(), query.text("qmp")) {
+            case (let vm?, nil): subject = StandbyCommandRequest(vm: vm)
+            case (nil, let qmp?): subject = StandbyCommandRequest(qmp: qmp)
+            default: throw APIError(.badRequest, "give either “vm” or “qmp” in the query")
+            }
+            return try reply(StandbyCommandReply(await service.standbyCommand(subject)))
+        }
+        router.get("/metrics") { _, _ in try await metrics() }
+        return router
+    }
+
+    func metricsOnly() -> Router<BasicRequestContext> {
+        let router = Router()
+        router.add(middleware: ErrorReplies())
+        router.get("/metrics") { _, _ in try await metrics() }
+        return router
+    }
+
+    private func metrics() async throws -> Response {
+        Response(
+            status: .ok, headers: [.contentType: Registry.contentType],
+            body: ResponseBody(byteBuffer: ByteBuffer(string: try await service.metrics())))
+    }
+
+    // MARK: - streams
+
+    /// One status a line, at once and then at each interval, until the client goes.
+    private func watch(_ request: Request, _ name: VMName) async throws -> Response {
+        let interval = Duration.milliseconds(try Query(request).integer("interval_ms", 100...60_000, default: 1000))
+        // A VM that is not there is a 404, not a stream with an error in it.
+        let first = try await service.status(of: name)
+        return LineStream.response(to: request, from: Optional(first)) { [service] first in
+            if let first { return (try LineStream.line(first), nil) }
+            try await Task.sleep(for: interval)
+            return (try LineStream.line(await service.status(of: name)), nil)
+        }
+    }
+
+    private func events(_ request: Request) async throws -> Response {
+        let query = Query(request)
+        let vm = try query.vmName()
+        let after = try query.unsigned("after", default: 0)
+        let limit = try query.integer("limit", 1...Self.eventsPerReplyMax, default: Self.eventsPerReplyMax)
+        guard query.text("follow") == "1" else {
+            let wait = Duration.milliseconds(try query.integer("wait_ms", 0...10_000, default: 0))
+            return try reply(EventList(await service.events(vm: vm, after: after, limit: limit, wait: wait)))
+        }
+        return LineStream.response(to: request, from: after) { [service] after in
+            let events = try await service.events(vm: vm, after: after, limit: limit, wait: Self.waitMax)
+            // Nothing happened: an empty line finds out whether the client is still there.
+            guard let last = events.last else { return (ByteBuffer(string: "\n"), after) }
+            var lines = ByteBuffer()
+            for event in events { lines.writeImmutableBuffer(try LineStream.line(event)) }
+            return (lines, last.id)
+        }
+    }
+
+    // MARK: - requests and replies
+
+    private func vmName(_ context: BasicRequestContext) throws -> VMName {
+        try Query.name(context.parameters.get("vm") ?? "")
+    }
+
+    private func body<Body: Decodable>(
+        _ request: Request, _ context: BasicRequestContext, _ name: VMName, _ named: (Body) -> VMName
+    ) async throws -> Body {
+        let bytes: ByteBuffer
+        do {
+            bytes = try await request.body.collect(upTo: Self.requestBytesMax)
+        } catch is NIOTooManyBytesError {
+            throw APIError(.badRequest, "the request's body is larger than \(Self.requestBytesMax) bytes")
+        }
+        let body: Body
+        do {
+            body = try JSONCoding.decode(Body.self, from: Data(bytes.readableBytesView))
+        } catch {
+            throw APIError(.badRequest, "the request's body is not what is expected: \(JSONCoding.explain(error))")
+        }
+        guard named(body) == name else {
+            throw APIError(.badRequest, "the path is about “\(name)” and the body about “\(named(body))”")
+        }
+        return body
+    }
+
+    private func reply(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
+        Response(
+            status: status, headers: [.contentType: "application/json"],
+            body: ResponseBody(byteBuffer: ByteBuffer(bytes: try JSONCoding.encode(value))))
+    }
+}

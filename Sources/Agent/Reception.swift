@@ -1,0 +1,96 @@
+import LinuxSystem
+import Logging
+import Model
+import NIOCore
+import Pipeline
+import Synchronization
+import Transport
+import Wire
+
+/// The listening side of a link until its session exists: reads the greeting and the offer, has the replica prepared on
+/// a thread of its own, answers, and from then on passes everything to the session.
+final class Reception: LinkHandler, Sendable {
+    private struct State {
+        var greeted = false
+        var preparing = false
+        var session: StandbySession?
+        var closed: LinkError??
+    }
+
+    private let state = Mutex(State())
+    private let node: String
+    private let log: Logger
+    private let prepare: @Sendable (OfferMessage, Link) throws(SessionError) -> StandbySession
+
+    /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
+    /// loop.
+    init(
+        node: String, log: Logger,
+        prepare: @escaping @Sendable (OfferMessage, Link) throws(SessionError) -> StandbySession
+    ) {
+        self.node = node
+        self.log = log
+        self.prepare = prepare
+    }
+
+    func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
+        if let session = state.withLock({ $0.session }) { return session.link(link, received: header, body: body) }
+        do throws(SessionError) {
+            switch header.type {
+            case .hello:
+                let hello = try HelloMessage(body)
+                log.info("\(link.peerNode) connected", metadata: ["software": "\(hello.software)"])
+                state.withLock { $0.greeted = true }
+            case .heartbeat:
+                break
+            case .offer:
+                guard state.withLock({ $0.greeted && !$0.preparing }) else {
+                    throw SessionError(.protocolBroken, "an offer came before the greeting, or a second one")
+                }
+                let offer = try OfferMessage(body)
+                state.withLock { $0.preparing = true }
+                begin(offer, link)
+            default:
+                throw SessionError(.protocolBroken, "a \(header.type) frame came before a session was agreed on")
+            }
+        } catch {
+            log.warning("\(link.peerName): \(error)")
+            refuse(error.message, link)
+        }
+    }
+
+    func linkClosed(_ link: Link, error: LinkError?) {
+        let session = state.withLock { state in
+            state.closed = .some(error)
+            return state.session
+        }
+        session?.linkClosed(link, error: error)
+    }
+
+    private func begin(_ offer: OfferMessage, _ link: Link) {
+        do throws(SystemError) {
+            _ = try NamedThread.start("prepare") { [self] in
+                do throws(SessionError) {
+                    let session = try prepare(offer, link)
+                    let closed = state.withLock { state in
+                        state.session = session
+                        return state.closed
+                    }
+                    link.send(session.acceptance(node: node))
+                    // The primary may have gone away while its replica was being made.
+                    if let closed { session.linkClosed(link, error: closed) }
+                } catch {
+                    log.warning("\(link.peerName) asked for a standby of \(offer.vm): \(error)")
+                    refuse(error.message, link)
+                }
+            }
+        } catch {
+            refuse("no thread for it: \(error)", link)
+        }
+    }
+
+    private func refuse(_ reason: String, _ link: Link) {
+        link.send(RefuseMessage(because: reason).frame)
+        link.close()
+    }
+}

@@ -1,0 +1,128 @@
+import Foundation
+import Model
+import Pipeline
+import RomulusAPI
+import Telemetry
+
+/// One VM as this agent knows it.
+struct VMRecord: Sendable {
+    enum Part: Sendable {
+        case primary(PrimarySession)
+        case standby(StandbySession)
+        /// Nothing runs for it here any more; what was last known stays readable.
+        case none
+    }
+
+    let name: VMName
+    var part: Part
+    let role: Role
+    let peer: String
+    let level: Level
+    let term: Term
+    let epochMilliseconds: Int
+    let metrics: VMMetrics
+    var qmp: String?
+    var pid: Int32?
+    var state: ProtectionState
+    var since = Date()
+    var epoch = Epoch.firstCopy
+    var lastError: String?
+    /// Bytes of guest memory and disks, for the progress of the first copy.
+    var memoryTotal: UInt64 = 0
+    var diskTotal: UInt64 = 0
+    /// What the link's counters have counted of this session.
+    var linkBytesSent: UInt64 = 0
+    var linkBytesReceived: UInt64 = 0
+    var last: EpochTimings?
+
+    var isActive: Bool { if case .none = part { false } else { true } }
+
+    /// Takes over what the session says of itself now.
+    mutating func refresh() {
+        switch part {
+        case .primary(let session):
+            let status = session.status
+            epoch = status.acknowledged
+            pid = status.qemuPID
+            if let error = status.lastError { lastError = error }
+            if status.last.epoch > .firstCopy { last = status.last }
+            if let guest = session.offer?.guest, memoryTotal == 0 {
+                memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
+                diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
+            }
+            metrics.linkSentBytes.add(max(status.linkBytesSent, linkBytesSent) - linkBytesSent)
+            metrics.linkReceivedBytes.add(max(status.linkBytesReceived, linkBytesReceived) - linkBytesReceived)
+            linkBytesSent = max(status.linkBytesSent, linkBytesSent)
+            linkBytesReceived = max(status.linkBytesReceived, linkBytesReceived)
+            enter(ProtectionState(status.phase))
+            metrics.heldOutputBytes.set(Double(status.heldBytes))
+            metrics.heldOutputFrames.set(Double(status.heldFrames))
+            metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
+        case .standby(let session):
+            let status = session.status
+            epoch = status.staged
+            pid = status.qemuPID
+            qmp = status.qmpPath
+            if let error = status.lastError { lastError = error }
+            enter(ProtectionState(status.phase))
+            metrics.stagedBytes.set(Double(status.stagedBytes))
+        case .none:
+            // A guest that goes on here after its failover is watched no closer than this.
+            if state == .running, let process = pid, !processRuns(process) {
+                pid = nil
+                enter(.unprotected)
+            }
+        }
+        metrics.epoch.set(Double(epoch.number))
+        metrics.peerUp.set(state == .protected || state == .syncing ? 1 : 0)
+    }
+
+    mutating func enter(_ next: ProtectionState) {
+        guard next != state else { return }
+        state = next
+        since = Date()
+        metrics.state.set(next.rawValue)
+    }
+
+    func status() -> VMStatus {
+        var sync: SyncProgress?
+        if state == .syncing, case .primary(let session) = part {
+            let status = session.status
+            sync = SyncProgress(
+                memoryDone: UInt64(status.memoryProgress * Double(memoryTotal)), memoryTotal: memoryTotal,
+                diskDone: UInt64(status.diskProgress * Double(diskTotal)), diskTotal: diskTotal)
+        }
+        return VMStatus(
+            name: name, role: role, state: state, since: since, level: level, peer: peer, term: term.number,
+            epoch: epoch.number, epochMilliseconds: epochMilliseconds, qmp: qmp, pid: pid == 0 ? nil : pid, sync: sync,
+            lastEpoch: last.map { EpochReport($0) },
+            pause: Percentiles(metrics.recentPauses), outputLatency: Percentiles(metrics.recentHolds),
+            epochsPerSecond: metrics.epochRate.perSecond(), linkBytesPerSecond: metrics.linkRate.perSecond(),
+            lastError: lastError)
+    }
+}
+
+extension Percentiles {
+    /// Nil while there are no values.
+    init?(_ values: RecentValues) {
+        guard let found = values.quantiles([0.5, 0.95]) else { return nil }
+        self.init(p50: Double(found[0]) / 1e6, p95: Double(found[1]) / 1e6)
+    }
+}
+
+extension ProtectionState {
+    init(_ phase: SessionPhase) {
+        self =
+            switch phase {
+            case .connecting: .connecting
+            case .preparing: .preparing
+            case .syncing: .syncing
+            case .protected: .protected
+            case .peerLost: .peerLost
+            case .failingOver: .failingOver
+            case .running: .running
+            case .failed: .failed
+            case .ended: .unprotected
+            }
+    }
+}

@@ -1,0 +1,263 @@
+import CLinux
+import Glibc
+
+/// Where a scan goes on: one that filled its buffer is continued from here.
+public struct ScanPosition: Hashable, Sendable {
+    /// Position in the tracker's list of blocks.
+    var block = 0
+    /// Bytes into that block.
+    var offset: UInt64 = 0
+
+    public init() {}
+}
+
+/// Follows which pages of another process are written, and copies them.
+///
+/// The kernel keeps the record: pages are write-protected asynchronously (userfaultfd WP_ASYNC), a write to a protected
+/// page lifts its protection without stopping the writer, whether a CPU or the kernel writes, and PAGEMAP_SCAN reports
+/// and protects again in one walk. What a scan reports may be more than what was written (a page that was only read for
+/// the first time), never less.
+///
+/// Owned by one thread at a time; scan and copy allocate nothing.
+// SAFETY: the region buffer belongs to this value alone, so the value may move to another thread.
+public struct MemoryTracker: ~Copyable, @unchecked Sendable {
+    private let attachment: GuestAttachment
+    private var reader: MemoryReader
+    private let regions: UnsafeMutablePointer<page_region>
+    private var entries: [Entry] = []
+    /// Start address by block index; 0 for an index that is not tracked.
+    public private(set) var addresses: [UInt64] = []
+
+    private struct Entry {
+        var block: TrackedBlock
+        /// In private anonymous memory a page without an entry in the page table was never touched; elsewhere it may
+        /// well have contents.
+        var sparse: Bool
+    }
+
+    /// Regions taken from the kernel in one call.
+    private static let regionsMax = 4096
+    private static let unregisterStep: UInt64 = 16 << 20
+    /// With less room than this in the caller's buffer a scan pauses.
+    private static let roomMin = 2
+
+    /// Attaches to a process; see `GuestAttachment`.
+    public init(attachingTo pid: pid_t, faults: FaultInjections = []) throws(AttachError) {
+        self.init(try GuestAttachment(to: pid, faults: faults))
+    }
+
+    public init(_ attachment: consuming GuestAttachment) {
+        reader = MemoryReader(pid: attachment.pid)
+        regions = .allocate(capacity: Self.regionsMax)
+        regions.initialize(repeating: page_region(), count: Self.regionsMax)
+        self.attachment = attachment
+    }
+
+    // Closing the descriptors, which follows, takes the protections off.
+    deinit { regions.deallocate() }
+
+    public var pid: pid_t { attachment.pid }
+    /// How long the process stood still for the attaching, in nanoseconds.
+    public var stoppedFor: UInt64 { attachment.stoppedFor }
+    public var hasExited: Bool { attachment.process.hasExited() }
+    /// For a `Poller`: readable once the process has ended.
+    public var exitNumber: Int32 { attachment.process.number }
+    public var blocks: [TrackedBlock] { entries.map(\.block) }
+    /// A reader of the same process, for another thread.
+    public func makeReader() -> MemoryReader { MemoryReader(pid: pid) }
+
+    /// Takes a block into the tracking, after the others. All its pages count as written until they are protected.
+    public mutating func track(_ block: TrackedBlock) throws(SystemError) {
+        let page = UInt64(trackedPageSize)
+        let end = block.address.addingReportingOverflow(block.length)
+        let taken = entries.contains {
+            $0.block.index == block.index
+                || $0.block.address < end.partialValue && block.address < $0.block.address + $0.block.length
+        }
+        // Page numbers are 32 bits wide.
+        guard block.address != 0, block.length > 0, block.address % page == 0, block.length % page == 0, !end.overflow,
+            block.length / page <= UInt64(UInt32.max), !taken
+        else {
+            throw failure(
+                EINVAL, "track", block,
+                "a block is page-aligned, not empty, and overlaps no other; look up the VM's memory again")
+        }
+        let mappings = try ProcessFiles.mappings(of: pid).filter {
+            $0.start < end.partialValue && block.address < $0.end
+        }
+        let result = rml_userfault_register(attachment.userfault.number, block.address, block.length)
+        switch result {
+        case 0...: break
+        case -EBUSY:
+            throw failure(
+                EBUSY, "track", block,
+                "another userfaultfd watches it (a background snapshot, a postcopy migration or another agent): end that first"
+            )
+        case -ENOMEM, -EINVAL, -EFAULT:
+            throw failure(-result, "track", block, "it is not mapped there any more: look up the VM's memory again")
+        default:
+            throw failure(-result, "track", block)
+        }
+        entries.append(Entry(block: block, sparse: mappings.allSatisfy { $0.isPrivateAnonymous }))
+        let needed = Int(block.index) + 1
+        if addresses.count < needed {
+            addresses.append(contentsOf: repeatElement(0, count: needed - addresses.count))
+        }
+        addresses[Int(block.index)] = block.address
+    }
+
+    /// Takes a block out of the tracking, for memory that is being unplugged. One that is gone already is no error.
+    public mutating func untrack(index: UInt16) throws(SystemError) {
+        guard let position = entries.firstIndex(where: { $0.block.index == index }) else { return }
+        let block = entries.remove(at: position).block
+        addresses[Int(index)] = 0
+        try unregister(block)
+    }
+
+    /// Protects every page: from now on, what is written is reported. The first time this takes about 12 ms per GiB, and
+    /// the process runs meanwhile.
+    public mutating func protectAll() throws(SystemError) {
+        for entry in entries {
+            let end = entry.block.address + entry.block.length
+            var start = entry.block.address
+            while start < end {
+                var reached = start
+                let result = rml_protect_all(attachment.pagemap.number, start, end, &reached)
+                if result < 0 { throw failure(Int32(-result), "protect", entry.block) }
+                start = max(reached, start + UInt64(trackedPageSize))
+            }
+        }
+        try checkAlive()
+    }
+
+    /// Adds the pages written since they were last protected to `runs`, and with `protecting` protects them again in the
+    /// same walk. Goes from `position` to the end of all blocks, or until `runs` is full or holds `pagesMax` pages;
+    /// returns true when the end was reached, else `position` is where to go on.
+    public mutating func scanWritten(
+        from position: inout ScanPosition, protecting: Bool, pagesMax: Int = .max, into runs: inout RunBuffer
+    ) throws(SystemError) -> Bool {
+        let pagemap = attachment.pagemap.number
+        return try scan(from: &position, pagesMax: pagesMax, into: &runs, operation: "scan") {
+            (_, start, end, regions, room, pages, reached) in
+            rml_scan_written(pagemap, start, end, protecting ? 1 : 0, regions, room, pages, &reached)
+        }
+    }
+
+    /// Adds the pages that were ever touched to `runs`; the others of private anonymous memory read as zero and need not
+    /// be copied. Memory of files counts as touched throughout. Bounds and result as for `scanWritten`.
+    public mutating func scanPopulated(
+        from position: inout ScanPosition, pagesMax: Int = .max, into runs: inout RunBuffer
+    ) throws(SystemError) -> Bool {
+        let pagemap = attachment.pagemap.number
+        return try scan(from: &position, pagesMax: pagesMax, into: &runs, operation: "look up the used pages of") {
+            (sparse, start, end, regions, room, pages, reached) in
+            if sparse { return rml_scan_populated(pagemap, start, end, regions, room, pages, &reached) }
+            let limit = pages == 0 ? end : min(end, start + pages * UInt64(trackedPageSize))
+            regions[0] = page_region(start: start, end: limit, categories: 0)
+            reached = limit
+            return 1
+        }
+    }
+
+    /// Copies the pages of `runs` into `buffer`, one after another without gaps; returns the number of bytes.
+    public mutating func copy(
+        _ runs: borrowing RunBuffer, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(SystemError) -> Int {
+        let count = try reader.copy(runs.runs, addresses: addresses, into: buffer)
+        // The memory was read by process number: it was the right process if that one still exists.
+        if attachment.process.hasExited() { throw gone() }
+        return count
+    }
+
+    /// Ends the tracking: the process is left without any protection of ours. Also what `deinit` comes to, but with the
+    /// errors.
+    public consuming func close() throws(SystemError) {
+        for entry in entries { try unregister(entry.block) }
+    }
+
+    @inline(__always)
+    private mutating func scan(
+        from position: inout ScanPosition, pagesMax: Int, into runs: inout RunBuffer, operation: String,
+        _ step: (
+            _ sparse: Bool, _ start: UInt64, _ end: UInt64, _ regions: UnsafeMutablePointer<page_region>,
+            _ room: UInt64, _ pages: UInt64, _ reached: inout UInt64
+        ) -> Int
+    ) throws(SystemError) -> Bool {
+        while position.block < entries.count {
+            let entry = entries[position.block]
+            let block = entry.block
+            let end = block.address + block.length
+            var start = block.address + position.offset
+            while start < end {
+                let room = min(Self.regionsMax, runs.room)
+                let pages = pagesMax - runs.pages
+                if room < Self.roomMin || pages <= 0 { return false }
+                var reached = start
+                let found = step(
+                    entry.sparse, start, end, regions, UInt64(room), pagesMax == .max ? 0 : UInt64(pages), &reached)
+                if found < 0 { throw failure(Int32(-found), operation, block) }
+                for region in UnsafeBufferPointer(start: regions, count: found) {
+                    runs.append(
+                        TrackedRun(
+                            block: block.index, first: UInt32((region.start - block.address) / UInt64(trackedPageSize)),
+                            count: UInt32((region.end - region.start) / UInt64(trackedPageSize))))
+                }
+                start = reached
+                position.offset = reached - block.address
+            }
+            position.block += 1
+            position.offset = 0
+        }
+        try checkAlive()
+        return true
+    }
+
+    /// A process that is ending loses its memory, and a scan of nothing finds nothing: an empty answer must not be
+    /// taken for an idle guest. Reading a byte works only while the memory is there.
+    private mutating func checkAlive() throws(SystemError) {
+        guard let block = entries.first?.block else { return }
+        var byte: UInt8 = 0
+        do throws(SystemError) {
+            try withUnsafeMutableBytes(of: &byte) { (buffer) throws(SystemError) in
+                try reader.copy(address: block.address, into: buffer)
+            }
+        } catch {
+            throw error.errno == ESRCH ? gone() : error
+        }
+        if attachment.process.hasExited() { throw gone() }
+    }
+
+    /// Goes by steps: each holds off the process's page faults while it lifts protections, about 30 us per MiB.
+    private func unregister(_ block: TrackedBlock) throws(SystemError) {
+        var start = block.address
+        let end = block.address + block.length
+        while start < end {
+            var length = min(Self.unregisterStep, end - start)
+            var result = rml_userfault_unregister(attachment.userfault.number, start, length)
+            if result == -EINVAL {
+                // Huge pages larger than a step have to be taken whole.
+                length = end - start
+                result = rml_userfault_unregister(attachment.userfault.number, start, length)
+            }
+            // Unmapped memory and an ended process have nothing left to protect.
+            if result < 0, ![-ESRCH, -ENOMEM, -EINVAL, -EFAULT].contains(result) {
+                throw failure(-result, "stop tracking", block)
+            }
+            start += length
+        }
+    }
+
+    private func gone() -> SystemError {
+        SystemError(operation: "read the memory of", errno: ESRCH, subject: "process \(pid)")
+    }
+
+    private func failure(
+        _ errno: Int32, _ operation: String, _ block: TrackedBlock, _ advice: String? = nil
+    ) -> SystemError {
+        SystemError(
+            operation: operation, errno: errno,
+            subject:
+                "block \(block.index) (\(block.length) bytes at 0x\(String(block.address, radix: 16))) of process \(pid)",
+            advice: advice)
+    }
+}

@@ -1,0 +1,90 @@
+import Glibc
+
+/// One mapping of a process: a line of /proc/PID/maps.
+public struct MappedRegion: Hashable, Sendable {
+    public var start: UInt64
+    /// First address after the mapping.
+    public var end: UInt64
+    public var readable: Bool
+    public var writable: Bool
+    public var executable: Bool
+    public var shared: Bool
+    /// Position of `start` in the file, in bytes.
+    public var offset: UInt64
+    public var deviceMajor: UInt32
+    public var deviceMinor: UInt32
+    /// 0 for memory that belongs to no file.
+    public var inode: UInt64
+    /// Path of the file, or a name such as `[vdso]`; empty for plain memory.
+    public var path: String
+
+    /// Private memory without a file: a page without an entry was never touched and reads as zero.
+    public var isPrivateAnonymous: Bool { !shared && inode == 0 }
+
+    /// Nil for a line that does not look like one of /proc/PID/maps.
+    init?(line: Substring) {
+        let fields = line.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: true)
+        guard fields.count >= 5 else { return nil }
+        let range = fields[0].split(separator: "-")
+        let device = fields[3].split(separator: ":")
+        let rights = Array(fields[1].utf8)
+        guard range.count == 2, device.count == 2, rights.count == 4,
+            let start = UInt64(range[0], radix: 16), let end = UInt64(range[1], radix: 16), start < end,
+            let offset = UInt64(fields[2], radix: 16),
+            let major = UInt32(device[0], radix: 16), let minor = UInt32(device[1], radix: 16),
+            let inode = UInt64(fields[4])
+        else { return nil }
+        self.start = start
+        self.end = end
+        readable = rights[0] == UInt8(ascii: "r")
+        writable = rights[1] == UInt8(ascii: "w")
+        executable = rights[2] == UInt8(ascii: "x")
+        shared = rights[3] == UInt8(ascii: "s")
+        self.offset = offset
+        deviceMajor = major
+        deviceMinor = minor
+        self.inode = inode
+        path = fields.count == 6 ? String(fields[5].drop(while: { $0 == " " })) : ""
+    }
+}
+
+/// What /proc says about a process.
+public enum ProcessFiles {
+    /// The mappings in address order. Needs the right to trace the process.
+    public static func mappings(of pid: pid_t) throws(SystemError) -> [MappedRegion] {
+        try Files.text(of: "/proc/\(pid)/maps").split(separator: "\n").compactMap { MappedRegion(line: $0) }
+    }
+
+    /// A field of /proc/PID/status, such as `TracerPid`, without the blanks around it.
+    public static func status(_ field: String, of pid: pid_t) throws(SystemError) -> String? {
+        let prefix = field + ":"
+        for line in try Files.text(of: "/proc/\(pid)/status").split(separator: "\n") where line.hasPrefix(prefix) {
+            let value = line.dropFirst(prefix.count).drop { $0 == "\t" || $0 == " " }
+            return String(value)
+        }
+        return nil
+    }
+
+    /// The command name (at most 15 bytes), or nil when the process is gone.
+    public static func name(of pid: pid_t) -> String? {
+        guard let text = try? Files.text(of: "/proc/\(pid)/comm") else { return nil }
+        return String(text.prefix { $0 != "\n" })
+    }
+
+    /// The ids of the threads that the process has now, its main thread (equal to `pid`) among them.
+    public static func threads(of pid: pid_t) throws(SystemError) -> [pid_t] {
+        let path = "/proc/\(pid)/task"
+        guard let folder = opendir(path) else {
+            throw SystemError(operation: "list", errno: Glibc.errno, subject: path)
+        }
+        defer { closedir(folder) }
+        var threads: [pid_t] = []
+        while let entry = readdir(folder) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let thread = pid_t(name) { threads.append(thread) }
+        }
+        return threads.sorted()
+    }
+}

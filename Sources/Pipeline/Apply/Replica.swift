@@ -1,0 +1,452 @@
+import Foundation
+import GuestNetwork
+import LinuxSystem
+import Logging
+import Model
+import QEMU
+import Storage
+
+/// Where a VM's replica lives on this host, and what its QEMU is to be like.
+public struct ReplicaPlaces: Sendable {
+    public var node: String
+    /// On tmpfs: RAM, slots, device state. One directory for this VM alone.
+    public var memoryDirectory: String
+    /// Sockets and logs of this VM.
+    public var runtimeDirectory: String
+    public var standby: StandbyOptions
+
+    public init(node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions) {
+        self.node = node
+        self.memoryDirectory = memoryDirectory
+        self.runtimeDirectory = runtimeDirectory
+        self.standby = standby
+    }
+}
+
+/// The standby's copy of a VM: RAM files, disk images, slots, and the QEMU that waits to become the guest.
+///
+/// Made whole or not at all: when a step fails, everything made before is removed again. Its files outlive the agent, so
+/// that a restarted one can take it up; `dismantle` removes them.
+public final class Replica: @unchecked Sendable {
+    // SAFETY: `qemu` and the files are used by the apply thread only, after the thread that made the replica handed it
+    // over; everything else is immutable or thread-safe by itself.
+
+    /// What a later run of the agent must know, as JSON beside the RAM files.
+    private struct Manifest: Codable {
+        var offer: OfferMessage
+        var peer: String
+        var command: StandbyCommand
+        var qemuPID: Int32
+        var slotCapacity: Int
+
+        static func path(in directory: String) -> String { "\(directory)/manifest.json" }
+
+        static func read(from directory: String) throws -> Manifest {
+            try JSONDecoder().decode(
+                Manifest.self, from: try Data(contentsOf: URL(fileURLWithPath: path(in: directory))))
+        }
+
+        func write(to directory: String) throws {
+            try JSONEncoder().encode(self).write(to: URL(fileURLWithPath: Self.path(in: directory)), options: .atomic)
+        }
+    }
+
+    static let slotCount = 6
+
+    public let offer: OfferMessage
+    public let command: StandbyCommand
+    public let recovering: Bool
+    public let peer: String
+    let memory: ReplicaMemory
+    let disks: [StagedDisk]
+    let slots: [StageSlot]
+    let appliedEpoch: Epoch
+    private let places: ReplicaPlaces
+    private let qemu: StandbyProcess
+    private let resumeBlocks: [ResumeBlock]
+    private let state: DeviceStateFile
+    /// Our ends of the sockets through which held frames are let out after a failover, by NIC.
+    private var outputs: [StandbyOutput] = []
+    private let log: Logger
+
+    public var qemuPID: Int32 { qemu.pid }
+    public var qmpPath: String { command.monitorPath }
+    /// Readable once the waiting QEMU has ended.
+    var qemuExitDescriptor: Int32 { qemu.exitDescriptor }
+    /// How it ended, with its last words; nil while it runs.
+    var qemuEnding: String? { qemu.ending }
+
+    /// Makes everything that a standby of `offer` needs; seconds of work.
+    public init(offer: OfferMessage, peer: String, places: ReplicaPlaces, log: Logger) throws(SessionError) {
+        self.offer = offer
+        self.peer = peer
+        self.places = places
+        self.log = log
+        recovering = false
+        appliedEpoch = .firstCopy
+        var undo = Undo()
+        do {
+            command = try Self.derive(offer, places.standby)
+            let missing = command.missingFiles()
+            guard missing.isEmpty else { throw SessionError(.refused, missing.joined(separator: "; ")) }
+            try Self.checkRoom(offer, places)
+            try Self.makeDirectory(places.runtimeDirectory)
+            // Removed with the replica; what an earlier one left behind is of no use any more.
+            try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+            try Self.makeDirectory(places.memoryDirectory)
+            undo.add { try? FileManager.default.removeItem(atPath: places.memoryDirectory) }
+            memory = try ReplicaMemory(
+                blocks: offer.blocks, paths: Self.paths(offer, command, places), recovering: false)
+            let capacity = Self.slotCapacity(offer)
+            slots = try (0..<Self.slotCount).map { (index) throws(SystemError) in
+                try StageSlot(path: "\(places.memoryDirectory)/slot-\(index)", capacity: capacity)
+            }
+            state = try DeviceStateFile(path: "\(places.memoryDirectory)/device-state")
+            disks = try Self.openDisks(offer, command, places)
+            let disks = disks
+            undo.add { for disk in disks { try? disk.image.close() } }
+            qemu = try StandbyProcess(
+                arguments: command.arguments, workingDirectory: command.workingDirectory,
+                monitorPath: command.monitorPath, logPath: "\(places.runtimeDirectory)/qemu.log")
+            let qemu = qemu
+            undo.add { qemu.kill() }
+            try qemu.verify(against: offer.guest)
+            resumeBlocks = try qemu.resumeBlocks(offer.guest)
+            try attachFilters()
+            try Manifest(
+                offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity
+            ).write(to: places.memoryDirectory)
+        } catch {
+            undo.run()
+            throw Self.refusal(offer, places.node, error)
+        }
+    }
+
+    /// Takes up the replica of `vm` that an earlier run of the agent left in `places.memoryDirectory`.
+    ///
+    /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
+    public init(
+        recovering memoryDirectory: String, runtimeDirectory: String, node: String,
+        standby: (OfferMessage) -> StandbyOptions, log: Logger
+    ) throws(SessionError) {
+        do {
+            let manifest = try Manifest.read(from: memoryDirectory)
+            offer = manifest.offer
+            peer = manifest.peer
+            command = manifest.command
+            self.log = log
+            places = ReplicaPlaces(
+                node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
+                standby: standby(offer))
+            recovering = true
+            memory = try ReplicaMemory(
+                blocks: offer.blocks, paths: Self.paths(offer, command, places), recovering: true)
+            slots = try (0..<Self.slotCount).map { (index) throws(SystemError) in
+                try StageSlot(
+                    path: "\(memoryDirectory)/slot-\(index)", capacity: manifest.slotCapacity, recovering: true)
+            }
+            state = try DeviceStateFile(path: "\(memoryDirectory)/device-state")
+            appliedEpoch = state.load()?.epoch ?? .firstCopy
+            guard appliedEpoch > .firstCopy else {
+                throw SessionError(.refused, "no checkpoint was complete")
+            }
+            disks = try Self.openDisks(offer, command, places)
+            qemu = try StandbyProcess(
+                adopting: manifest.qemuPID, monitorPath: command.monitorPath,
+                logPath: "\(runtimeDirectory)/qemu.log")
+            // The way out for held frames ended in the agent that is gone.
+            _ = try Leftovers.remove(qemu.monitor)
+            try qemu.verify(against: offer.guest)
+            resumeBlocks = try qemu.resumeBlocks(offer.guest)
+            try attachFilters()
+        } catch {
+            throw SessionError(.refused, "the replica in \(memoryDirectory) is of no use: \(error)")
+        }
+    }
+
+    /// VMs whose replicas an earlier run of the agent left in `directory`.
+    public static func leftBehind(in directory: String) -> [VMName] {
+        ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).compactMap(VMName.init).sorted()
+    }
+
+    /// Removes what is left of a replica that cannot be taken up, its QEMU included.
+    public static func removeLeftover(_ memoryDirectory: String) {
+        if let manifest = try? Manifest.read(from: memoryDirectory),
+            let qemu = try? StandbyProcess(
+                adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
+        {
+            qemu.kill()
+        }
+        try? FileManager.default.removeItem(atPath: memoryDirectory)
+    }
+
+    // MARK: - Making it
+
+    static func derive(_ offer: OfferMessage, _ standby: StandbyOptions) throws(SessionError) -> StandbyCommand {
+        do throws(StandbyCommandError) {
+            return try StandbyCommand.derive(offer.guest, standby)
+        } catch {
+            throw SessionError(.refused, "\(error)")
+        }
+    }
+
+    /// The derived command line of a VM that is not protected yet, for `romulus standby-command`.
+    public static func commandText(
+        forGuestAt qmpPath: String, standby: StandbyOptions
+    ) throws(SessionError) -> String {
+        do {
+            let monitor = try QMPConnection(path: qmpPath)
+            let guest = try GuestInspector.inspect(monitor)
+            let command = try StandbyCommand.derive(guest, standby)
+            return text(of: command)
+        } catch {
+            throw SessionError(.refused, "\(error)")
+        }
+    }
+
+    /// As the operator reads it: one option a line, and what was changed as comments.
+    public static func text(of command: StandbyCommand) -> String {
+        (command.notes.map { "# \($0)" } + [command.shellText]).joined(separator: "\n")
+    }
+
+    private static func paths(
+        _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces
+    ) throws(SessionError) -> [String] {
+        var paths: [String] = []
+        for block in offer.blocks {
+            if block.inSharedFile {
+                guard let file = command.memoryFiles.first(where: { $0.block == block.name }) else {
+                    throw SessionError(
+                        .refused, "the standby's command line has no memory file for block \(block.name)")
+                }
+                paths.append(file.path)
+            } else {
+                paths.append("\(places.memoryDirectory)/block-\(block.index)")
+            }
+        }
+        return paths
+    }
+
+    /// An epoch can touch every page and write to disks besides.
+    private static func slotCapacity(_ offer: OfferMessage) -> Int {
+        Int(ReplicaMemory.size(of: offer.blocks)) / 50 * 51 + (256 << 20)
+    }
+
+    /// The RAM must fit now: a standby that finds out in the middle of an apply would be none.
+    private static func checkRoom(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) {
+        let wanted = ReplicaMemory.size(of: offer.blocks) + UInt64(slotCount * (4 << 20))
+        let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
+        var info = statvfs()
+        guard statvfs(parent, &info) == 0 else { return }
+        let room = UInt64(info.f_bavail) * UInt64(info.f_frsize)
+        let mebibytes = { (bytes: UInt64) in "\(bytes >> 20) MiB" }
+        guard room >= wanted else {
+            throw SessionError(
+                .refused,
+                "\(mebibytes(wanted)) are needed in \(parent) for its memory and \(mebibytes(room)) are free: give that"
+                    + " file system more room (mount -o remount,size=…), or set memory_directory to one that has it")
+        }
+        let free = (try? HostMemory.available()) ?? .max
+        guard free >= wanted else {
+            throw SessionError(
+                .refused,
+                "\(mebibytes(wanted)) are needed for its memory and \(mebibytes(free)) are available on this host")
+        }
+    }
+
+    private static func makeDirectory(_ path: String) throws(SessionError) {
+        do {
+            try FileManager.default.createDirectory(
+                atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch {
+            throw SessionError(.system, "\(path) cannot be made: \(error.localizedDescription)")
+        }
+    }
+
+    private static func openDisks(
+        _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces
+    ) throws -> [StagedDisk] {
+        var disks: [StagedDisk] = []
+        do {
+            for disk in offer.disks {
+                guard let found = offer.guest.disks.first(where: { $0.name == disk.id }) else {
+                    throw SessionError(
+                        .protocolBroken, "the offer names disk \(disk.id), which its guest does not have")
+                }
+                let target = Self.target(of: found, offer, places.standby)
+                disks.append(StagedDisk(image: try openImage(target, size: disk.size)))
+            }
+            return disks
+        } catch {
+            for disk in disks { try? disk.image.close() }
+            throw error
+        }
+    }
+
+    /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
+    private static func target(of disk: GuestDisk, _ offer: OfferMessage, _ standby: StandbyOptions) -> StandbyDisk {
+        for key in [disk.name, disk.device, disk.node ?? ""] where !key.isEmpty {
+            if let mapped = standby.disks[key] { return mapped }
+        }
+        let path = disk.file.hasPrefix("/") ? disk.file : "\(offer.guest.workingDirectory)/\(disk.file)"
+        return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
+    }
+
+    /// A missing image is made, empty and sparse; an existing one must fit.
+    private static func openImage(_ target: StandbyDisk, size: UInt64) throws -> DiskImage {
+        guard let format = ImageFormat(rawValue: target.format) else {
+            throw SessionError(
+                .refused, "\(target.path): images of format \(target.format) cannot be written; use raw or qcow2")
+        }
+        if !FileManager.default.fileExists(atPath: target.path) {
+            try makeImage(target.path, format, size)
+        }
+        return try DiskImage(path: target.path, format: format, expectedSize: size)
+    }
+
+    private static func makeImage(_ path: String, _ format: ImageFormat, _ size: UInt64) throws {
+        let tool = Process()
+        tool.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        tool.arguments = ["qemu-img", "create", "-q", "-f", format.rawValue, path, String(size)]
+        let words = Pipe()
+        tool.standardError = words
+        try tool.run()
+        let said = words.fileHandleForReading.readDataToEndOfFile()
+        tool.waitUntilExit()
+        guard tool.terminationStatus == 0 else {
+            throw SessionError(
+                .refused,
+                "\(path) does not exist and cannot be made: qemu-img said: \(String(decoding: said, as: UTF8.self))")
+        }
+    }
+
+    /// The way out for held frames, in place before it is needed.
+    private func attachFilters() throws {
+        for nic in offer.nics { outputs.append(try StandbyOutput(nic, qemu.monitor)) }
+    }
+
+    private static func refusal(_ offer: OfferMessage, _ node: String, _ error: any Error) -> SessionError {
+        if let error = error as? SessionError {
+            return SessionError(error.code, "\(node) cannot be the standby of \(offer.vm): \(error.message)")
+        }
+        return SessionError(.refused, "\(node) cannot be the standby of \(offer.vm): \(error)")
+    }
+
+    func disk(_ index: UInt16) throws(SessionError) -> StagedDisk { try disks.disk(index) }
+
+    // MARK: - Progress
+
+    /// Notes that the replica is at `epoch` now.
+    func noteApplied(_ epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
+        do throws(SystemError) {
+            try state.store(epoch, deviceState)
+        } catch {
+            throw SessionError(.system, "the device state of \(offer.vm) cannot be kept: \(error)")
+        }
+    }
+
+    /// The device state that the apply of `epoch` starts from, or the newest one when there is nothing to apply.
+    func savedDeviceState(before epoch: Epoch?) -> [UInt8] {
+        (epoch.map { state.load(before: $0) } ?? state.load())?.deviceState ?? []
+    }
+
+    // MARK: - The end of it
+
+    /// Lets the guest run here. Everything committed is applied; frames that the primary may not have let out go first.
+    func resume(
+        from epoch: Epoch, deviceState: [UInt8], outputs held: [HeldOutput], decidedAt: UInt64
+    ) throws(SessionError) -> TakeOverReport {
+        var report = TakeOverReport()
+        report.epoch = epoch
+        report.qmpPath = qmpPath
+        report.qemuPID = qemuPID
+        do {
+            for disk in disks { try disk.image.close() }
+            report.finish = MonotonicClock.now() - decidedAt
+            for output in held where output.frames > 0 {
+                guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
+                report.framesReleased += output.frames
+                way.send(output.bytes)
+            }
+            let memory = memory
+            let timings = try qemu.resume(
+                machineType: offer.guest.machineType, blocks: resumeBlocks
+            ) { (stream: inout ResumeStream) throws(ResumeStreamError) in
+                for (index, block) in memory.blocks.enumerated() where block.tracked && !block.inSharedFile {
+                    guard let pages = memory.target(block.index) else { continue }
+                    try stream.pages(block: index, first: 0, contents: UnsafeRawBufferPointer(pages))
+                }
+                try deviceState.withUnsafeBufferPointer { (bytes) throws(ResumeStreamError) in
+                    try stream.finish(deviceState: UnsafeRawBufferPointer(bytes))
+                }
+            }
+            report.load = timings.total
+            report.decisionToRunning = MonotonicClock.now() - decidedAt
+        } catch {
+            throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
+        }
+        return report
+    }
+
+    /// After the guest was resumed: takes our filters out of it and removes what only a replica needs.
+    func forgetStaging() {
+        for output in outputs {
+            do throws(DeviceError) {
+                try output.detach(qemu.monitor)
+            } catch {
+                log.warning("a filter could not be taken out of \(offer.vm): \(error)")
+            }
+        }
+        outputs = []
+        qemu.monitor.close()
+        try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+    }
+
+    /// Ends the standby's QEMU and removes the replica. The disk images stay: they are the operator's.
+    public func dismantle() {
+        qemu.kill()
+        for disk in disks { try? disk.image.close() }
+        outputs = []
+        try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+    }
+}
+
+/// The way out at a standby for one NIC's held frames.
+private final class StandbyOutput {
+    let nic: UInt16
+    private var filter: OutputFilter
+
+    init(_ nic: OfferedNIC, _ monitor: QMPConnection) throws(DeviceError) {
+        self.nic = nic.index
+        filter = try OutputFilter.install(monitor, netdev: nic.netdev, index: Int(nic.index), holding: false)
+    }
+
+    func send(_ bytes: [UInt8]) {
+        do throws(SystemError) {
+            try bytes.withUnsafeBufferPointer { (bytes) throws(SystemError) in
+                try filter.release.writeAll(UnsafeRawBufferPointer(bytes))
+            }
+        } catch {
+            // Lost frames are what networks lose: their senders send them again.
+        }
+    }
+
+    func detach(_ monitor: QMPConnection) throws(DeviceError) { try filter.remove(monitor) }
+}
+
+/// What to take back when a later step fails, newest first.
+private struct Undo {
+    private var steps: [() -> Void] = []
+    mutating func add(_ step: @escaping () -> Void) { steps.append(step) }
+    func run() { for step in steps.reversed() { step() } }
+}
+
+extension [StagedDisk] {
+    /// The disk that a frame names.
+    func disk(_ index: UInt16) throws(SessionError) -> StagedDisk {
+        guard Int(index) < count else {
+            throw SessionError(.protocolBroken, "there is no disk \(index) in this session (it has \(count))")
+        }
+        return self[Int(index)]
+    }
+}

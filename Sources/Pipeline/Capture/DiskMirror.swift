@@ -1,0 +1,82 @@
+import LinuxSystem
+import Model
+import QEMU
+import Storage
+
+/// One disk of the guest: QEMU mirrors it to an NBD server of ours, which ships every write with the epoch it belongs
+/// to. `write-blocking` makes QEMU complete a guest's write only after we took it, so that the cut between two epochs is
+/// exact.
+final class DiskMirror {
+    let disk: OfferedDisk
+    private(set) var progress = 0.0
+    private let job: MirrorJob
+    private let guest: GuestHandle
+    private let session: PrimarySession
+    private let shipment: DiskShipment
+    private let server: NBDServer
+
+    init(
+        _ disk: OfferedDisk, drive: GuestDisk, guest: GuestHandle, session: PrimarySession, sender: FrameSender
+    ) throws(SessionError) {
+        self.disk = disk
+        self.guest = guest
+        self.session = session
+        shipment = DiskShipment(disk: disk, session: session, sender: sender)
+        shipment.askForDigests()
+        server = NBDServer(
+            NBDServer.Export(name: "", disk: disk.index, size: disk.size), threadName: "nbd-\(disk.index)",
+            sink: shipment)
+        do {
+            let pair = try DescriptorPair.sockets()
+            // QEMU greets the server while it adds the node, so the server has to be there first.
+            let ours = try pair.first.duplicate()
+            try server.serve(ours)
+            job = try MirrorJob.start(
+                guest.monitor, disk: drive, index: Int(disk.index), target: .descriptor(pair.second.number))
+        } catch {
+            server.stop()
+            throw SessionError(.storage, "disk \(disk.id) of \(session.options.vm) cannot be mirrored: \(error)")
+        }
+    }
+
+    /// True once everything was copied and only new writes travel.
+    func isReady() throws(SessionError) -> Bool {
+        if let failure = shipment.failure { throw SessionError(.storage, failure) }
+        let now: MirrorJob.Progress?
+        do throws(DeviceError) {
+            now = try job.progress(guest.monitor)
+        } catch {
+            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
+        }
+        guard let now else {
+            throw SessionError(.storage, "the mirror of disk \(disk.id) ended by itself; see QEMU's log")
+        }
+        progress = now.isReady ? 1 : Double(now.offset) / Double(max(now.length, 1))
+        return now.isReady
+    }
+
+    /// Why the mirror is over, if `event` says so.
+    func failure(_ event: QMPEvent) -> String? {
+        switch job.news(event) {
+        case .failed(let reason): "the mirror of disk \(disk.id) failed: \(reason)"
+        case .cancelled: "the mirror of disk \(disk.id) was cancelled by somebody else"
+        case .ready, nil: nil
+        }
+    }
+
+    /// The first copy is over: every later write is sent, whatever it holds.
+    func endFirstCopy() { shipment.endFirstCopy() }
+
+    func takeShippedBytes() -> UInt64 { shipment.takeBytes() }
+
+    /// Ends the job and takes its node out of QEMU.
+    func stop() {
+        do throws(DeviceError) {
+            try job.cancel(guest.monitor)
+        } catch {
+            session.log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
+        }
+    }
+
+    func close() { server.stop() }
+}

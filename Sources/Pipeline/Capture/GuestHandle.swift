@@ -1,0 +1,286 @@
+import Glibc
+import LinuxSystem
+import Logging
+import Model
+import QEMU
+
+/// The running QEMU as the session's thread drives it: inspection, the commands of a checkpoint, filters.
+final class GuestHandle {
+    let description: GuestDescription
+    let offer: OfferMessage
+    let blocks: [RAMBlock]
+    /// Where the blocks that are tracked lie in the QEMU process.
+    let trackedBlocks: [TrackedBlock]
+    /// The guest's drives in the order of `offer.disks`.
+    let drives: [GuestDisk]
+    let monitor: QMPConnection
+
+    private let vm: VMName
+    private let process: PidDescriptor
+    private var capture: DeviceStateCapture?
+    private var layout: DeviceLayout?
+    private var checkedLength = 0
+    private var checkpoints = 0
+    /// Every so manieth checkpoint's devices are compared although the length is that of the one before.
+    private static let checkPeriod = 64
+    private var pending: Range<UInt64> = 0..<0
+    /// Reused for every checkpoint's device state.
+    private var stateBuffer: [UInt8] = []
+    private var events: [QMPEvent] = []
+    /// False when somebody else had paused the guest before we stopped it: then it is not ours to let run on.
+    private(set) var stoppedByUs = false
+    /// True after `holdStill`, until the next checkpoint.
+    private(set) var isHeldStill = false
+    /// True while the guest stands still because of us.
+    private var standsStill = false
+
+    /// The monitor answers within this, or QEMU counts as stuck.
+    static let timeout = Duration.seconds(10)
+
+    private let log: Logger
+
+    init(options: PrimaryOptions, log: Logger) throws(SessionError) {
+        vm = options.vm
+        self.log = log
+        do {
+            monitor = try QMPConnection(path: options.qmpPath)
+            description = try GuestInspector.inspect(monitor)
+            process = try PidDescriptor(description.process.pid)
+        } catch let error as RefusalError {
+            throw SessionError(.refused, "\(options.vm) cannot be protected: \(error)")
+        } catch {
+            throw SessionError(.refused, "\(options.vm) cannot be protected: \(error)")
+        }
+        blocks = description.blocks.enumerated().map { index, block in
+            RAMBlock(
+                index: UInt16(index), name: block.name, length: block.length, inSharedFile: block.backend != nil,
+                tracked: block.tracked)
+        }
+        trackedBlocks = zip(blocks, description.blocks).compactMap { block, found in
+            guard block.tracked, let address = found.hostAddress else { return nil }
+            return TrackedBlock(index: block.index, address: address, length: block.length)
+        }
+        drives = description.disks.filter(\.isReplicated)
+        offer = OfferMessage(
+            vm: options.vm, level: options.level, term: options.term, guest: description, blocks: blocks,
+            disks: drives.enumerated().map { OfferedDisk(index: UInt16($0), id: $1.name, size: $1.virtualSize) },
+            nics: description.nics.enumerated().compactMap { index, nic in
+                nic.netdev.map { OfferedNIC(index: UInt16(index), netdev: $0) }
+            },
+            epochMilliseconds: options.epochMilliseconds, silenceMilliseconds: options.silenceMilliseconds)
+    }
+
+    var pid: Int32 { description.process.pid }
+    var isAlive: Bool { !process.hasExited() }
+    var pollDescriptor: Int32 { monitor.isOpen ? monitor.descriptor : -1 }
+
+    /// Ends the guest's QEMU at once; the session notices by its exit.
+    func kill() { try? process.kill() }
+
+    // MARK: - A checkpoint
+
+    /// Stops the guest ahead of its next checkpoint, because more output than allowed waits for acknowledgements.
+    func holdStill() throws(SessionError) {
+        let sentAt = Self.wallClock()
+        do throws(QMPError) {
+            try monitor.execute("stop", timeout: Self.timeout)
+            isHeldStill = try takeOwn("STOP", since: sentAt)
+            standsStill = isHeldStill
+        } catch {
+            throw qemuFailed("stop", error)
+        }
+    }
+
+    /// Stops the guest and has QEMU begin to write its device state; returns when the guest stands still and its disks
+    /// are drained. All commands go out in one write, so that QEMU does not wait for us in between.
+    func stopAndSave() throws(SessionError) {
+        do throws(SystemError) {
+            try capture?.rewind()
+        } catch {
+            throw SessionError(.system, "\(vm) cannot be checkpointed: \(error)")
+        }
+        guard let save = capture?.save else { throw SessionError(.qemu, "\(vm) is not attached") }
+        let sentAt = Self.wallClock()
+        do throws(QMPError) {
+            pending = try monitor.send([DeviceStateCapture.stop, save, DeviceStateCapture.memorySize])
+            try monitor.awaitReply(pending.lowerBound, timeout: Self.timeout)
+            // A guest that runs says STOP before it answers; one that stood still already says nothing.
+            stoppedByUs = try takeOwn("STOP", since: sentAt) || isHeldStill
+            isHeldStill = false
+            standsStill = stoppedByUs
+        } catch {
+            throw qemuFailed("stop", error)
+        }
+    }
+
+    /// True when somebody else let the guest run on since `stopAndSave`: what was captured meanwhile is not one state.
+    func wasResumedByOthers() throws(SessionError) -> Bool {
+        do throws(QMPError) {
+            events += try monitor.takeEvents()
+        } catch {
+            throw qemuFailed("tell its state", error)
+        }
+        let count = events.count
+        events.removeAll { $0.name == "RESUME" }
+        return events.count < count
+    }
+
+    /// Waits for the device state that `stopAndSave` asked for, and reads it.
+    func finishSave() throws(SessionError) -> [UInt8] {
+        let memory: JSONValue
+        do throws(QMPError) {
+            try monitor.awaitReply(pending.lowerBound + 1, timeout: Self.timeout)
+            memory = try monitor.awaitValue(pending.lowerBound + 2, timeout: Self.timeout)
+        } catch {
+            throw qemuFailed("write its device state", error)
+        }
+        if let size = MemorySize(memory), size != description.memorySize {
+            throw SessionError(
+                .refused,
+                "memory of \(vm) was plugged in or out (\(description.memorySize.plugged) bytes before,"
+                    + " \(size.plugged) now), which the standby cannot follow: protect it again to go on with what it has now"
+            )
+        }
+        do throws(SystemError) {
+            let length = capture?.length() ?? 0
+            if stateBuffer.count != length { stateBuffer = [UInt8](repeating: 0, count: length) }
+            _ = try stateBuffer.withUnsafeMutableBufferPointer { (bytes) throws(SystemError) in
+                try capture?.read(into: UnsafeMutableRawBufferPointer(bytes)) ?? 0
+            }
+        } catch {
+            throw SessionError(.system, "\(vm) cannot be checkpointed: \(error)")
+        }
+        return stateBuffer
+    }
+
+    /// Lets the guest run on, if it was we who stopped it.
+    func resume() throws(SessionError) {
+        guard stoppedByUs else { return }
+        let sentAt = Self.wallClock()
+        do throws(QMPError) {
+            let id = try monitor.send(DeviceStateCapture.resume)
+            try monitor.awaitReply(id, timeout: Self.timeout)
+            _ = try takeOwn("RESUME", since: sentAt)
+            standsStill = false
+        } catch {
+            throw qemuFailed("let the guest run on", error)
+        }
+    }
+
+    /// After a checkpoint that failed half-way: the guest must not stay as it stands.
+    func letRunOn() {
+        guard standsStill, isAlive else { return }
+        do throws(QMPError) {
+            try monitor.execute("cont", timeout: Self.timeout)
+            standsStill = false
+        } catch {
+            log.error("\(vm) stands still and cannot be let run on: \(error); enter “cont” at its monitor")
+        }
+    }
+
+    /// Compares the devices of this checkpoint with those of the first: a guest that gained or lost a device cannot be
+    /// loaded by a standby that was started without it.
+    ///
+    /// A device more or less changes the state's length, so equal lengths are looked into only now and then: taking the
+    /// sections apart costs more than all the rest of an idle epoch.
+    func checkUnchanged(_ deviceState: [UInt8]) throws(SessionError) {
+        checkpoints += 1
+        guard deviceState.count != checkedLength || checkpoints % Self.checkPeriod == 0 else { return }
+        checkedLength = deviceState.count
+        let now: DeviceLayout
+        do throws(DeviceStateError) {
+            now = try deviceState.withUnsafeBufferPointer { (bytes) throws(DeviceStateError) in
+                try DeviceState.layout(of: UnsafeRawBufferPointer(bytes))
+            }
+        } catch {
+            throw SessionError(.qemu, "\(vm) cannot be checkpointed: \(error)")
+        }
+        guard let layout else {
+            self.layout = now
+            return
+        }
+        if let difference = layout.difference(to: now) {
+            throw SessionError(
+                .refused,
+                "the devices of \(vm) changed (\(difference)), which the standby cannot follow: protect it again to go on"
+                    + " with what it has now")
+        }
+    }
+
+    /// What QEMU told since the last look, without the effects of our own `stop` and `cont`.
+    func takeEvents() -> [QMPEvent] {
+        // A monitor that broke is noticed by the process's end, or by the next command.
+        events += (try? monitor.takeEvents()) ?? []
+        defer { events = [] }
+        return events
+    }
+
+    /// Removes the event that our command caused from the queue; false when there is none. QEMU stamps events with this
+    /// host's wall clock, in microseconds, so an older one is somebody else's.
+    private func takeOwn(_ name: String, since sentAt: Int64) throws(QMPError) -> Bool {
+        events += try monitor.takeEvents()
+        guard let index = events.lastIndex(where: { $0.name == name && $0.timestamp >= sentAt }) else { return false }
+        events.remove(at: index)
+        return true
+    }
+
+    private static func wallClock() -> Int64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return Int64(now.tv_sec) * 1_000_000 + Int64(now.tv_nsec) / 1000
+    }
+
+    // MARK: - Attaching and detaching
+
+    /// Takes out what an agent that was killed left behind, and hands QEMU the file for its device state.
+    func prepare() throws(SessionError) {
+        do throws(QMPError) {
+            for leftover in try Leftovers.remove(monitor) { log.warning("\(vm): an earlier session left \(leftover)") }
+        } catch {
+            throw qemuFailed("remove what an earlier session left behind", error)
+        }
+        do throws(DeviceError) {
+            capture = try DeviceStateCapture.install(monitor)
+        } catch {
+            throw deviceFailed("the file for its device state", error)
+        }
+    }
+
+    /// Lets the guest stand still while `body` changes something in QEMU; a guest that somebody else paused stays so.
+    func whileStopped(_ body: () -> Void) {
+        let running = (try? monitor.execute("query-status", nil, timeout: Self.timeout))?["running"]?.bool ?? true
+        if running { _ = try? monitor.execute("stop", nil, timeout: Self.timeout) }
+        body()
+        if running { _ = try? monitor.execute("cont", nil, timeout: Self.timeout) }
+    }
+
+    func close() {
+        if isAlive {
+            do throws(DeviceError) {
+                try capture?.remove(monitor)
+            } catch {
+                log.warning("\(vm): QEMU keeps the file for its device state: \(error)")
+            }
+        }
+        capture = nil
+        monitor.close()
+    }
+
+    /// A process that is killed closes its sockets some time before it counts as ended.
+    private func hasDied(_ monitorClosed: Bool) -> Bool {
+        guard monitorClosed else { return !isAlive }
+        return (try? process.waitForExit(timeout: 2_000_000_000)) ?? false
+    }
+
+    private var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
+
+    func qemuFailed(_ what: String, _ error: QMPError) -> SessionError {
+        if hasDied(error.reason == .closed) { return gone }
+        return SessionError(.qemu, "the QEMU of \(vm) did not \(what): \(error)")
+    }
+
+    func deviceFailed(_ what: String, _ error: DeviceError) -> SessionError {
+        if hasDied(error.isClosed) { return gone }
+        return SessionError(.qemu, "\(what) of \(vm): \(error)")
+    }
+}

@@ -1,0 +1,34 @@
+import LinuxSystem
+import Model
+
+/// A piece of a captured epoch: page contents, copied out of the guest in run order, and the runs they belong to.
+///
+/// A fixed number of slabs circulates between capture and shipping; when all are under way, capture waits, which is how
+/// a slow link lengthens epochs. A slab is owned by one thread at a time.
+final class Slab: @unchecked Sendable {
+    // SAFETY: handed from thread to thread through BlockingQueue, never shared.
+    static let pagesMax = 8192
+
+    private let memory: Mapping
+    var runs = RunBuffer(capacity: Slab.pagesMax)
+
+    init() throws(SystemError) {
+        memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
+    }
+
+    var pages: UnsafeMutableRawBufferPointer { memory.bytes }
+
+    func reset() { runs.removeAll() }
+
+    /// For the test bed only: forgets the last page, as if it had not been written.
+    func dropOnePage() {
+        guard runs.pages > 1 else { return }
+        let kept = (0..<runs.count).map { runs[$0] }
+        runs.removeAll()
+        for (index, run) in kept.enumerated() {
+            var run = run
+            if index == kept.count - 1 { run.count -= 1 }
+            if run.count > 0 { runs.append(run) }
+        }
+    }
+}

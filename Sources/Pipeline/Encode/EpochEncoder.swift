@@ -1,0 +1,165 @@
+import Codec
+import GuestNetwork
+import LinuxSystem
+import Model
+import Wire
+
+/// Turns slabs, device state and held output into frames. Used by the shipper's thread only; allocates nothing per
+/// page.
+struct EpochEncoder: ~Copyable {
+    /// Pages in one frame: large enough to compress well, small enough to keep frames under their cap.
+    static let pagesPerFrame = 512
+
+    private let references: [UnsafeMutableRawBufferPointer]
+    /// Which pages of the references are true, by block.
+    private let known: PageBitmaps
+    private var encoder = PageEncoder()
+    private var blob = BlobCodec()
+    private var sink = ByteSink(capacity: 4 << 20)
+    /// The device state of the epoch before, which the standby holds by the time it decodes the next.
+    private var previousState: [UInt8] = []
+    private var rates = SecondStageRates()
+    private var stage = SecondStage.lz4
+    /// Page stream bytes of this epoch.
+    private var streamBytes = 0
+    private var numbers: [UInt32] = []
+    private var encodeTime: UInt64 = 0
+    private var memoryBytes: UInt64 = 0
+
+    init(blocks: [RAMBlock], references: [UnsafeMutableRawBufferPointer]) {
+        self.references = references
+        known = PageBitmaps(blocks)
+        numbers.reserveCapacity(Self.pagesPerFrame)
+    }
+
+    /// Chooses the second stage for the epoch that follows; a rate of 0 is unknown.
+    mutating func begin(after epoch: Epoch, linkBytesPerSecond: Double) {
+        stage = SecondStage.chooseSecondStage(
+            linkBytesPerSecond: linkBytesPerSecond, rates: rates, stageOneBytes: streamBytes, epoch: epoch.number,
+            current: stage)
+        streamBytes = 0
+    }
+
+    mutating func takeEncodeTime() -> UInt64 {
+        defer { encodeTime = 0 }
+        return encodeTime
+    }
+
+    mutating func takeMemoryBytes() -> UInt64 {
+        defer { memoryBytes = 0 }
+        return memoryBytes
+    }
+
+    mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: FrameSender) throws {
+        var page = 0
+        var batchStart = 0
+        var block: UInt16 = 0
+        numbers.removeAll(keepingCapacity: true)
+        for index in 0..<slab.runs.count {
+            let run = slab.runs[index]
+            if run.block != block, !numbers.isEmpty {
+                try flush(slab, from: batchStart, block, epoch, sender)
+                batchStart = page
+            }
+            block = run.block
+            for number in run.first..<run.first + run.count {
+                numbers.append(number)
+                page += 1
+                if numbers.count == Self.pagesPerFrame {
+                    try flush(slab, from: batchStart, block, epoch, sender)
+                    batchStart = page
+                }
+            }
+        }
+        if !numbers.isEmpty { try flush(slab, from: batchStart, block, epoch, sender) }
+    }
+
+    private mutating func flush(
+        _ slab: Slab, from start: Int, _ block: UInt16, _ epoch: Epoch, _ sender: FrameSender
+    ) throws {
+        let began = MonotonicClock.now()
+        sink.reset()
+        let pages = UnsafeRawBufferPointer(rebasing: slab.pages[start * pageSize..<(start + numbers.count) * pageSize])
+        // The first copy leaves the reference empty: most of RAM is never written again, and a copy of it would double
+        // the guest's memory on this host.
+        let reference = epoch == .firstCopy ? nil : references[Int(block)]
+        let statistics = numbers.withUnsafeBufferPointer { numbers in
+            encoder.encode(
+                block: block, pageNumbers: numbers, pages: pages, reference: reference,
+                known: &known.maps[Int(block)].pages, codec: epoch == .firstCopy ? .lz4 : stage, into: &sink)
+        }
+        numbers.removeAll(keepingCapacity: true)
+        let took = MonotonicClock.now() - began
+        encodeTime += took
+        memoryBytes += UInt64(sink.count)
+        streamBytes += statistics.stageOneBytes
+        if epoch > .firstCopy, statistics.compressedStageOneBytes > 0 {
+            rates.record(
+                stage, input: statistics.compressedStageOneBytes, output: statistics.bytes, nanoseconds: took)
+        }
+        // Pages that turned out unchanged leave nothing to send.
+        guard sink.count > 0 else { return }
+        try sender.send(.pages, epoch: epoch, head: sink.bytes)
+    }
+
+    mutating func ship(deviceState: [UInt8], of epoch: Epoch, through sender: FrameSender) throws {
+        let began = MonotonicClock.now()
+        sink.reset()
+        _ = deviceState.withUnsafeBytes { state in
+            previousState.withUnsafeBytes { previous in
+                blob.encode(state, previous: previous.isEmpty ? nil : previous, into: &sink)
+            }
+        }
+        previousState = deviceState
+        encodeTime += MonotonicClock.now() - began
+        let encoded = sink.bytes
+        var offset = 0
+        while offset < encoded.count {
+            let end = min(offset + DeviceStateFrame.payloadMax, encoded.count)
+            try sender.send(
+                DeviceStateFrame(
+                    total: UInt32(encoded.count), offset: UInt32(offset),
+                    payload: UnsafeRawBufferPointer(rebasing: encoded[offset..<end])),
+                epoch: epoch)
+            offset = end
+        }
+    }
+
+    /// Sends the output of one NIC, in as many frames as it takes; a packet is never cut.
+    mutating func ship(_ output: HeldOutput, of epoch: Epoch, through sender: FrameSender) throws {
+        try output.bytes.withUnsafeBytes { bytes in
+            var start = 0
+            var position = 0
+            var count: UInt32 = 0
+            while position < bytes.count {
+                let length = Int(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: position, as: UInt32.self)))
+                if position + 4 + length - start > OutputFrame.packetsMax {
+                    try send(bytes[start..<position], count, output.nic, epoch, sender)
+                    start = position
+                    count = 0
+                }
+                position += 4 + length
+                count += 1
+            }
+            try send(bytes[start..<position], count, output.nic, epoch, sender)
+        }
+    }
+
+    private func send(
+        _ packets: Slice<UnsafeRawBufferPointer>, _ count: UInt32, _ nic: UInt16, _ epoch: Epoch,
+        _ sender: FrameSender
+    ) throws {
+        let frame = OutputFrame(nic: nic, count: count, packets: UnsafeRawBufferPointer(rebasing: packets))
+        try sender.send(frame, epoch: epoch)
+    }
+}
+
+/// One bitmap per block: they cannot be copied, so an array cannot hold them bare.
+private final class PageBitmaps {
+    final class Map {
+        var pages: PageBitmap
+        init(pages count: Int) { pages = PageBitmap(pages: count) }
+    }
+    let maps: [Map]
+    init(_ blocks: [RAMBlock]) { maps = blocks.map { Map(pages: $0.tracked ? $0.pages : 0) } }
+}

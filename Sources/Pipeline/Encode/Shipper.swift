@@ -1,0 +1,126 @@
+import Codec
+import Glibc
+import GuestNetwork
+import LinuxSystem
+import Model
+import Synchronization
+import Transport
+import Wire
+
+/// Encodes captured pieces and puts them on the link, on a thread of its own.
+///
+/// Keeps the reference: a copy of every page in the version that the standby will have once it applied everything sent
+/// so far, so that the next version travels as a difference.
+final class Shipper: @unchecked Sendable {
+    // SAFETY: the encoder's state is touched by the shipper's thread only; `stats` is behind its lock.
+    enum Item: Sendable {
+        /// Pages of an epoch; the slab goes back to the pool afterwards.
+        case pages(Epoch, Slab)
+        case deviceState(Epoch, [UInt8])
+        case output(Epoch, HeldOutput)
+        /// The epoch is complete: its last frame is sent. The timings are completed by the acknowledgement.
+        case end(Epoch, EpochTimings)
+        /// The first copy is whole: nothing of epoch 0 is sent any more.
+        case synced
+        /// Everything of the first copy so far is on the link; answered through the closure.
+        case barrier(@Sendable () -> Void)
+    }
+
+    private let sender: FrameSender
+    private let pool: BlockingQueue<Slab>
+    private let queue = BlockingQueue<Item>(capacity: 64)
+    private let blocks: [RAMBlock]
+    private let references: [UnsafeMutableRawBufferPointer]
+    private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void
+    private let failed: @Sendable (SessionError) -> Void
+    private let linkRate: @Sendable () -> Double
+    private let thread = Mutex<NamedThread?>(nil)
+
+    /// `sealed` is called, on the shipper's thread, before the checkpoint's last frame leaves, with the digest that the
+    /// standby will have to acknowledge.
+    init(
+        vm: VMName, blocks: [RAMBlock], sender: FrameSender, pool: BlockingQueue<Slab>,
+        sealed: @escaping @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void,
+        failed: @escaping @Sendable (SessionError) -> Void, linkRate: @escaping @Sendable () -> Double
+    ) throws(SystemError) {
+        self.blocks = blocks
+        self.sender = sender
+        self.pool = pool
+        self.sealed = sealed
+        self.failed = failed
+        self.linkRate = linkRate
+        var mapped: [UnsafeMutableRawBufferPointer] = []
+        for block in blocks {
+            guard block.tracked else {
+                mapped.append(UnsafeMutableRawBufferPointer(start: nil, count: 0))
+                continue
+            }
+            // Address space only: a page of it becomes memory when the guest's page is sent for the first time.
+            guard
+                let base = mmap(
+                    nil, Int(block.length), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+                base != MAP_FAILED
+            else {
+                let code = errno
+                for region in mapped { _ = munmap(region.baseAddress, region.count) }
+                throw SystemError(operation: "mmap", errno: code, subject: "the reference of RAM block \(block.name)")
+            }
+            mapped.append(UnsafeMutableRawBufferPointer(start: base, count: Int(block.length)))
+        }
+        references = mapped
+        var started: NamedThread? = try NamedThread.start("ship-\(vm)") { [self] in run() }
+        thread.withLock { $0 = started.take() }
+    }
+
+    deinit {
+        for region in references where region.count > 0 { _ = munmap(region.baseAddress, region.count) }
+    }
+
+    func push(_ item: Item) { queue.push(item) }
+
+    /// Ends the thread after what is queued; idempotent.
+    func close() {
+        queue.close()
+        thread.withLock { $0.take() }?.join()
+    }
+
+    private func run() {
+        var encoder = EpochEncoder(blocks: blocks, references: references)
+        var broken = false
+        while let item = queue.pop() {
+            do {
+                switch item {
+                case .pages(let epoch, let slab):
+                    defer {
+                        slab.reset()
+                        pool.push(slab)
+                    }
+                    if !broken { try encoder.ship(slab, of: epoch, through: sender) }
+                case .deviceState(let epoch, let state):
+                    if !broken { try encoder.ship(deviceState: state, of: epoch, through: sender) }
+                case .output(let epoch, let output):
+                    if !broken { try encoder.ship(output, of: epoch, through: sender) }
+                case .end(let epoch, var timings):
+                    guard !broken else { break }
+                    let end = sender.finish(epoch)
+                    timings.encode = encoder.takeEncodeTime()
+                    timings.memoryBytes = encoder.takeMemoryBytes()
+                    timings.linkBytes = end.byteCount
+                    encoder.begin(after: epoch, linkBytesPerSecond: linkRate())
+                    sealed(epoch, end.digest, timings)
+                    sender.link.send(controlFrame(end, epoch: epoch))
+                case .synced:
+                    let end = sender.finish(.firstCopy)
+                    if !broken {
+                        sender.link.send(
+                            controlFrame(Synced(frameCount: UInt64(end.frameCount), byteCount: end.byteCount)))
+                    }
+                case .barrier(let reached): reached()
+                }
+            } catch {
+                broken = true
+                failed((error as? SessionError) ?? SessionError(.peerLost, "\(error)"))
+            }
+        }
+    }
+}

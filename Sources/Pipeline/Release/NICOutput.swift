@@ -1,0 +1,29 @@
+import GuestNetwork
+import LinuxSystem
+import QEMU
+
+/// The output of one NIC of a protected guest: QEMU's two filters and the gate between them.
+final class NICOutput {
+    let gate: OutputGate
+    private var filter: OutputFilter
+    private let guest: GuestHandle
+
+    /// Puts the filters into the netdev; what the guest sends takes the way through the gate from here on, unheld.
+    init(_ nic: OfferedNIC, guest: GuestHandle) throws(SessionError) {
+        self.guest = guest
+        do throws(DeviceError) {
+            filter = try OutputFilter.install(guest.monitor, netdev: nic.netdev, index: Int(nic.index), holding: true)
+        } catch {
+            throw guest.deviceFailed("the output of NIC \(nic.netdev)", error)
+        }
+        // A gate that cannot be made is the end of the session, whose next start takes the filters out.
+        do throws(SystemError) {
+            gate = try OutputGate(nic: nic.index, hold: filter.heldDescriptor, release: filter.release.number)
+        } catch {
+            throw SessionError(.system, "the output of NIC \(nic.netdev) cannot be held: \(error)")
+        }
+    }
+
+    /// Takes the filters out. Call while the guest stands still, after what may leave has left.
+    func detach() throws(DeviceError) { try filter.remove(guest.monitor) }
+}

@@ -1,0 +1,100 @@
+/// What the two agents say to each other about a session, as JSON in the bodies of control frames.
+///
+/// Everything that an epoch needs is binary (Wire); these messages travel once per session, so they are spelled out.
+
+import Foundation
+import Model
+import NIOCore
+import QEMU
+import Wire
+
+/// The first frame in each direction. The header's version byte was already compared.
+public struct HelloMessage: Codable, Sendable {
+    public var node: String
+    public var software: String
+}
+
+/// One guest disk that is to be mirrored. `index` is its number in `diskWrite` frames.
+public struct OfferedDisk: Codable, Sendable, Hashable {
+    public var index: UInt16
+    /// The guest drive's identity: its qdev id, or its block device name.
+    public var id: String
+    /// Virtual size in bytes.
+    public var size: UInt64
+}
+
+/// One guest NIC whose output is held. `index` is its number in `output` frames.
+public struct OfferedNIC: Codable, Sendable, Hashable {
+    public var index: UInt16
+    /// QEMU's netdev id.
+    public var netdev: String
+}
+
+/// The primary asks a node to be the standby of a VM.
+public struct OfferMessage: Codable, Sendable {
+    public var vm: VMName
+    public var level: Level
+    public var term: Term
+    public var guest: GuestDescription
+    public var blocks: [RAMBlock]
+    public var disks: [OfferedDisk]
+    public var nics: [OfferedNIC]
+    public var epochMilliseconds: Int
+    /// After this silence the peer counts as lost, in milliseconds.
+    public var silenceMilliseconds: Int
+}
+
+/// The standby is ready: its QEMU waits, its memory is reserved, its disks fit.
+public struct AcceptMessage: Codable, Sendable {
+    public var node: String
+    public var qemuPID: Int32
+    public var qemuVersion: String
+}
+
+/// The standby will not do it; `reason` is one sentence for the operator.
+public struct RefuseMessage: Codable, Sendable {
+    public var reason: String
+
+    public init(because reason: String) { self.reason = reason }
+}
+
+/// The primary does not need the standby any more.
+public struct GoodbyeMessage: Codable, Sendable {
+    public enum Kind: String, Codable, Sendable {
+        case unprotected, guestEnded, failed
+    }
+    public var kind: Kind
+    public var reason: String
+}
+
+/// A message that travels as JSON in a control frame.
+public protocol SessionMessage: Codable, Sendable {
+    static var type: FrameType { get }
+}
+
+extension HelloMessage: SessionMessage { public static var type: FrameType { .hello } }
+extension OfferMessage: SessionMessage { public static var type: FrameType { .offer } }
+extension AcceptMessage: SessionMessage { public static var type: FrameType { .accept } }
+extension RefuseMessage: SessionMessage { public static var type: FrameType { .refuse } }
+extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
+
+extension SessionMessage {
+    public init(_ body: ByteBuffer) throws(SessionError) {
+        do {
+            self = try body.withUnsafeReadableBytes { try JSONDecoder().decode(Self.self, from: Data($0)) }
+        } catch {
+            throw SessionError(.protocolBroken, "the peer sent a \(Self.type) message that cannot be read: \(error)")
+        }
+    }
+
+    /// The message as a complete frame.
+    public var frame: ByteBuffer {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys]
+        // Plain value types with string keys: encoding them cannot fail.
+        guard let data = try? encoder.encode(self) else { preconditionFailure("\(Self.self) is not encodable") }
+        var sink = ByteSink(capacity: data.count + FrameHeader.size)
+        data.withUnsafeBytes { sink.append(frame: Self.type, body: $0, epoch: .firstCopy, sequence: 0) }
+        return ByteBuffer(bytes: sink.bytes)
+    }
+}

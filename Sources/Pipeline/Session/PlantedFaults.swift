@@ -1,0 +1,22 @@
+/// Faults that the tests plant on purpose, to show that their verifier finds them. The agent never sets any: only the
+/// test bed's own build of it does.
+public struct PlantedFaults: OptionSet, Sendable {
+    public let rawValue: Int
+    public init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// Output leaves as soon as its epoch is cut, without waiting for the acknowledgement.
+    public static let releaseBeforeAcknowledgement = PlantedFaults(rawValue: 1)
+    /// One dirty page of every epoch is not sent.
+    public static let skipDirtyPage = PlantedFaults(rawValue: 2)
+    /// Now and then a disk write is acknowledged to the guest but not sent.
+    public static let skipDiskWrite = PlantedFaults(rawValue: 4)
+
+    public init?(name: String) {
+        switch name {
+        case "release-before-acknowledgement": self = .releaseBeforeAcknowledgement
+        case "skip-dirty-page": self = .skipDirtyPage
+        case "skip-disk-write": self = .skipDiskWrite
+        default: return nil
+        }
+    }
+}

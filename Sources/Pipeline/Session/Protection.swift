@@ -1,0 +1,457 @@
+import Codec
+import GuestNetwork
+import LinuxSystem
+import Model
+import Protocol
+import QEMU
+import Storage
+import Synchronization
+import Transport
+import Wire
+
+/// Everything that a protected guest has attached to it, and the loop that checkpoints it. Lives on the session's
+/// thread; taking it down leaves QEMU as it was.
+final class Protection {
+    private let session: PrimarySession
+    private let guest: GuestHandle
+    private let sender: FrameSender
+    private let pool = BlockingQueue<Slab>(capacity: 4)
+    private let shipper: Shipper
+    private var tracker: MemoryTracker?
+    private var outputs: [NICOutput] = []
+    private var gates: [OutputGate] { outputs.map(\.gate) }
+    private var mirrors: [DiskMirror] = []
+    private var sealed = Epoch.firstCopy
+    private var lastResume: UInt64 = 0
+    private var guestPaused = false
+
+    private var options: PrimaryOptions { session.options }
+
+    init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
+        self.session = session
+        self.guest = guest
+        sender = FrameSender(link: link)
+        do throws(AttachError) {
+            tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
+        } catch {
+            throw SessionError(.refused, "\(session.options.vm) cannot be protected: \(error)")
+        }
+        do throws(SystemError) {
+            for block in guest.trackedBlocks { try tracker!.track(block) }
+            for _ in 0..<4 { pool.push(try Slab()) }
+            shipper = try Shipper(
+                vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
+                sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2) },
+                failed: { [session] error in session.state.withLock { session.fail(error, &$0) } },
+                linkRate: { [session] in session.state.withLock { $0.linkBytesPerSecond } })
+        } catch {
+            throw SessionError(.system, "\(session.options.vm) cannot be protected: \(error)")
+        }
+    }
+
+    /// Returns why protection ended when that was in order; throws otherwise. The guest runs (or is gone) either way.
+    func run() throws(SessionError) -> String {
+        do throws(SessionError) {
+            return try protect()
+        } catch {
+            // Wherever the death of QEMU was noticed, the standby is told.
+            guard error.code == .guestLost || !guest.isAlive else {
+                giveUp(error)
+                throw error
+            }
+            if let shutdown = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" }) { return guestEnded(shutdown) }
+            return try guestGone()
+        }
+    }
+
+    private func protect() throws(SessionError) -> String {
+        session.state.withLock { $0.status.phase = .syncing }
+        try guest.prepare()
+        for (index, disk) in guest.offer.disks.enumerated() {
+            mirrors.append(
+                try DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender))
+        }
+        for nic in guest.offer.nics { outputs.append(try NICOutput(nic, guest: guest)) }
+        let gates = gates
+        session.state.withLock { $0.gates = gates }
+
+        if let ended = try firstCopy() { return ended }
+        try seal(first: true)
+        session.report(.event("holding", "checkpoint 1 is sealed: output is held by epoch from here on"))
+        return try checkpointUntilTheEnd()
+    }
+
+    // MARK: - The first copy
+
+    /// Copies RAM and disks while the guest runs, until little enough is left for a short pause.
+    /// Returns why, when protection ended meanwhile.
+    private func firstCopy() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        // Looked up before the protection, which leaves marks in the page table where there was nothing.
+        let populated = try populatedRuns()
+        try wrapped { () throws(SystemError) in try tracker!.protectAll() }
+        let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
+        let wanted = populated.reduce(0) { $0 + Int($1.count) }
+        var done = 0
+        var rest = populated[...]
+        while !rest.isEmpty {
+            let slab = try takeSlab()
+            Self.fill(&slab.runs, from: &rest)
+            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
+            done += slab.runs.pages
+            shipper.push(.pages(.firstCopy, slab))
+            report(memory: Double(done) / Double(max(wanted, 1)))
+            if let ended = try look() { return ended }
+        }
+        session.report(
+            .event(
+                "memory-copied",
+                "\(done) of \(total) pages had contents and were copied in \((MonotonicClock.now() - began) / 1_000_000) ms"
+            ))
+
+        // What was written meanwhile, again and again, while it becomes less; then wait for the disks.
+        var previous = Int.max
+        var rounds = 0
+        while true {
+            let dirty = try copyDirtyWhileRunning()
+            rounds += 1
+            let ready = try areMirrorsReady()
+            let disks = mirrors.reduce(0.0) { $0 + $1.progress } / Double(max(mirrors.count, 1))
+            report(memory: 1, disks: mirrors.isEmpty ? 1 : disks)
+            if ready, dirty < Slab.pagesMax / 4 || (dirty > previous / 2 && rounds > 3) || rounds > 30 { break }
+            previous = dirty
+            if let ended = try look(wait: ready ? 0 : 100) { return ended }
+        }
+        // Checkpoint 1 must not queue behind the rest of the first copy while output is held already.
+        let reached = EventFlag()
+        shipper.push(.barrier { reached.set() })
+        while !reached.isSet {
+            if let ended = try look(wait: 5) { return ended }
+        }
+        return nil
+    }
+
+    /// What was ever touched; the rest reads as zero, as the standby's memory does.
+    private func populatedRuns() throws(SessionError) -> [TrackedRun] {
+        var runs: [TrackedRun] = []
+        var buffer = RunBuffer(capacity: 16_384)
+        var position = ScanPosition()
+        var atEnd = false
+        while !atEnd {
+            buffer.removeAll()
+            try wrapped { () throws(SystemError) in
+                atEnd = try tracker!.scanPopulated(from: &position, into: &buffer)
+            }
+            runs.append(contentsOf: buffer.runs)
+        }
+        return runs
+    }
+
+    /// Moves as many runs as a slab takes, the last one in part.
+    private static func fill(_ buffer: inout RunBuffer, from rest: inout ArraySlice<TrackedRun>) {
+        while let run = rest.first, buffer.pages < Slab.pagesMax {
+            let count = min(run.count, UInt32(Slab.pagesMax - buffer.pages))
+            buffer.append(TrackedRun(block: run.block, first: run.first, count: count))
+            if count == run.count {
+                rest.removeFirst()
+            } else {
+                rest[rest.startIndex].first += count
+                rest[rest.startIndex].count -= count
+            }
+        }
+    }
+
+    private func copyDirtyWhileRunning() throws(SessionError) -> Int {
+        try copyWritten { (slab) in shipper.push(.pages(.firstCopy, slab)) }
+    }
+
+    /// Scans for written pages, protects them again and copies them, slab by slab. Returns how many there were.
+    private func copyWritten(
+        _ timings: UnsafeMutablePointer<EpochTimings>? = nil, _ ship: (Slab) -> Void
+    ) throws(SessionError) -> Int {
+        var total = 0
+        var position = ScanPosition()
+        var atEnd = false
+        while !atEnd {
+            let slab = try takeSlab()
+            let began = MonotonicClock.now()
+            try wrapped { () throws(SystemError) in
+                atEnd = try tracker!.scanWritten(
+                    from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
+            }
+            let scanned = MonotonicClock.now()
+            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
+            timings?.pointee.scan += scanned - began
+            timings?.pointee.copy += MonotonicClock.now() - scanned
+            total += slab.runs.pages
+            ship(slab)
+        }
+        return total
+    }
+
+    private func areMirrorsReady() throws(SessionError) -> Bool {
+        var ready = true
+        for mirror in mirrors where !(try mirror.isReady()) { ready = false }
+        return ready
+    }
+
+    private func report(memory: Double, disks: Double = 0) {
+        session.state.withLock { state in
+            state.status.memoryProgress = min(memory, 1)
+            state.status.diskProgress = min(disks, 1)
+        }
+    }
+
+    // MARK: - Epochs
+
+    private func checkpointUntilTheEnd() throws(SessionError) -> String {
+        let interval = UInt64(options.epochMilliseconds) * 1_000_000
+        while true {
+            let due = lastResume + interval
+            while true {
+                let now = MonotonicClock.now()
+                let inFlight = sealed.number - session.state.withLock { $0.machine.acknowledged.number }
+                let room = inFlight < PrimarySession.epochsInFlightMax
+                if now >= due, room, !guestPaused { break }
+                if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
+                    session.report(
+                        .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
+                    try guest.holdStill()
+                }
+                // An acknowledgement wakes us when there is no room, the clock when there is.
+                let wait = room && now < due ? due - now : 20_000_000
+                if let ended = try look(waitNanoseconds: min(wait, 20_000_000)) { return ended }
+            }
+            try seal(first: false)
+        }
+    }
+
+    private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
+
+    /// One checkpoint: the guest stands still while its dirty memory and its device state are copied.
+    private func seal(first: Bool) throws(SessionError) {
+        let epoch = sealed.next
+        var timings = EpochTimings()
+        timings.epoch = epoch
+        let stopAt = MonotonicClock.now()
+        var deviceState: [UInt8] = []
+        var savedAt = stopAt
+        repeat {
+            try guest.stopAndSave()
+            timings.stop += MonotonicClock.now() - savedAt
+            timings.dirtyPages += UInt64(
+                try copyWritten(&timings) { slab in
+                    if options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
+                    shipper.push(.pages(epoch, slab))
+                })
+            let copiedAt = MonotonicClock.now()
+            deviceState = try guest.finishSave()
+            savedAt = MonotonicClock.now()
+            timings.deviceState += savedAt - copiedAt
+            // If somebody let the guest run on meanwhile, this was no single state: stop it again and add what changed.
+        } while try guest.wasResumedByOthers()
+
+        // The guest stands still and its disks are drained: this is the cut.
+        sender.advance(to: epoch.next)
+        timings.deviceStateBytes = UInt64(deviceState.count)
+
+        var outputs: [HeldOutput] = []
+        do throws(GateError) {
+            for gate in gates {
+                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
+            }
+        } catch {
+            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
+        }
+        session.state.withLock { state in
+            sealed = epoch
+            state.status.sealed = epoch
+            session.perform(state.machine.handle(.sealed(epoch)), &state)
+            if first { state.status.phase = .protected }
+        }
+        try guest.resume()
+        if !guest.stoppedByUs, !guestPaused {
+            guestPaused = true
+            session.report(.event("guest-paused", "someone else paused the guest: no checkpoints until it runs again"))
+        }
+        lastResume = MonotonicClock.now()
+        timings.resume = lastResume - savedAt
+        timings.pause = lastResume - stopAt
+
+        // From here on the guest runs again.
+        try guest.checkUnchanged(deviceState)
+        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
+        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
+        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
+        if first {
+            for mirror in mirrors { mirror.endFirstCopy() }
+            shipper.push(.synced)
+        }
+        shipper.push(.deviceState(epoch, deviceState))
+        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
+        shipper.push(.end(epoch, timings))
+        if options.planted.contains(.releaseBeforeAcknowledgement) {
+            for gate in gates { _ = gate.release(through: epoch) }
+        }
+    }
+
+    private func takeSlab() throws(SessionError) -> Slab {
+        while true {
+            if let slab = pool.pop(milliseconds: 20) { return slab }
+            if pool.isClosed { throw SessionError(.system, "the session is being closed") }
+        }
+    }
+
+    private func wrapped(_ body: () throws(SystemError) -> Void) throws(SessionError) {
+        do throws(SystemError) {
+            try body()
+        } catch {
+            if !guest.isAlive {
+                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.description.process.pid)) is gone")
+            }
+            throw SessionError(.system, "\(options.vm) cannot be protected: \(error)")
+        }
+    }
+
+    // MARK: - Looking around between epochs
+
+    private func look(wait milliseconds: Int) throws(SessionError) -> String? {
+        try look(waitNanoseconds: UInt64(milliseconds) * 1_000_000)
+    }
+
+    /// Waits for something to happen, and handles it. Returns why when protection is over.
+    private func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
+        waitReadable(
+            [guest.pollDescriptor, tracker?.exitNumber ?? -1, session.wake.number], nanoseconds: waitNanoseconds)
+        _ = session.wake.take()
+        let events = guest.takeEvents()
+        for event in events {
+            switch event.name {
+            case "SHUTDOWN": return guestEnded(event)
+            case "RESUME" where guestPaused:
+                guestPaused = false
+                session.report(.event("guest-resumed", "the guest runs again"))
+            case "RESET": session.report(.event("guest-reset", "the guest was reset; protection goes on"))
+            case "DEVICE_DELETED":
+                throw SessionError(
+                    .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
+            default: break
+            }
+            for mirror in mirrors {
+                if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
+            }
+        }
+        if session.state.withLock({ $0.endGuestRequested }) { guest.kill() }
+        if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+        let (stop, detach, failure, lost) = session.state.withLock {
+            ($0.stopRequested, $0.detachNow, $0.failure, $0.linkDown)
+        }
+        if stop { return unprotect() }
+        if detach {
+            if let failure { throw failure }
+            throw SessionError(
+                .peerLost, "the standby was lost (\(lost ?? "no reason")); the guest runs on unprotected")
+        }
+        return nil
+    }
+
+    private func guestEnded(_ shutdown: QMPEvent) -> String {
+        session.state.withLock { session.perform($0.machine.handle(.guestEnded), &$0) }
+        waitForGoodbye()
+        return "the guest was shut down (\(shutdown.data["reason"]?.string ?? "no reason given"))"
+    }
+
+    private func guestGone() throws(SessionError) -> String {
+        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
+        shipper.close()
+        session.state.withLock { session.perform($0.machine.handle(.guestLost), &$0) }
+        let deadline = MonotonicClock.now() + 2_000_000_000
+        while MonotonicClock.now() < deadline, session.state.withLock({ $0.linkDown == nil }) {
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+        throw SessionError(
+            .guestLost,
+            "the guest's QEMU (pid \(guest.description.process.pid)) died; the standby was asked to take over")
+    }
+
+    private func unprotect() -> String {
+        session.state.withLock { state in
+            let actions = state.machine.handle(.unprotect)
+            // The standby must have let go before anything unacknowledged may leave.
+            session.perform(actions.filter { $0 == .dismissStandby }, &state)
+        }
+        waitForGoodbye()
+        session.state.withLock { session.perform([.releaseEverything, .detach], &$0) }
+        return "protection was ended by the operator"
+    }
+
+    /// Protection cannot go on. A standby that is still heard must let go before anything unacknowledged may leave.
+    private func giveUp(_ error: SessionError) {
+        guest.letRunOn()
+        let isHeard = session.state.withLock { state -> Bool in
+            guard state.linkDown == nil else { return false }
+            state.failure = state.failure ?? error
+            session.perform(state.machine.handle(.unprotect).filter { $0 == .dismissStandby }, &state)
+            return true
+        }
+        if isHeard {
+            session.report(.failure(error))
+            waitForGoodbye()
+        }
+    }
+
+    private func waitForGoodbye() {
+        let deadline = MonotonicClock.now() + UInt64(options.silenceMilliseconds) * 1_000_000
+        while MonotonicClock.now() < deadline,
+            session.state.withLock({ !$0.goodbyeAnswered && $0.linkDown == nil })
+        {
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+    }
+
+    // MARK: - Leaving no trace
+
+    /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
+    func takeDown() {
+        session.state.withLock { state in
+            if state.linkDown == nil { state.linkDown = "the session ended" }
+            // A session that failed gives up protection; by policy the guest then runs on alone.
+            if state.failure != nil, options.policy == .runAlone {
+                session.report(.released(gates.flatMap { $0.releaseEverything() }))
+            }
+            state.gates = []
+        }
+        if !guest.isAlive {
+            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
+            if dropped > 0 { session.report(.dropped(frames: dropped)) }
+        }
+        if guest.isAlive {
+            for mirror in mirrors { mirror.stop() }
+            if !outputs.isEmpty { guest.whileStopped { detachOutputs() } }
+        }
+        for gate in gates { gate.close() }
+        outputs = []
+        // The link first: a disk's server may be waiting for room on it.
+        sender.link.close()
+        for mirror in mirrors { mirror.close() }
+        shipper.close()
+        pool.close()
+        tracker = nil
+        guest.close()
+    }
+
+    private func detachOutputs() {
+        let deadline = MonotonicClock.now() + 1_000_000_000
+        for output in outputs {
+            _ = output.gate.waitUntilDelivered(deadline: deadline)
+            output.gate.close()
+            do throws(DeviceError) {
+                try output.detach()
+            } catch {
+                session.log.warning("a filter could not be taken out of \(options.vm): \(error)")
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+import GuestNetwork
+import Model
+
+/// What a session tells its agent, from any thread.
+public enum SessionReport: Sendable {
+    /// Something an operator may want to read later; `kind` is a stable word.
+    case event(_ kind: String, _ message: String)
+    case failure(SessionError)
+    /// An epoch was acknowledged: what it cost.
+    case epoch(EpochTimings)
+    /// Output left the gate.
+    case released([ReleasedOutput])
+    /// Held output was given up, because its epoch never became whole at the standby.
+    case dropped(frames: Int)
+    /// The guest was resumed on this host.
+    case tookOver(TakeOverReport, reason: String)
+    /// The session is over and cleaned up.
+    case ended(_ reason: String)
+}
+
+/// Where a session is; the words are those of the API.
+public enum SessionPhase: String, Sendable, Codable {
+    case connecting, preparing, syncing, protected, peerLost, failingOver, running, failed, ended
+}
+
+/// How long the steps of a failover took, in nanoseconds.
+public struct TakeOverReport: Sendable, Codable {
+    public var epoch = Epoch.firstCopy
+    /// From the decision to the guest running.
+    public var decisionToRunning: UInt64 = 0
+    /// Of that: applying what was staged and closing the images.
+    public var finish: UInt64 = 0
+    /// Of that: feeding the state to QEMU until it has loaded it.
+    public var load: UInt64 = 0
+    /// Frames of committed epochs that were let out here because the primary had not reported their release.
+    public var framesReleased = 0
+    public var qmpPath = ""
+    public var qemuPID: Int32 = 0
+
+    public init() {}
+}
+
+public struct StandbyStatus: Sendable {
+    public var phase = SessionPhase.syncing
+    public var staged = Epoch.firstCopy
+    public var applied = Epoch.firstCopy
+    public var firstCopyBytes: UInt64 = 0
+    public var stagedBytes = 0
+    public var lastError: String?
+    public var qemuPID: Int32 = 0
+    public var qmpPath = ""
+
+    public init() {}
+}
+
+public struct PrimaryStatus: Sendable {
+    public var phase = SessionPhase.connecting
+    public var sealed = Epoch.firstCopy
+    public var acknowledged = Epoch.firstCopy
+    /// Of the first copy, 0 to 1.
+    public var memoryProgress = 0.0
+    public var diskProgress = 0.0
+    public var lastError: String?
+    public var qemuPID: Int32 = 0
+    public var last = EpochTimings()
+    public var heldBytes = 0
+    public var heldFrames = 0
+    public var linkBytesSent: UInt64 = 0
+    public var linkBytesReceived: UInt64 = 0
+
+    public init() {}
+}

@@ -1,0 +1,539 @@
+import Foundation
+import GuestNetwork
+import LinuxSystem
+import Logging
+import Model
+import NIOCore
+import Protocol
+import QEMU
+import Storage
+import Synchronization
+import Transport
+import Wire
+
+/// The standby's side of one protected VM: stages what arrives, acknowledges, applies, and resumes the guest when it
+/// has to.
+///
+/// Frames arrive on the link's event loop, which stages them and acknowledges; a thread of its own applies them and
+/// does everything that may take long. One lock guards the state machine, so staging, acknowledging and resuming are
+/// serialised: nothing is acknowledged once the guest was resumed here.
+public final class StandbySession: LinkHandler, Sendable {
+    /// What the apply thread has to do next, in order.
+    private enum Work: Sendable {
+        case direct(FrameHeader, ByteBuffer)
+        case checkpoint(Epoch)
+        case read(DiskRead)
+        case digests(DiskDigests)
+        case resume(from: Epoch)
+        case dismantle(reason: String)
+    }
+
+    private struct State {
+        var machine: StandbyMachine
+        var stage: Stage
+        var link: Link?
+        var work: [Work] = []
+        var workHead = 0
+        var directBytes = 0
+        /// What came of the first copy, to compare with what the primary says it sent.
+        var firstCopy = Synced(frameCount: 0, byteCount: 0)
+        var pending: [(header: FrameHeader, body: ByteBuffer)] = []
+        var readingPaused = false
+        var outputs: [HeldOutput] = []
+        var takeOver: TakeOverRequest?
+        var unacknowledged: [(epoch: Epoch, digest: CheckpointDigest)] = []
+        var status: StandbyStatus
+        var finished = false
+
+        mutating func enqueue(_ item: Work) { work.append(item) }
+        mutating func dequeue() -> Work? {
+            guard workHead < work.count else { return nil }
+            defer {
+                workHead += 1
+                if workHead == work.count {
+                    work.removeAll(keepingCapacity: true)
+                    workHead = 0
+                }
+            }
+            return work[workHead]
+        }
+    }
+
+    private struct TakeOverRequest: Sendable {
+        var reason: String
+        var decidedAt: UInt64
+        var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
+    }
+
+    /// The most of the first copy that waits in memory for the apply thread, in bytes.
+    private static let directBytesMax = 64 << 20
+
+    public let vm: VMName
+    private let offer: OfferMessage
+    private let replica: Replica
+    private let state: Mutex<State>
+    private let wake: EventDescriptor
+    private let startedAt = MonotonicClock.now()
+    private let heartbeat = Mutex<HeartbeatThread?>(nil)
+    private let report: @Sendable (SessionReport) -> Void
+    private let log: Logger
+    /// After a restart of the agent: the first epoch that is applied once more.
+    private let firstRecovered: Epoch?
+
+    /// Takes over a replica whose QEMU waits for its state. `report` is called from any thread.
+    public init(
+        replica: Replica, link: Link?, log: Logger, report: @escaping @Sendable (SessionReport) -> Void
+    ) throws(SystemError) {
+        vm = replica.offer.vm
+        offer = replica.offer
+        self.replica = replica
+        self.report = report
+        self.log = log
+        wake = try EventDescriptor()
+        var stage = Stage(slots: replica.slots)
+        let recovered = replica.recovering ? stage.recover() : []
+        firstRecovered = recovered.first
+        let machine =
+            replica.recovering
+            ? StandbyMachine(recovered: recovered.last ?? replica.appliedEpoch) : StandbyMachine()
+        var status = StandbyStatus()
+        status.staged = recovered.last ?? replica.appliedEpoch
+        status.applied = replica.appliedEpoch
+        status.qemuPID = replica.qemuPID
+        status.qmpPath = replica.qmpPath
+        status.phase = replica.recovering ? .peerLost : .syncing
+        state = Mutex(State(machine: machine, stage: stage, link: link, status: status))
+        // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
+        state.withLock { state in
+            for epoch in recovered {
+                restage(epoch, &state)
+                state.enqueue(.checkpoint(epoch))
+            }
+        }
+        let beats = try HeartbeatThread(vm, silenceMilliseconds: offer.silenceMilliseconds) { [weak self] in
+            self?.beat()
+        }
+        heartbeat.withLock { $0 = beats }
+        _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
+    }
+
+    public var status: StandbyStatus {
+        state.withLock { state in
+            var status = state.status
+            status.stagedBytes = state.stage.stagedBytes
+            return status
+        }
+    }
+
+    /// Runs the guest here from the last committed checkpoint. `completion` is called once, from any thread.
+    public func takeOver(
+        reason: String, completion: @escaping @Sendable (Result<TakeOverReport, SessionError>) -> Void
+    ) {
+        let refusal = state.withLock { state -> SessionError? in
+            if case .takingOver = state.machine.state {
+                state.takeOver?.completions.append(completion)
+                return nil
+            }
+            let actions = state.machine.handle(.takeOver)
+            for case .refuse(let reason) in actions {
+                return SessionError(.refused, "\(vm) cannot be taken over: \(reason)")
+            }
+            state.takeOver = TakeOverRequest(
+                reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
+            state.status.phase = .failingOver
+            perform(actions, &state)
+            // Nobody may go on talking to a standby that decided to run.
+            state.link?.close()
+            return nil
+        }
+        wake.signal()
+        if let refusal { completion(.failure(refusal)) }
+    }
+
+    /// Gives the replica up: ends its QEMU and removes its files, unless the guest runs here already.
+    public func dismiss(reason: String) {
+        state.withLock { state in
+            let actions = state.machine.handle(.dismissed)
+            state.status.lastError = reason
+            perform(actions, &state)
+        }
+        wake.signal()
+    }
+
+    /// The command line of the QEMU that waits here.
+    public var command: StandbyCommand { replica.command }
+
+    /// What tells the primary that this session is ready for its first copy.
+    public func acceptance(node: String) -> ByteBuffer {
+        AcceptMessage(node: node, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description).frame
+    }
+
+    // MARK: - Frames, on the link's event loop
+
+    public func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
+        state.withLock { state in
+            do throws(SessionError) {
+                if state.readingPaused || !state.pending.isEmpty {
+                    state.pending.append((header, body))
+                } else {
+                    try accept(header, body, &state)
+                }
+            } catch {
+                fail(error, &state)
+            }
+        }
+        wake.signal()
+    }
+
+    public func linkClosed(_ link: Link, error: LinkError?) {
+        state.withLock { state in
+            guard state.link === link else { return }
+            state.link = nil
+            losePrimary(error.map { "\($0)" } ?? "the primary closed the connection", &state)
+        }
+        wake.signal()
+    }
+
+    private func accept(_ header: FrameHeader, _ body: ByteBuffer, _ state: inout State) throws(SessionError) {
+        switch header.type {
+        case .pages, .deviceState, .output, .diskWrite, .diskZero:
+            try acceptData(header, body, &state)
+        case .checkpointEnd:
+            try acceptCheckpointEnd(header, body, &state)
+        case .released:
+            state.outputs.removeAll { $0.epoch.number <= header.epoch }
+        case .heartbeat:
+            break
+        case .diskRead:
+            state.enqueue(.read(try parse(body) { (bytes) throws(WireError) in try DiskRead(parsing: bytes) }))
+        case .diskDigests:
+            state.enqueue(.digests(try parse(body) { (bytes) throws(WireError) in try DiskDigests(parsing: bytes) }))
+        case .takeOver:
+            let reason = "the primary's agent saw the guest's QEMU die"
+            report(.event("take-over-asked", reason))
+            state.takeOver = TakeOverRequest(reason: reason, decidedAt: MonotonicClock.now())
+            state.status.phase = .failingOver
+            perform(state.machine.handle(.takeOver), &state)
+        case .goodbye:
+            let message = try GoodbyeMessage(body)
+            state.status.lastError = message.reason
+            state.link?.send(message.frame)
+            perform(state.machine.handle(.dismissed), &state)
+        case .synced:
+            let synced = try parse(body) { (bytes) throws(WireError) in try Synced(parsing: bytes) }
+            guard synced.frameCount == state.firstCopy.frameCount, synced.byteCount == state.firstCopy.byteCount else {
+                throw SessionError(
+                    .protocolBroken,
+                    "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
+            }
+        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply:
+            throw SessionError(
+                .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
+        }
+    }
+
+    private func acceptData(_ header: FrameHeader, _ body: ByteBuffer, _ state: inout State) throws(SessionError) {
+        let epoch = Epoch(header.epoch)
+        if epoch == .firstCopy {
+            state.directBytes += body.readableBytes
+            state.firstCopy.frameCount += 1
+            state.firstCopy.byteCount += UInt64(FrameHeader.size + body.readableBytes)
+            state.enqueue(.direct(header, body))
+            if state.directBytes > Self.directBytesMax { pauseReading(&state) }
+            return
+        }
+        switch try state.stage.add(header, body) {
+        case .full:
+            state.pending.append((header, body))
+            pauseReading(&state)
+        case .stored(let stored):
+            do {
+                try take(header, stored, &state)
+            } catch let error as SessionError {
+                throw error
+            } catch {
+                throw SessionError(.protocolBroken, "a \(header.type) frame of epoch \(epoch) is not valid: \(error)")
+            }
+        }
+    }
+
+    private func acceptCheckpointEnd(
+        _ header: FrameHeader, _ body: ByteBuffer, _ state: inout State
+    ) throws(SessionError) {
+        let end = try parse(body) { (bytes) throws(WireError) in try CheckpointEnd(parsing: bytes) }
+        let epoch = Epoch(header.epoch)
+        try state.stage.finish(epoch, end)
+        state.status.staged = epoch
+        perform(state.machine.handle(.staged(epoch)), &state, digest: end.digest)
+    }
+
+    private func parse<Value>(
+        _ body: ByteBuffer, _ parse: (UnsafeRawBufferPointer) throws(WireError) -> Value
+    ) throws(SessionError) -> Value {
+        do {
+            return try body.withUnsafeReadableBytes { try parse($0) }
+        } catch {
+            throw SessionError(.protocolBroken, "the primary sent a frame that is not valid: \(error)")
+        }
+    }
+
+    /// Puts the disk writes and the held output of a recovered epoch back to where they were.
+    private func restage(_ epoch: Epoch, _ state: inout State) {
+        guard let frames = state.stage.frames(of: epoch) else { return }
+        var walk = StagedFrames(frames)
+        do {
+            while let (header, body) = try walk.next() { try take(header, body, &state) }
+        } catch {
+            fail(SessionError(.storage, "checkpoint \(epoch) cannot be taken up: \(error)"), &state)
+        }
+    }
+
+    /// Takes note of what is in a staged frame that must be known before it is applied.
+    private func take(_ header: FrameHeader, _ stored: UnsafeRawBufferPointer, _ state: inout State) throws {
+        let epoch = Epoch(header.epoch)
+        switch header.type {
+        case .diskWrite:
+            let write = try DiskWrite(parsing: stored)
+            try replica.disk(write.disk).stage(epoch: epoch, offset: write.offset, data: write.data)
+        case .diskZero:
+            let zero = try DiskZero(parsing: stored)
+            try replica.disk(zero.disk).stageZero(
+                epoch: epoch, offset: zero.offset, length: zero.length, mayUnmap: zero.mayUnmap)
+        case .output:
+            state.outputs.append(HeldOutput(try OutputFrame(parsing: stored), epoch: epoch))
+        default: break
+        }
+    }
+
+    // MARK: - Decisions, under the lock
+
+    private func perform(_ actions: [StandbyMachine.Action], _ state: inout State, digest: CheckpointDigest? = nil) {
+        for action in actions {
+            switch action {
+            case .acknowledge(let epoch):
+                // Checkpoint 1 rests on the first copy, which may still be on its way into the replica: until that is
+                // applied, nothing is acknowledged, and then in order.
+                guard let digest else { break }
+                state.unacknowledged.append((epoch, digest))
+                if state.status.applied > .firstCopy { acknowledge(&state) }
+            case .apply(let epoch): state.enqueue(.checkpoint(epoch))
+            case .discard(let epoch):
+                state.stage.discardIncomplete()
+                state.pending = []
+                for disk in replica.disks { disk.discard(after: epoch) }
+            case .resume(let epoch): state.enqueue(.resume(from: epoch))
+            case .reportPrimaryLost:
+                state.status.phase = .peerLost
+            case .dismantle:
+                state.enqueue(.dismantle(reason: state.status.lastError ?? "the primary ended protection"))
+            case .refuse(let reason):
+                fail(SessionError(.protocolBroken, reason), &state)
+            }
+        }
+    }
+
+    private func acknowledge(_ state: inout State) {
+        for (epoch, digest) in state.unacknowledged {
+            state.link?.send(controlFrame(Ack(digest: digest), epoch: epoch))
+        }
+        state.unacknowledged = []
+    }
+
+    private func pauseReading(_ state: inout State) {
+        guard !state.readingPaused else { return }
+        state.readingPaused = true
+        state.link?.pauseReading()
+    }
+
+    /// Takes up frames that had to wait, once there is room again.
+    private func resumeReading(_ state: inout State) {
+        guard state.readingPaused, state.directBytes <= Self.directBytesMax / 2 else { return }
+        state.readingPaused = false
+        var waiting = state.pending[...]
+        state.pending = []
+        while let next = waiting.first, !state.readingPaused {
+            waiting = waiting.dropFirst()
+            do throws(SessionError) { try accept(next.header, next.body, &state) } catch { return fail(error, &state) }
+        }
+        state.pending.append(contentsOf: waiting)
+        if !state.readingPaused { state.link?.resumeReading() }
+    }
+
+    private func fail(_ error: SessionError, _ state: inout State) {
+        log.error("\(error)", metadata: ["vm": "\(vm)"])
+        state.status.lastError = error.message
+        report(.failure(error))
+        let link = state.link
+        state.link = nil
+        link?.close()
+        losePrimary(error.message, &state)
+    }
+
+    private func losePrimary(_ reason: String, _ state: inout State) {
+        let actions = state.machine.handle(.linkLost)
+        guard !actions.isEmpty else { return }
+        if state.status.lastError == nil { state.status.lastError = reason }
+        report(.event("peer-lost", "the primary is not heard any more: \(reason)"))
+        perform(actions, &state)
+    }
+
+    // MARK: - The apply thread
+
+    private func run() {
+        var applier = Applier(memory: replica.memory, disks: replica.disks)
+        defer { heartbeat.withLock { $0?.stop() } }
+        if replica.recovering { applier.restore(deviceState: replica.savedDeviceState(before: firstRecovered)) }
+        while true {
+            let (item, finished) = state.withLock { ($0.dequeue(), $0.finished) }
+            if finished { return }
+            guard let item else {
+                waitReadable([wake.number, replica.qemuExitDescriptor], nanoseconds: 1_000_000_000)
+                _ = wake.take()
+                if let ending = replica.qemuEnding { loseQEMU(ending) }
+                continue
+            }
+            do throws(SessionError) {
+                try handle(item, &applier)
+            } catch {
+                state.withLock { fail(error, &$0) }
+            }
+        }
+    }
+
+    /// Without its QEMU the replica is of no use: the primary must know that it has no standby any more.
+    private func loseQEMU(_ ending: String) {
+        state.withLock { state in
+            let error = SessionError(.qemu, "the QEMU that waited for \(vm) here \(ending): protect it again")
+            let actions = state.machine.handle(.dismissed)
+            guard !actions.isEmpty else { return }
+            state.status.lastError = error.message
+            report(.failure(error))
+            state.link?.close()
+            state.link = nil
+            perform(actions, &state)
+        }
+    }
+
+    private func handle(_ item: Work, _ applier: inout Applier) throws(SessionError) {
+        switch item {
+        case .direct(let header, let body):
+            try body.withUnsafeReadableBytes { (bytes) throws(SessionError) in
+                try applier.applyDirectly(header, bytes)
+            }
+            state.withLock { state in
+                state.directBytes -= body.readableBytes
+                state.status.firstCopyBytes += UInt64(body.readableBytes)
+                resumeReading(&state)
+            }
+        case .checkpoint(let epoch):
+            guard let frames = state.withLock({ $0.stage.frames(of: epoch) }) else { return }
+            try applier.apply(epoch, frames)
+            try replica.noteApplied(epoch, deviceState: applier.deviceState)
+            state.withLock { state in
+                state.stage.free(epoch)
+                state.status.applied = epoch
+                if epoch == Epoch(1), case .holding = state.machine.state {
+                    acknowledge(&state)
+                    state.status.phase = .protected
+                    report(.event("standby-ready", "checkpoint 1 is complete: this host can take over"))
+                }
+                perform(state.machine.handle(.applied(epoch)), &state)
+                resumeReading(&state)
+            }
+        case .read(let request): answer(request)
+        case .digests(let request): answer(request)
+        case .resume(let epoch): resume(from: epoch, applier.deviceState)
+        case .dismantle(let reason):
+            replica.dismantle()
+            state.withLock { state in
+                state.status.phase = .ended
+                state.finished = true
+                state.link?.close()
+            }
+            report(.ended(reason))
+        }
+    }
+
+    private func answer(_ request: DiskRead) {
+        var data = [UInt8](repeating: 0, count: Int(request.length))
+        var status: UInt32 = 0
+        do {
+            let disk = try replica.disk(request.disk)
+            try data.withUnsafeMutableBufferPointer { (bytes) throws(StorageError) in
+                try disk.read(offset: request.offset, into: UnsafeMutableRawBufferPointer(bytes))
+            }
+        } catch {
+            log.warning("a disk read of the primary failed: \(error)", metadata: ["vm": "\(vm)"])
+            status = UInt32(EIO)
+            data = []
+        }
+        let frame = data.withUnsafeBytes { controlFrame(DiskReadReply(id: request.id, status: status, data: $0)) }
+        state.withLock { $0.link }?.send(frame)
+    }
+
+    private func answer(_ request: DiskDigests) {
+        do {
+            guard request.chunkSize == UInt32(ChunkDigest.chunkSize) else {
+                throw SessionError(.protocolBroken, "digests of \(request.chunkSize)-byte chunks were asked for")
+            }
+            let digests = try replica.disk(request.disk).digests(
+                firstChunk: request.first, count: Int(request.count))
+            let frame = digests.withUnsafeBytes {
+                controlFrame(
+                    DiskDigestsReply(
+                        disk: request.disk, chunkSize: request.chunkSize, first: request.first, digests: $0))
+            }
+            state.withLock { $0.link }?.send(frame)
+        } catch {
+            // The primary goes on without: it then sends everything.
+            log.warning("digests of the disk image cannot be made: \(error)", metadata: ["vm": "\(vm)"])
+        }
+    }
+
+    private func resume(from epoch: Epoch, _ deviceState: [UInt8]) {
+        let (request, outputs) = state.withLock { ($0.takeOver, $0.outputs.filter { $0.epoch <= epoch }) }
+        let decidedAt = request?.decidedAt ?? MonotonicClock.now()
+        let outcome: Result<TakeOverReport, SessionError>
+        do throws(SessionError) {
+            outcome = .success(
+                try replica.resume(from: epoch, deviceState: deviceState, outputs: outputs, decidedAt: decidedAt))
+        } catch {
+            outcome = .failure(error)
+        }
+        let completions = state.withLock { state in
+            switch outcome {
+            case .success: state.status.phase = .running
+            case .failure(let error):
+                state.status.phase = .failed
+                state.status.lastError = error.message
+            }
+            state.outputs = []
+            return state.takeOver?.completions ?? []
+        }
+        switch outcome {
+        case .success(let result): report(.tookOver(result, reason: request?.reason ?? "asked"))
+        case .failure(let error): report(.failure(error))
+        }
+        for completion in completions { completion(outcome) }
+        replica.forgetStaging()
+        state.withLock { $0.finished = true }
+    }
+
+    /// Keeps the link warm, and notices a primary that fell silent.
+    private func beat() {
+        state.withLock { state in
+            guard let link = state.link else { return }
+            let now = MonotonicClock.now()
+            link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
+            // The making of the replica, before this session began, is no silence of the primary; nor is a pause of ours.
+            let heard = max(link.lastReceived, startedAt)
+            guard !state.readingPaused, now > heard else { return }
+            let silence = now - heard
+            guard silence > UInt64(offer.silenceMilliseconds) * 1_000_000 else { return }
+            state.link = nil
+            link.close()
+            losePrimary("nothing was received for \(silence / 1_000_000) ms", &state)
+            wake.signal()
+        }
+    }
+}

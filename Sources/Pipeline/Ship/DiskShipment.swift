@@ -1,0 +1,192 @@
+import Glibc
+import LinuxSystem
+import Model
+import Storage
+import Synchronization
+import Transport
+import Wire
+
+/// Where the NBD server of one disk puts the guest's writes: into frames of the epoch that runs now.
+///
+/// Called on the server's threads. A call returns when the frame is queued on the link, so a full link makes the guest's
+/// writes wait.
+final class DiskShipment: DiskSink {
+    /// Writes are cut into pieces of this size, in bytes.
+    private static let pieceMax = 1 << 20
+    private static let readTimeout: UInt64 = 30_000_000_000
+    /// For the digests of up to 8 GiB of image, in nanoseconds.
+    private static let digestTimeout: UInt64 = 120_000_000_000
+
+    private struct State {
+        var failure: String?
+        var bytes: UInt64 = 0
+        var writes = 0
+        var nextRead: UInt64 = 0
+    }
+
+    private let disk: OfferedDisk
+    private let session: PrimarySession
+    private let sender: FrameSender
+    private let state = Mutex(State())
+    /// What the standby's image holds already; nil once the first copy is over.
+    private let filter: Mutex<ChangedBlockFilter?>
+
+    init(disk: OfferedDisk, session: PrimarySession, sender: FrameSender) {
+        self.disk = disk
+        self.session = session
+        self.sender = sender
+        filter = Mutex(ChangedBlockFilter(size: disk.size))
+    }
+
+    /// Learns what the standby's image holds, so that equal parts need not be sent. Called before the mirror starts, by
+    /// the session's thread; waits for the answers. Without them everything is sent.
+    func askForDigests() {
+        let chunks = ChunkDigest.chunks(diskSize: disk.size)
+        var first: UInt64 = 0
+        while first < chunks {
+            let count = min(UInt64(DiskDigests.countMax), chunks - first)
+            guard let question = filter.withLock({ $0?.expect(firstChunk: first, count: Int(count)) }) else { return }
+            sender.link.send(
+                controlFrame(
+                    DiskDigests(
+                        disk: disk.index, chunkSize: UInt32(ChunkDigest.chunkSize), first: first, count: UInt32(count)))
+            )
+            guard let answer = awaitDigests(first) else { return }
+            let learnt = answer.digests.withUnsafeBytes { bytes in
+                filter.withLock { $0?.learn(question, digests: bytes) ?? false }
+            }
+            guard learnt else { return }
+            first += count
+        }
+    }
+
+    private func awaitDigests(_ first: UInt64) -> DiskDigestsAnswer? {
+        let deadline = MonotonicClock.now() + Self.digestTimeout
+        while MonotonicClock.now() < deadline {
+            let (answer, over) = session.state.withLock { state in
+                let index = state.digestReplies.firstIndex { $0.disk == disk.index && $0.first == first }
+                return (index.map { state.digestReplies.remove(at: $0) }, state.linkDown != nil || state.stopRequested)
+            }
+            if answer != nil || over { return answer }
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+        return nil
+    }
+
+    /// From here on every write is sent.
+    func endFirstCopy() { filter.withLock { $0 = nil } }
+
+    var failure: String? { state.withLock { $0.failure } }
+
+    /// Bytes shipped since the last call.
+    func takeBytes() -> UInt64 {
+        state.withLock { state in
+            defer { state.bytes = 0 }
+            return state.bytes
+        }
+    }
+
+    func write(disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
+        let writes = state.withLock { state in
+            state.bytes += UInt64(data.count)
+            state.writes += 1
+            return state.writes
+        }
+        if session.options.planted.contains(.skipDiskWrite), writes % 16 == 0, session.status.phase == .protected {
+            return
+        }
+        let changed = filter.withLock { filter -> [Range<Int>] in
+            var ranges: [Range<Int>] = []
+            guard filter != nil else { return [0..<data.count] }
+            filter?.filter(offset: offset, data: data) { ranges.append($0) }
+            return ranges
+        }
+        for range in changed {
+            try send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
+        }
+    }
+
+    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) throws(StorageError) {
+        var head = ByteSink(capacity: DiskWrite.headSize)
+        var start = 0
+        while start < data.count {
+            let end = min(start + Self.pieceMax, data.count)
+            let piece = UnsafeRawBufferPointer(rebasing: data[start..<end])
+            head.reset()
+            DiskWrite(disk: disk, offset: offset + UInt64(start), data: piece).writeHead(into: &head)
+            do throws(LinkError) {
+                try sender.send(.diskWrite, head: head.bytes, payload: piece)
+            } catch {
+                throw unavailable(error)
+            }
+            start = end
+        }
+    }
+
+    func zero(
+        disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool
+    ) throws(StorageError) {
+        let changed = filter.withLock { filter -> [Range<UInt64>] in
+            var ranges: [Range<UInt64>] = []
+            guard filter != nil else { return [offset..<offset + length] }
+            filter?.filterZero(offset: offset, length: length) { ranges.append($0) }
+            return ranges
+        }
+        for range in changed {
+            do throws(LinkError) {
+                try sender.send(
+                    DiskZero(
+                        disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count)))
+            } catch {
+                throw unavailable(error)
+            }
+        }
+    }
+
+    /// The epoch's commit is what makes writes safe; a flush needs nothing of its own.
+    func flush(disk: UInt16) throws(StorageError) {}
+
+    /// Asks the standby, which merges what is staged over its image.
+    func read(disk: UInt16, offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StorageError) {
+        var start = 0
+        while start < target.count {
+            let end = min(start + Self.pieceMax, target.count)
+            let piece = UnsafeMutableRawBufferPointer(rebasing: target[start..<end])
+            try readPiece(disk, offset + UInt64(start), piece)
+            start = end
+        }
+    }
+
+    private func readPiece(
+        _ disk: UInt16, _ offset: UInt64, _ target: UnsafeMutableRawBufferPointer
+    ) throws(StorageError) {
+        let id = state.withLock { state in
+            state.nextRead += 1
+            return UInt64(disk) << 48 | state.nextRead
+        }
+        sender.link.send(
+            controlFrame(DiskRead(id: id, disk: disk, offset: offset, length: UInt32(target.count))))
+        let deadline = MonotonicClock.now() + Self.readTimeout
+        while MonotonicClock.now() < deadline {
+            let (answer, down) = session.state.withLock { ($0.readReplies.removeValue(forKey: id), $0.linkDown) }
+            if let answer {
+                guard answer.status == 0, answer.data.count == target.count else {
+                    throw .failed(
+                        path: self.disk.id, operation: "read at the standby", reason: "status \(answer.status)")
+                }
+                target.copyBytes(from: answer.data)
+                return
+            }
+            if let down { throw .unavailable("the standby's copy of disk \(self.disk.id) cannot be read: \(down)") }
+            MonotonicClock.sleep(until: MonotonicClock.now() + 200_000)
+        }
+        throw .failed(path: self.disk.id, operation: "read at the standby", reason: "no answer within 30 s")
+    }
+
+    private func unavailable(_ error: LinkError) -> StorageError {
+        let sentence = "writes to disk \(disk.id) cannot be shipped: \(error)"
+        state.withLock { if $0.failure == nil { $0.failure = sentence } }
+        return .unavailable(sentence)
+    }
+}

@@ -1,0 +1,115 @@
+import Crypto
+import Model
+import NIOCore
+import Synchronization
+import Transport
+import Wire
+
+/// Puts frames on the link in one order, numbers them within their epoch, and keeps what the checkpoint's last frame
+/// says about them: counts by type, and the SHA-256 over their headers, each of which holds the CRC of its body.
+///
+/// Used by several threads: the shipper and the disks' NBD servers. Blocks them while the link's window is full, which
+/// is how a slow link slows the guest instead of filling memory.
+final class FrameSender: Sendable {
+    private struct Account {
+        var sequence: UInt32 = 0
+        var bytes: UInt64 = 0
+        var sections = [CheckpointEnd.Section]()
+        var digest = SHA256()
+
+        mutating func count(_ type: FrameType, bytes added: UInt64) {
+            sequence += 1
+            bytes += added
+            if let index = sections.firstIndex(where: { $0.type == type }) {
+                sections[index].frames += 1
+                sections[index].bytes += added
+            } else {
+                sections.append(CheckpointEnd.Section(type: type, frames: 1, bytes: added))
+                sections.sort { $0.type.rawValue < $1.type.rawValue }
+            }
+        }
+    }
+
+    private struct State {
+        var current = Epoch.firstCopy
+        var accounts: [(epoch: Epoch, account: Account)] = []
+        var failure: LinkError?
+    }
+
+    let link: Link
+    private let allocator = ByteBufferAllocator()
+    private let state = Mutex(State())
+
+    init(link: Link) { self.link = link }
+
+    /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`
+    /// followed by `payload`.
+    func send(
+        _ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer,
+        payload: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
+    ) throws(LinkError) {
+        let length = head.count + payload.count
+        var buffer = allocator.buffer(capacity: FrameHeader.size + length)
+        buffer.moveWriterIndex(to: FrameHeader.size)
+        buffer.writeBytes(head)
+        buffer.writeBytes(payload)
+        let bodyCRC = crc32c(payload, continuing: crc32c(head))
+        let failure = state.withLock { state -> LinkError? in
+            if let failure = state.failure { return failure }
+            let epoch = epoch ?? state.current
+            let index = Self.account(of: epoch, in: &state)
+            let header = FrameHeader(
+                type: type, length: UInt32(length), epoch: epoch.number,
+                sequence: state.accounts[index].account.sequence, bodyCRC: bodyCRC)
+            buffer.withUnsafeMutableReadableBytes { bytes in
+                header.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+                state.accounts[index].account.digest.update(
+                    bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+            }
+            state.accounts[index].account.count(type, bytes: UInt64(FrameHeader.size + length))
+            // Sent under the lock: the order on the link is the order of the sequence numbers.
+            do throws(LinkError) {
+                try link.sendBlocking(buffer)
+                return nil
+            } catch {
+                state.failure = error
+                return error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    func send(_ body: borrowing some FrameBody, epoch: Epoch? = nil) throws(LinkError) {
+        var sink = ByteSink(capacity: 64)
+        body.write(into: &sink)
+        try send(type(of: copy body).type, epoch: epoch, head: sink.bytes)
+    }
+
+    /// From here on, disk writes belong to `epoch`. Call while the guest stands still.
+    func advance(to epoch: Epoch) {
+        state.withLock { $0.current = epoch }
+    }
+
+    /// Closes the account of `epoch`: what its checkpoint end frame has to say.
+    func finish(_ epoch: Epoch) -> CheckpointEnd {
+        state.withLock { state in
+            let index = Self.account(of: epoch, in: &state)
+            let account = state.accounts.remove(at: index).account
+            let digest = account.digest.finalize().withUnsafeBytes { CheckpointDigest($0) }
+            return CheckpointEnd(digest: digest, sections: account.sections)
+        }
+    }
+
+    private static func account(of epoch: Epoch, in state: inout State) -> Int {
+        if let index = state.accounts.firstIndex(where: { $0.epoch == epoch }) { return index }
+        state.accounts.append((epoch, Account()))
+        return state.accounts.count - 1
+    }
+}
+
+/// A complete frame that belongs to no checkpoint's digest.
+func controlFrame(_ body: some FrameBody, epoch: Epoch = .firstCopy) -> ByteBuffer {
+    var sink = ByteSink(capacity: 128)
+    sink.append(frame: body, epoch: epoch, sequence: 0)
+    return ByteBuffer(bytes: sink.bytes)
+}

@@ -1,0 +1,191 @@
+/// Everything about a running VM that its standby must share: sent to the standby's agent as JSON.
+public struct GuestDescription: Hashable, Sendable, Codable {
+    public var process: ProcessIdentity
+    public var qemu: QEMUVersion
+    /// QEMU's executable, resolved.
+    public var executable: String
+    /// `/proc/PID/cmdline`, the program name first.
+    public var arguments: [String]
+    public var workingDirectory: String
+    /// `-name`'s guest name; empty when there is none.
+    public var guestName: String
+    /// The concrete machine type as the migration stream names it, for example `pc-i440fx-7.2`.
+    public var machineType: String
+    public var accelerator: Accelerator
+    public var vcpus: [GuestCPU]
+    /// Bytes: RAM of the board, and RAM plugged in as memory devices.
+    public var memorySize: MemorySize
+    /// In QEMU's own order, which is the order of the migration stream's list. Blocks without a name (memory backends
+    /// that no device uses) are left out, as in the stream.
+    public var blocks: [GuestRAMBlock]
+    public var disks: [GuestDisk]
+    public var nics: [GuestNIC]
+    /// Devices from `-device` and `device_add`, sorted by path.
+    public var devices: [GuestDevice]
+
+    /// The blocks as the rest of Romulus names them: only tracked ones, with the position within `blocks` as index.
+    /// A block with a memory backend can lie in a shared file at the standby.
+    public var trackedBlocks: [GuestRAMBlock] { blocks.filter(\.tracked) }
+
+    public init(
+        process: ProcessIdentity, qemu: QEMUVersion, executable: String, arguments: [String], workingDirectory: String,
+        guestName: String, machineType: String, accelerator: Accelerator, vcpus: [GuestCPU], memorySize: MemorySize,
+        blocks: [GuestRAMBlock], disks: [GuestDisk], nics: [GuestNIC], devices: [GuestDevice]
+    ) {
+        self.process = process
+        self.qemu = qemu
+        self.executable = executable
+        self.arguments = arguments
+        self.workingDirectory = workingDirectory
+        self.guestName = guestName
+        self.machineType = machineType
+        self.accelerator = accelerator
+        self.vcpus = vcpus
+        self.memorySize = memorySize
+        self.blocks = blocks
+        self.disks = disks
+        self.nics = nics
+        self.devices = devices
+    }
+}
+
+public enum Accelerator: String, Sendable, Codable {
+    case tcg, kvm
+}
+
+public struct GuestCPU: Hashable, Sendable, Codable {
+    public var index: Int
+    /// The vCPU's thread in the QEMU process. With TCG and a single thread all vCPUs share one.
+    public var thread: Int32
+
+    public init(
+        index: Int, thread: Int32
+    ) {
+        self.index = index
+        self.thread = thread
+    }
+}
+
+public struct MemorySize: Hashable, Sendable, Codable {
+    public var base: UInt64
+    public var plugged: UInt64
+
+    public init(base: UInt64, plugged: UInt64) {
+        self.base = base
+        self.plugged = plugged
+    }
+
+    /// From the answer to `query-memory-size-summary`.
+    public init?(_ value: JSONValue) {
+        guard let base = value["base-memory"]?.uint64 else { return nil }
+        self.init(base: base, plugged: value["plugged-memory"]?.uint64 ?? 0)
+    }
+}
+
+/// A RAM block of a running QEMU.
+public struct GuestRAMBlock: Hashable, Sendable, Codable {
+    /// As in `info ramblock` and in the migration stream.
+    public var name: String
+    /// Used length in bytes.
+    public var length: UInt64
+    /// Length up to which QEMU may grow it, in bytes.
+    public var maximum: UInt64
+    /// Where it begins in the QEMU process; nil for constants that need no copying.
+    public var hostAddress: UInt64?
+    /// The address of the block's region within its container, which QEMU checks for blocks in shared files.
+    public var regionAddress: UInt64
+    /// True when its contents can differ from what the standby's QEMU loads by itself.
+    public var tracked: Bool
+    /// The memory backend (`-object memory-backend-*`, or the board's own) it belongs to: can lie in a shared file.
+    public var backend: String?
+
+    public init(
+        name: String, length: UInt64, maximum: UInt64, hostAddress: UInt64?, regionAddress: UInt64, tracked: Bool,
+        backend: String?
+    ) {
+        self.name = name
+        self.length = length
+        self.maximum = maximum
+        self.hostAddress = hostAddress
+        self.regionAddress = regionAddress
+        self.tracked = tracked
+        self.backend = backend
+    }
+}
+
+/// A drive of the guest, with or without a medium.
+public struct GuestDisk: Hashable, Sendable, Codable {
+    /// What configuration and messages call it: the `-drive` id (given or made up by QEMU), else the node name.
+    public var name: String
+    /// The block backend's name; empty for drives made by `-blockdev`.
+    public var device: String
+    /// QEMU's path or id of the guest device; nil when no device uses it.
+    public var qdev: String?
+    /// The top node, what a mirror job works on; nil without a medium.
+    public var node: String?
+    /// The format driver, for example `raw` or `qcow2`.
+    public var format: String
+    /// As QEMU names it, relative to its working directory; empty without a medium.
+    public var file: String
+    public var isBlockDevice: Bool
+    /// Bytes as the guest sees it.
+    public var virtualSize: UInt64
+    public var readOnly: Bool
+    public var removable: Bool
+
+    /// True when its contents must be mirrored: it has a medium that the guest can write.
+    public var isReplicated: Bool { node != nil && !readOnly }
+
+    public init(
+        name: String, device: String, qdev: String?, node: String?, format: String, file: String, isBlockDevice: Bool,
+        virtualSize: UInt64, readOnly: Bool, removable: Bool
+    ) {
+        self.name = name
+        self.device = device
+        self.qdev = qdev
+        self.node = node
+        self.format = format
+        self.file = file
+        self.isBlockDevice = isBlockDevice
+        self.virtualSize = virtualSize
+        self.readOnly = readOnly
+        self.removable = removable
+    }
+}
+
+/// A network card of the guest.
+public struct GuestNIC: Hashable, Sendable, Codable {
+    /// QEMU's name of the card: the device id, else made up like `virtio-net-pci.0`.
+    public var name: String
+    public var model: String
+    /// Lower case, with colons.
+    public var mac: String
+    /// The netdev that carries its frames; nil when it has no peer.
+    public var netdev: String?
+    /// `tap`, `user`, `socket`, …; empty without a netdev.
+    public var backend: String
+    /// The tap's interface as far as QEMU tells it.
+    public var interface: String?
+
+    public init(
+        name: String, model: String, mac: String, netdev: String?, backend: String, interface: String?
+    ) {
+        self.name = name
+        self.model = model
+        self.mac = mac
+        self.netdev = netdev
+        self.backend = backend
+        self.interface = interface
+    }
+}
+
+public struct GuestDevice: Hashable, Sendable, Codable {
+    /// QOM path, for example `/machine/peripheral/net0`.
+    public var path: String
+    public var type: String
+
+    public init(path: String, type: String) {
+        self.path = path
+        self.type = type
+    }
+}

@@ -1,0 +1,137 @@
+/// Finds out what a running QEMU is made of, and whether it can be protected. Reads only: the VM is not changed.
+public enum GuestInspector {
+    /// Describes the VM behind the monitor, or throws every reason why it cannot be protected as it runs.
+    public static func inspect(_ monitor: QMPConnection) throws(RefusalError) -> GuestDescription {
+        var work = Inspection(monitor: monitor)
+        let description: GuestDescription
+        do throws(QMPError) {
+            description = try work.run()
+        } catch {
+            throw RefusalError(work.refusals + RefusalError(error).refusals)
+        }
+        guard work.refusals.isEmpty else { throw RefusalError(work.refusals) }
+        return description
+    }
+}
+
+struct Inspection {
+    let monitor: QMPConnection
+    var facts: ProcessFacts
+    var refusals: [Refusal] = []
+    var arguments: [String] = []
+
+    init(monitor: QMPConnection) {
+        self.monitor = monitor
+        facts = ProcessFacts(pid: monitor.peer.pid)
+    }
+
+    mutating func refuse(_ code: Refusal.Code, _ subject: String = "", _ message: String) {
+        refusals.append(Refusal(code, subject, message))
+    }
+
+    mutating func run() throws(QMPError) -> GuestDescription {
+        checkProcess()
+        try checkState()
+        let devices = try listDevices()
+        checkDevices(devices)
+        let machine = try monitor.execute("qom-get", ["path": "/machine", "property": "type"]).string ?? ""
+        let kvm = try monitor.execute("query-kvm")["enabled"]?.bool ?? false
+        let cpus = try monitor.execute("query-cpus-fast").array ?? []
+        let name = try monitor.execute("query-name")["name"]?.string ?? ""
+        let memory = MemorySize(try monitor.execute("query-memory-size-summary"))
+        if memory == nil { refuse(.memory, "", "QEMU does not say how much memory the guest has") }
+        let blocks = try listBlocks()
+        let disks = try listDisks()
+        let nics = try listNICs()
+        let suffix = "-machine"
+        return GuestDescription(
+            process: monitor.peer, qemu: monitor.version, executable: facts.link("exe") ?? "", arguments: arguments,
+            workingDirectory: facts.link("cwd") ?? "/", guestName: name,
+            machineType: machine.hasSuffix(suffix) ? String(machine.dropLast(suffix.count)) : machine,
+            accelerator: kvm ? .kvm : .tcg,
+            vcpus: cpus.compactMap { cpu in
+                guard let index = cpu["cpu-index"]?.int64, let thread = cpu["thread-id"]?.int64,
+                    let index = Int(exactly: index), let thread = Int32(exactly: thread)
+                else { return nil }
+                return GuestCPU(index: index, thread: thread)
+            },
+            memorySize: memory ?? MemorySize(base: 0, plugged: 0), blocks: blocks, disks: disks, nics: nics,
+            devices: devices)
+    }
+
+    private mutating func checkProcess() {
+        arguments = facts.arguments ?? []
+        if arguments.isEmpty {
+            refuse(
+                .process, "",
+                "the command line of process \(facts.pid) cannot be read: QEMU ended, or the agent may not look at it")
+        }
+        if facts.is64Bit == false {
+            refuse(.architecture, "", "this QEMU is a 32-bit program: only 64-bit QEMU on x86-64 can be protected")
+        }
+        if monitor.version < QEMUSupport.oldest {
+            refuse(
+                .version, "",
+                "QEMU \(monitor.version) is too old: \(QEMUSupport.oldest.major).\(QEMUSupport.oldest.minor) is needed")
+        }
+    }
+
+    private mutating func checkState() throws(QMPError) {
+        let architecture = try monitor.execute("query-target")["arch"]?.string ?? "unknown"
+        if architecture != "x86_64" {
+            refuse(.architecture, "", "the guest's processor is \(architecture): only x86_64 guests can be protected")
+        }
+        let status = try monitor.execute("query-status")["status"]?.string ?? "unknown"
+        if !["running", "paused", "prelaunch", "suspended"].contains(status) {
+            refuse(
+                .state, "", "the guest is in state “\(status)”: it must be running or paused to become protected")
+        }
+        let migration = try monitor.execute("query-migrate")
+        for reason in migration["blocked-reasons"]?.array ?? [] {
+            refuse(.migration, "", "QEMU cannot save this guest's state: QEMU said: \(reason.string ?? "no reason")")
+        }
+        if let phase = migration["status"]?.string,
+            !["none", "completed", "cancelled", "failed"].contains(phase)
+        {
+            refuse(.migration, "", "a migration of this guest is under way (\(phase)): wait for its end or cancel it")
+        }
+    }
+
+    func listDevices() throws(QMPError) -> [GuestDevice] {
+        var devices: [GuestDevice] = []
+        for parent in ["/machine/peripheral", "/machine/peripheral-anon"] {
+            for child in try monitor.execute("qom-list", ["path": .string(parent)]).array ?? [] {
+                guard let name = child["name"]?.string, let type = child["type"]?.string, type.hasPrefix("child<"),
+                    type.hasSuffix(">")
+                else { continue }
+                devices.append(GuestDevice(path: "\(parent)/\(name)", type: String(type.dropFirst(6).dropLast())))
+            }
+        }
+        return devices.sorted { $0.path < $1.path }
+    }
+
+    /// Devices whose state lies outside of QEMU, by type name or its beginning.
+    private static let impossible: [(prefix: String, reason: String)] = [
+        ("vfio-", "it is a passed-through device, whose state cannot be copied; use an emulated or virtio one"),
+        ("usb-host", "it is a passed-through USB device, whose state cannot be copied; remove it"),
+        ("vhost-vsock", "vsock is carried by the host's kernel, which cannot be moved; remove it"),
+        ("vhost-user-", "it is served by a process outside of QEMU, which is not replicated; use QEMU's own device"),
+        ("vhost-scsi", "its disk is served by the host's kernel and cannot be mirrored; use virtio-scsi"),
+        ("virtio-9p", "it shares a host directory, which is not replicated; remove it or use a disk"),
+        ("ivshmem", "it shares memory with other processes; remove it"),
+        ("scsi-block", "it passes a host disk through; use scsi-hd on a block device"),
+        ("scsi-generic", "it passes a host device through; use scsi-hd on a block device"),
+        ("nvdimm", "its backing file is storage that is not mirrored; use a disk"),
+        ("virtio-pmem", "its backing file is storage that is not mirrored; use a disk"),
+        ("virtio-mem", "its size changes with the guest's wishes; give the guest fixed memory"),
+        ("tpm-tis-", "a passed-through or emulated TPM keeps its state outside of QEMU; remove it"),
+    ]
+
+    private mutating func checkDevices(_ devices: [GuestDevice]) {
+        for device in devices {
+            guard let match = Self.impossible.first(where: { device.type.hasPrefix($0.prefix) }) else { continue }
+            let name = device.path.split(separator: "/").last.map(String.init) ?? device.path
+            refuse(.device, name, "device \(name) (\(device.type)) cannot be protected: \(match.reason)")
+        }
+    }
+}

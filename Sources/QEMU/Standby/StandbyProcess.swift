@@ -1,0 +1,261 @@
+import Glibc
+import LinuxSystem
+
+/// How long the parts of a resume took, in nanoseconds.
+public struct ResumeTimings: Hashable, Sendable, Codable {
+    /// Handing QEMU the stream's socket.
+    public var prepare: UInt64 = 0
+    /// Writing the stream.
+    public var stream: UInt64 = 0
+    /// From the stream's last byte to the guest running.
+    public var load: UInt64 = 0
+    public var total: UInt64 { prepare &+ stream &+ load }
+
+    public init() {}
+}
+
+/// The QEMU of a standby: started beforehand, waiting for its state. Used by one thread at a time.
+public final class StandbyProcess {
+    /// Its monitor; the caller may use it between the calls made here.
+    public let monitor: QMPConnection
+    private let child: ChildProcess
+
+    public var pid: Int32 { child.pid }
+    /// For `poll`: readable once QEMU has ended.
+    public var exitDescriptor: Int32 { child.exitDescriptor }
+
+    /// Starts QEMU and waits until it answers. It lives on when this object goes away: end it with `kill`.
+    ///
+    /// - Parameters:
+    ///   - arguments: The program and its arguments, with `-incoming defer` and `-qmp unix:PATH,server=on,wait=off`.
+    ///   - monitorPath: PATH. A standby that an earlier agent left waiting there is ended; any other QEMU is an error.
+    ///   - logPath: What QEMU prints goes there; the file is begun anew.
+    public init(
+        arguments: [String], workingDirectory: String = "/", monitorPath: String, logPath: String,
+        timeout: Duration = .seconds(20)
+    ) throws(StandbyError) {
+        try Self.endLeftover(monitorPath)
+        child = try ChildProcess(arguments: arguments, workingDirectory: workingDirectory, logPath: logPath)
+        let deadline = ContinuousClock.now + timeout
+        do throws(StandbyError) {
+            monitor = try Self.connect(child, monitorPath, until: deadline)
+            do throws(QMPError) {
+                let ignoreShared: JSONValue = ["capability": "x-ignore-shared", "state": true]
+                try monitor.execute("migrate-set-capabilities", ["capabilities": [ignoreShared]])
+            } catch {
+                throw StandbyError(.monitor(error))
+            }
+        } catch {
+            child.kill()
+            throw error
+        }
+    }
+
+    /// Takes up the standby that an earlier run of the agent started and that still waits for its state.
+    public init(adopting pid: Int32, monitorPath: String, logPath: String) throws(StandbyError) {
+        child = try ChildProcess(adopting: pid, logPath: logPath)
+        let status: String
+        do throws(QMPError) {
+            monitor = try QMPConnection(path: monitorPath)
+            status = try monitor.execute("query-status")["status"]?.string ?? ""
+        } catch {
+            throw StandbyError(.monitor(error))
+        }
+        guard monitor.peer.pid == pid, status == "inmigrate" else {
+            throw StandbyError(.occupied(path: monitorPath, pid: monitor.peer.pid, status: status))
+        }
+    }
+
+    private static func endLeftover(_ path: String) throws(StandbyError) {
+        var running: (pid: Int32, status: String)?
+        do throws(QMPError) {
+            let monitor = try QMPConnection(path: path, timeout: .seconds(1))
+            let status = try monitor.execute("query-status")["status"]?.string ?? ""
+            // Opened while the connection lives, so that the number cannot have come to mean another process.
+            if status == "inmigrate", let process = try? PidDescriptor(monitor.peer.pid) {
+                try? process.kill()
+                _ = try? process.waitForExit(timeout: 5_000_000_000)
+            } else {
+                running = (monitor.peer.pid, status)
+            }
+        } catch {
+            switch error.reason {
+            case .noSuchPath, .refused, .closed: break
+            default: throw StandbyError(.monitor(error))
+            }
+        }
+        if let running { throw StandbyError(.occupied(path: path, pid: running.pid, status: running.status)) }
+        unlink(path)
+    }
+
+    private static func connect(
+        _ child: ChildProcess, _ path: String, until deadline: ContinuousClock.Instant
+    ) throws(StandbyError) -> QMPConnection {
+        while true {
+            do throws(QMPError) {
+                return try QMPConnection(path: path, timeout: ContinuousClock.now.duration(to: deadline))
+            } catch {
+                // QEMU's sockets close a moment before it is gone.
+                if error.reason == .closed { child.waitForExit(timeout: 1_000_000_000) }
+                if let how = child.ending { throw StandbyError(.died(how: how, words: child.lastWords)) }
+                switch error.reason {
+                case .noSuchPath, .refused: break
+                default: throw StandbyError(.monitor(error))
+                }
+                if ContinuousClock.now >= deadline {
+                    throw StandbyError(.timedOut("no monitor at \(path). \(child.lastWords)"))
+                }
+                // QEMU makes the socket some time after its start; there is nothing to wait on before.
+                _ = poll(nil, 0, 2)
+            }
+        }
+    }
+
+    /// Nil while QEMU runs, else how it ended and its last words.
+    public var ending: String? {
+        child.ending.map { how in
+            let words = child.lastWords
+            return words.isEmpty ? how : "\(how): \(words)"
+        }
+    }
+
+    /// Ends QEMU at once and waits until it is gone.
+    public func kill() {
+        monitor.close()
+        child.kill()
+    }
+
+    /// Throws what makes this QEMU another machine than the one described: machine type, vCPUs, devices, RAM blocks.
+    public func verify(against guest: GuestDescription) throws(StandbyError) {
+        let problem: String?
+        do throws(QMPError) {
+            problem = try MachineComparison.difference(monitor, guest)
+        } catch {
+            throw failure(error)
+        }
+        if let problem { throw StandbyError(.mismatch(problem)) }
+    }
+
+    /// The blocks as `resume` wants them, in the primary's order, with those found blank that this QEMU has not touched
+    /// since its start. To be called once, before the resume, as it takes some milliseconds.
+    public func resumeBlocks(_ guest: GuestDescription) throws(StandbyError) -> [ResumeBlock] {
+        let own: [GuestRAMBlock]
+        do throws(QMPError) {
+            var inspection = Inspection(monitor: monitor)
+            own = try inspection.listBlocks()
+        } catch {
+            throw failure(error)
+        }
+        return guest.blocks.map { block in
+            var result = ResumeBlock(block)
+            if let twin = own.first(where: { $0.name == block.name }), let address = twin.hostAddress {
+                result.isBlank = isUntouched(address, twin.length)
+            }
+            return result
+        }
+    }
+
+    /// True when no page of the range has ever been touched: anonymous memory then reads as zeros.
+    private func isUntouched(_ address: UInt64, _ length: UInt64) -> Bool {
+        guard let file = try? OwnedDescriptor.open("/proc/\(pid)/pagemap", O_RDONLY) else { return false }
+        var entries = [UInt64](repeating: 0, count: 4096)
+        let pages = Int(length / 4096)
+        for first in stride(from: 0, to: pages, by: entries.count) {
+            let count = min(entries.count, pages - first)
+            let complete = entries.withUnsafeMutableBytes { bytes in
+                let room = UnsafeMutableRawBufferPointer(rebasing: bytes[..<(count * 8)])
+                return (try? file.readAll(into: room, at: (address / 4096 + UInt64(first)) * 8)) ?? false
+            }
+            // Bits 63 and 62 of an entry: present, swapped out (Documentation/admin-guide/mm/pagemap.rst).
+            guard complete, entries[..<count].allSatisfy({ $0 >> 62 == 0 }) else { return false }
+        }
+        return true
+    }
+
+    /// Loads the state and lets the guest run.
+    ///
+    /// `compose` writes the pages that do not lie in shared files, and then the device state (`finish`); the head of the
+    /// stream is written before it is called. After a failure this QEMU is of no further use.
+    public func resume(
+        machineType: String, blocks: [ResumeBlock], timeout: Duration = .seconds(30),
+        _ compose: (inout ResumeStream) throws(ResumeStreamError) -> Void
+    ) throws(StandbyError) -> ResumeTimings {
+        var timings = ResumeTimings()
+        let clock = ContinuousClock()
+        let begin = clock.now
+        var pair: [Int32] = [-1, -1]
+        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else {
+            throw StandbyError(.system(call: "socketpair", errno: errno))
+        }
+        defer { for end in pair where end >= 0 { close(end) } }
+        _ = fcntl(pair[0], F_SETFL, O_NONBLOCK)
+        var size: Int32 = 1 << 20
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, 4)
+        do throws(QMPError) {
+            _ = try monitor.takeEvents()
+            try monitor.execute("getfd", ["fdname": "romulus-resume"], descriptors: [pair[1]])
+            try monitor.execute("migrate-incoming", ["uri": "fd:romulus-resume"])
+        } catch {
+            throw failure(error)
+        }
+        close(pair[1])
+        pair[1] = -1
+        let prepared = clock.now
+        timings.prepare = Self.nanoseconds(begin.duration(to: prepared))
+
+        var stream = ResumeStream(descriptor: pair[0], blocks: blocks, timeout: timeout)
+        do throws(ResumeStreamError) {
+            try stream.begin(machineType: machineType)
+            try compose(&stream)
+        } catch {
+            throw StandbyError(.stream(error, words: wordsAtEnd()))
+        }
+        let written = clock.now
+        timings.stream = Self.nanoseconds(prepared.duration(to: written))
+        try awaitRunning(until: begin + timeout)
+        timings.load = Self.nanoseconds(written.duration(to: clock.now))
+        return timings
+    }
+
+    private func awaitRunning(until deadline: ContinuousClock.Instant) throws(StandbyError) {
+        do throws(QMPError) {
+            while true {
+                if try monitor.waitForEvent(timeout: .milliseconds(200), where: { $0.name == "RESUME" }) != nil {
+                    return
+                }
+                let status = try monitor.execute("query-status")["status"]?.string ?? ""
+                if status == "running" { return }
+                if status != "inmigrate" {
+                    // Loaded and not started by itself, for example because a disk could not be opened for writing:
+                    // QEMU then says why when it is told to go on.
+                    try monitor.execute("cont")
+                }
+                if ContinuousClock.now >= deadline {
+                    throw QMPError(path: monitor.path, reason: .timedOut(command: "resume (status \(status))"))
+                }
+            }
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    /// A failure of the monitor, or, when that is why, the end of QEMU.
+    private func failure(_ error: QMPError) -> StandbyError {
+        guard case .closed = error.reason else { return StandbyError(.monitor(error)) }
+        let words = wordsAtEnd()
+        guard let how = child.ending else { return StandbyError(.monitor(error)) }
+        return StandbyError(.died(how: how, words: words))
+    }
+
+    /// QEMU's last words when it is ending, which takes it a moment after its sockets closed.
+    private func wordsAtEnd() -> String {
+        child.waitForExit(timeout: 1_000_000_000)
+        return child.lastWords
+    }
+
+    private static func nanoseconds(_ duration: Duration) -> UInt64 {
+        let (seconds, atto) = duration.components
+        return UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, atto)) / 1_000_000_000
+    }
+}

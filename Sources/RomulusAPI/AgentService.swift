@@ -1,0 +1,35 @@
+import Model
+
+/// What an agent can be asked to do. The HTTP server in front of it adds nothing but the transport, so that every
+/// rule about VMs lives behind this protocol.
+///
+/// All functions may be called at any time, from any task and several at once; an `APIError` is what the caller gets to
+/// read. `protect`, `unprotect` and `failover` answer as soon as the request is accepted or refused: the work goes on
+/// and shows in the status.
+public protocol AgentService: Sendable {
+    func health() async throws(APIError) -> Health
+
+    /// All VMs that this agent knows, in any order.
+    func list() async throws(APIError) -> [VMStatus]
+
+    func status(of vm: VMName) async throws(APIError) -> VMStatus
+
+    /// Begins to protect a VM.
+    func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus
+
+    /// Ends protection; returns when the guest runs untouched, with what the VM's status is then.
+    func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus
+
+    /// Begins a failover to the standby.
+    func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus
+
+    /// Events with an id above `after`, oldest first, at most `limit`, of one VM or of all. When there is none yet,
+    /// waits up to `wait` for one and then answers with what there is.
+    func events(vm: VMName?, after: UInt64, limit: Int, wait: Duration) async throws(APIError) -> [Event]
+
+    /// The standby's command line as shell text.
+    func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String
+
+    /// All figures in Prometheus text format 0.0.4.
+    func metrics() async throws(APIError) -> String
+}

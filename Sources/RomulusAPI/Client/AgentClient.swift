@@ -1,0 +1,154 @@
+import FoundationEssentials
+import Model
+
+/// Asks an agent over its unix socket. Every function is one HTTP/1.1 request on a connection of its own; what is
+/// thrown is either what the agent answered or says that it could not be asked.
+public struct AgentClient: AgentService {
+    public let socket: String
+    /// How long an answer may take.
+    public let timeout: Duration
+    /// How long a stream may be silent beyond its interval: an agent that lives sends an empty line every ten seconds.
+    static let silence = Duration.seconds(30)
+
+    public init(socket: String = Romulus.defaultSocket, timeout: Duration = .seconds(30)) {
+        self.socket = socket
+        self.timeout = timeout
+    }
+
+    public func health() async throws(APIError) -> Health {
+        try await get(Paths.health)
+    }
+
+    public func list() async throws(APIError) -> [VMStatus] {
+        let list: VMList = try await get(Paths.vms)
+        return list.vms
+    }
+
+    public func status(of vm: VMName) async throws(APIError) -> VMStatus {
+        try await get(Paths.vm(vm))
+    }
+
+    public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.protect(request.vm), request)
+    }
+
+    public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.unprotect(request.vm), request)
+    }
+
+    public func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.failover(request.vm), request)
+    }
+
+    public func events(
+        vm: VMName? = nil, after: UInt64 = 0, limit: Int = 1000, wait: Duration = .zero
+    ) async throws(APIError) -> [Event] {
+        var query: [(String, String)] = [
+            ("after", String(after)), ("limit", String(limit)), ("wait_ms", String(wait.milliseconds)),
+        ]
+        if let vm { query.append(("vm", vm.description)) }
+        let list: EventList = try await get(Paths.events, query)
+        return list.events
+    }
+
+    public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
+        var query: [(String, String)] = []
+        if let vm = request.vm { query.append(("vm", vm.description)) }
+        if let qmp = request.qmp { query.append(("qmp", qmp)) }
+        let reply: StandbyCommandReply = try await get(Paths.standbyCommand, query)
+        return reply.text
+    }
+
+    public func metrics() async throws(APIError) -> String {
+        let data = try await AgentConnection(socket: socket).exchange(.GET, Paths.metrics, timeout: timeout)
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    /// Gives `body` the status of `vm` now and then every `interval`, until `body` returns false or the task is
+    /// cancelled.
+    public func watch(
+        _ vm: VMName, every interval: Duration = .seconds(1), _ body: (VMStatus) async throws(APIError) -> Bool
+    ) async throws(APIError) {
+        let query = [("interval_ms", String(interval.milliseconds))]
+        try await stream(Paths.watch(vm), query, silence: Self.silence + interval, body)
+    }
+
+    /// Gives `body` each event with an id above `after` as it happens, until `body` returns false or the task is
+    /// cancelled.
+    public func follow(
+        vm: VMName? = nil, after: UInt64 = 0, _ body: (Event) async throws(APIError) -> Bool
+    ) async throws(APIError) {
+        var query = [("after", String(after)), ("follow", "1")]
+        if let vm { query.append(("vm", vm.description)) }
+        try await stream(Paths.events, query, silence: Self.silence, body)
+    }
+
+    private func get<Reply: Decodable>(
+        _ path: String, _ query: [(String, String)] = []
+    ) async throws(APIError) -> Reply {
+        let data = try await AgentConnection(socket: socket).exchange(.GET, target(path, query), timeout: timeout)
+        return try decode(data, path)
+    }
+
+    private func post<Reply: Decodable>(_ path: String, _ request: some Encodable) async throws(APIError) -> Reply {
+        let body: Data
+        do {
+            body = try JSONCoding.encode(request)
+        } catch {
+            throw APIError(.badRequest, "the request for \(path) cannot be written as JSON: \(error)")
+        }
+        let data = try await AgentConnection(socket: socket).exchange(.POST, path, body: body, timeout: timeout)
+        return try decode(data, path)
+    }
+
+    private func stream<Value: Decodable>(
+        _ path: String, _ query: [(String, String)], silence: Duration, _ body: (Value) async throws(APIError) -> Bool
+    ) async throws(APIError) {
+        let connection = AgentConnection(socket: socket)
+        try await connection.lines(target(path, query), timeout: timeout, silence: silence) { line throws(APIError) in
+            // Empty lines only show that the agent is still there.
+            if line.isEmpty { return true }
+            if let failure = try? JSONCoding.decode(ErrorReply.self, from: line) { throw failure.error }
+            return try await body(try decode(line, path))
+        }
+    }
+
+    private func decode<Reply: Decodable>(_ data: Data, _ path: String) throws(APIError) -> Reply {
+        do {
+            return try JSONCoding.decode(Reply.self, from: data)
+        } catch {
+            throw APIError(
+                .failed,
+                "the agent's answer to \(path) was not understood: \(JSONCoding.explain(error)); are romulus and romulusd of the same version?"
+            )
+        }
+    }
+
+    private func target(_ path: String, _ query: [(String, String)]) -> String {
+        guard !query.isEmpty else { return path }
+        return path + "?" + query.map { "\($0)=\(Self.percentEncoded($1))" }.joined(separator: "&")
+    }
+
+    static func percentEncoded(_ text: String) -> String {
+        let digits = Array("0123456789ABCDEF")
+        var result = ""
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "."), UInt8(ascii: "_"),
+                UInt8(ascii: "~"), UInt8(ascii: "/"):
+                result.unicodeScalars.append(Unicode.Scalar(byte))
+            default:
+                result += "%\(digits[Int(byte >> 4)])\(digits[Int(byte & 15)])"
+            }
+        }
+        return result
+    }
+}
+
+extension Duration {
+    /// Whole milliseconds; what is shorter than one is dropped.
+    var milliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
+    }
+}

@@ -1,0 +1,60 @@
+import Model
+
+/// `EpochTimings` as it is shown: durations in milliseconds, sizes in bytes.
+public struct EpochReport: Codable, Hashable, Sendable {
+    public var epoch: UInt64
+    public var pause: Double
+    public var stop: Double
+    public var scan: Double
+    public var copy: Double
+    public var deviceState: Double
+    public var resume: Double
+    public var encode: Double
+    public var acknowledge: Double
+    public var dirtyPages: UInt64
+    public var memoryBytes: UInt64
+    public var diskBytes: UInt64
+    public var deviceStateBytes: UInt64
+    public var linkBytes: UInt64
+    public var heldFrames: UInt64
+    public var heldBytes: UInt64
+
+    public init(_ timings: EpochTimings) {
+        func milliseconds(_ nanoseconds: UInt64) -> Double { Double(nanoseconds) / 1e6 }
+        epoch = timings.epoch.number
+        pause = milliseconds(timings.pause)
+        stop = milliseconds(timings.stop)
+        scan = milliseconds(timings.scan)
+        copy = milliseconds(timings.copy)
+        deviceState = milliseconds(timings.deviceState)
+        resume = milliseconds(timings.resume)
+        encode = milliseconds(timings.encode)
+        acknowledge = milliseconds(timings.acknowledge)
+        dirtyPages = timings.dirtyPages
+        memoryBytes = timings.memoryBytes
+        diskBytes = timings.diskBytes
+        deviceStateBytes = timings.deviceStateBytes
+        linkBytes = timings.linkBytes
+        heldFrames = timings.heldFrames
+        heldBytes = timings.heldBytes
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case epoch
+        case pause = "pause_ms"
+        case stop = "stop_ms"
+        case scan = "scan_ms"
+        case copy = "copy_ms"
+        case deviceState = "device_state_ms"
+        case resume = "resume_ms"
+        case encode = "encode_ms"
+        case acknowledge = "acknowledge_ms"
+        case dirtyPages = "dirty_pages"
+        case memoryBytes = "memory_bytes"
+        case diskBytes = "disk_bytes"
+        case deviceStateBytes = "device_state_bytes"
+        case linkBytes = "link_bytes"
+        case heldFrames = "held_frames"
+        case heldBytes = "held_bytes"
+    }
+}

@@ -1,0 +1,17 @@
+import Model
+
+/// The paths of the API. `/v1` stays as long as old clients would understand what is sent.
+public enum Paths {
+    public static let version = "/v1"
+    public static let health = version + "/health"
+    public static let vms = version + "/vms"
+    public static let events = version + "/events"
+    public static let standbyCommand = version + "/standby-command"
+    public static let metrics = "/metrics"
+
+    public static func vm(_ vm: VMName) -> String { "\(vms)/\(vm)" }
+    public static func protect(_ vm: VMName) -> String { "\(vms)/\(vm)/protect" }
+    public static func unprotect(_ vm: VMName) -> String { "\(vms)/\(vm)/unprotect" }
+    public static func failover(_ vm: VMName) -> String { "\(vms)/\(vm)/failover" }
+    public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
+}

@@ -1,0 +1,67 @@
+import Model
+
+/// Protect a VM that runs on this host.
+public struct ProtectRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+    /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM.
+    public var qmp: String?
+    /// The configured name of the host that is to take over; nil takes the configured one.
+    public var standby: String?
+    /// Nil takes the configured level.
+    public var level: Level?
+    /// The length of an epoch in milliseconds, 1 to 10000; nil takes the configured one.
+    public var epochMilliseconds: Int?
+
+    public init(
+        vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil
+    ) {
+        self.vm = vm
+        self.qmp = qmp
+        self.standby = standby
+        self.level = level
+        self.epochMilliseconds = epochMilliseconds
+    }
+
+    public static let epochMillisecondsRange = 1...10_000
+
+    enum CodingKeys: String, CodingKey {
+        case vm, qmp, standby, level
+        case epochMilliseconds = "epoch_ms"
+    }
+}
+
+/// Leave the guest running as if nothing had been.
+public struct UnprotectRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+
+    public init(vm: VMName) {
+        self.vm = vm
+    }
+}
+
+/// Let the replica on this host (or on the other, when this one is the primary) become the guest.
+public struct FailoverRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+    /// The operator's word that the guest does not run at the primary any more, for a primary that cannot be asked.
+    public var force: Bool
+
+    public init(vm: VMName, force: Bool = false) {
+        self.vm = vm
+        self.force = force
+    }
+}
+
+/// Which QEMU the standby's command line is to be derived from. Exactly one of the two is set.
+public struct StandbyCommandRequest: Codable, Hashable, Sendable {
+    public var vm: VMName?
+    /// A monitor socket on this host, for a VM that is not protected yet.
+    public var qmp: String?
+
+    public init(vm: VMName) {
+        self.vm = vm
+    }
+
+    public init(qmp: String) {
+        self.qmp = qmp
+    }
+}

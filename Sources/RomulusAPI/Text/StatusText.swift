@@ -1,0 +1,125 @@
+import FoundationEssentials
+
+/// What `romulus list`, `status` and `events` print for people.
+public enum StatusText {
+    /// One row per VM, by name.
+    public static func list(_ vms: [VMStatus], now: Date = Date(), colour: Bool) -> String {
+        guard !vms.isEmpty else { return "no VMs\n" }
+        var table = Table([
+            ("NAME", .left), ("ROLE", .left), ("STATE", .left), ("LEVEL", .left), ("PEER", .left), ("TERM", .right),
+            ("EPOCH", .right), ("PAUSE P50", .right), ("P95", .right), ("LATENCY P50", .right), ("P95", .right),
+            ("SINCE", .right), ("ERROR", .left),
+        ])
+        for vm in vms.sorted(by: { $0.name < $1.name }) {
+            table.add([
+                (vm.name.description, .bold), (vm.role.rawValue, .plain), (state(vm), style(vm.state)),
+                (vm.level.rawValue, .plain), (vm.peer, .plain), (String(vm.term), .plain), (String(vm.epoch), .plain),
+                (milliseconds(vm.pause?.p50), .plain), (milliseconds(vm.pause?.p95), .plain),
+                (milliseconds(vm.outputLatency?.p50), .plain), (milliseconds(vm.outputLatency?.p95), .plain),
+                (Units.age(now.timeIntervalSince(vm.since)), .faint), (vm.lastError ?? "", .bad),
+            ])
+        }
+        return table.text(colour: colour)
+    }
+
+    /// Everything about one VM, one fact a line.
+    public static func detail(_ vm: VMStatus, now: Date = Date(), colour: Bool) -> String {
+        var lines: [(String, String, Style)] = [
+            ("name", vm.name.description, .bold),
+            ("role", vm.role.rawValue, .plain),
+            ("state", "\(state(vm)) for \(Units.age(now.timeIntervalSince(vm.since)))", style(vm.state)),
+            ("level", vm.level.rawValue, .plain),
+            ("peer", vm.peer, .plain),
+            ("term", String(vm.term), .plain),
+            ("epoch", "\(vm.epoch) (every \(vm.epochMilliseconds) ms asked for)", .plain),
+        ]
+        if let qmp = vm.qmp { lines.append(("qmp", qmp, .plain)) }
+        if let pid = vm.pid { lines.append(("qemu pid", String(pid), .plain)) }
+        if vm.sync != nil { lines.append(("first copy", ProgressBar.plain(vm), .plain)) }
+        if vm.state == .protected {
+            lines.append(("epochs per second", Units.decimal(vm.epochsPerSecond, 1), .plain))
+            lines.append(("link", Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s", .plain))
+        }
+        if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
+        if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
+        if let epoch = vm.lastEpoch { lines += report(epoch) }
+        if let error = vm.lastError { lines.append(("last error", error, .bad)) }
+        let width = lines.map(\.0.count).max() ?? 0
+        return lines.map { line in
+            let padding = String(repeating: " ", count: width - line.0.count)
+            return "\(line.0):\(padding) \(line.2.apply(to: Table.oneLine(line.1), colour: colour))\n"
+        }.joined()
+    }
+
+    /// One line, for `status --watch` where the lines scroll.
+    public static func line(_ vm: VMStatus, now: Date = Date(), colour: Bool) -> String {
+        var parts = ["\(Units.time(now))  \(vm.name)  \(style(vm.state).apply(to: state(vm), colour: colour))"]
+        parts.append("term \(vm.term)  epoch \(vm.epoch)")
+        if let epoch = vm.lastEpoch {
+            parts.append(
+                "pause \(Units.milliseconds(epoch.pause))  dirty \(epoch.dirtyPages)  sent \(Units.bytes(epoch.linkBytes))"
+            )
+        }
+        if let error = vm.lastError { parts.append(Style.bad.apply(to: Table.oneLine(error), colour: colour)) }
+        return parts.joined(separator: "  ") + "\n"
+    }
+
+    /// One event on one line.
+    public static func event(_ event: Event, colour: Bool) -> String {
+        var parts = [Units.time(event.time), event.vm?.description ?? "-"]
+        let style: Style =
+            switch event.kind {
+            case .error: .bad
+            case .failover: .warning
+            default: .plain
+            }
+        parts.append(style.apply(to: Table.oneLine(event.kind.rawValue), colour: colour))
+        if let term = event.term { parts.append("term \(term)") }
+        if let epoch = event.epoch { parts.append("epoch \(epoch)") }
+        parts.append(Table.oneLine(event.message))
+        return parts.joined(separator: "  ") + "\n"
+    }
+
+    static func style(_ state: ProtectionState) -> Style {
+        switch state {
+        case .protected: .good
+        case .connecting, .preparing, .syncing, .failingOver: .warning
+        case .unprotected: .plain
+        case .running: .warning
+        case .peerLost, .failed: .bad
+        }
+    }
+
+    private static func state(_ vm: VMStatus) -> String {
+        guard vm.state == .syncing, let sync = vm.sync else { return vm.state.rawValue }
+        return "syncing \(Int(sync.ratio * 100)) %"
+    }
+
+    private static func milliseconds(_ value: Double?) -> String {
+        value.map(Units.milliseconds) ?? "-"
+    }
+
+    private static func percentiles(_ value: Percentiles) -> String {
+        "p50 \(Units.milliseconds(value.p50)), p95 \(Units.milliseconds(value.p95))"
+    }
+
+    private static func report(_ epoch: EpochReport) -> [(String, String, Style)] {
+        let phases = [
+            ("stop", epoch.stop), ("scan", epoch.scan), ("copy", epoch.copy), ("device state", epoch.deviceState),
+            ("resume", epoch.resume), ("encode", epoch.encode), ("acknowledge", epoch.acknowledge),
+        ]
+        let sizes = [
+            ("memory", epoch.memoryBytes), ("disk", epoch.diskBytes), ("device state", epoch.deviceStateBytes),
+        ]
+        return [
+            ("last epoch", "\(epoch.epoch), pause \(Units.milliseconds(epoch.pause))", .plain),
+            ("  phases", phases.map { "\($0) \(Units.milliseconds($1))" }.joined(separator: ", "), .plain),
+            (
+                "  contents",
+                "\(epoch.dirtyPages) dirty pages, " + sizes.map { "\($0) \(Units.bytes($1))" }.joined(separator: ", ")
+                    + ", \(Units.bytes(epoch.linkBytes)) on the link", .plain
+            ),
+            ("  output", "\(epoch.heldFrames) frames, \(Units.bytes(epoch.heldBytes)) held", .plain),
+        ]
+    }
+}

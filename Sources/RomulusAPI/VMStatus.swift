@@ -1,0 +1,147 @@
+import FoundationEssentials
+import Model
+
+/// What this host is to a VM.
+public enum Role: String, Codable, Hashable, Sendable, CaseIterable {
+    case primary, standby
+}
+
+/// Where the protection of a VM stands, as seen by the host that answers.
+public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
+    /// The guest runs (primary) or does not (standby), and nothing is done for it.
+    case unprotected
+    /// The session with the other host is being opened.
+    case connecting
+    /// The guest is examined, the standby's QEMU is started, mirrors and filters are put in place.
+    case preparing
+    /// The first copy of memory and disks is under way; output flows freely.
+    case syncing
+    /// Checkpoints are committed and output waits for them.
+    case protected
+    /// The other host does not answer.
+    case peerLost = "peer_lost"
+    /// The replica is being brought up as the guest.
+    case failingOver = "failing_over"
+    /// The guest runs here after a failover, without a standby.
+    case running
+    /// Protection ended by an error; `last_error` says which.
+    case failed
+
+    /// What `romulus status --check` makes of it.
+    public var exitStatus: ExitStatus {
+        switch self {
+        case .protected: .ok
+        case .connecting, .preparing, .syncing, .peerLost, .failingOver: .degraded
+        case .unprotected, .running, .failed: .unprotected
+        }
+    }
+}
+
+/// How far the first copy is, in bytes.
+public struct SyncProgress: Codable, Hashable, Sendable {
+    public var memoryDone: UInt64
+    public var memoryTotal: UInt64
+    public var diskDone: UInt64
+    public var diskTotal: UInt64
+
+    public init(memoryDone: UInt64, memoryTotal: UInt64, diskDone: UInt64, diskTotal: UInt64) {
+        self.memoryDone = memoryDone
+        self.memoryTotal = memoryTotal
+        self.diskDone = diskDone
+        self.diskTotal = diskTotal
+    }
+
+    /// 0 to 1; 0 while the totals are not known.
+    public var ratio: Double {
+        let total = Double(memoryTotal) + Double(diskTotal)
+        guard total > 0 else { return 0 }
+        return min((Double(memoryDone) + Double(diskDone)) / total, 1)
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case memoryDone = "memory_done_bytes"
+        case memoryTotal = "memory_total_bytes"
+        case diskDone = "disk_done_bytes"
+        case diskTotal = "disk_total_bytes"
+    }
+}
+
+/// Two percentiles over the recent epochs, in milliseconds.
+public struct Percentiles: Codable, Hashable, Sendable {
+    public var p50: Double
+    public var p95: Double
+
+    public init(p50: Double, p95: Double) {
+        self.p50 = p50
+        self.p95 = p95
+    }
+}
+
+/// Everything an agent tells about one VM.
+public struct VMStatus: Codable, Hashable, Sendable {
+    public var name: VMName
+    public var role: Role
+    public var state: ProtectionState
+    /// When `state` was entered.
+    public var since: Date
+    public var level: Level
+    /// The configured name of the other host.
+    public var peer: String
+    public var term: UInt64
+    /// The last committed epoch; 0 before the first.
+    public var epoch: UInt64
+    /// The length of an epoch that was asked for, in milliseconds.
+    public var epochMilliseconds: Int
+    /// The monitor of the QEMU on this host.
+    public var qmp: String?
+    /// The QEMU process on this host.
+    public var pid: Int32?
+    /// Set while `syncing`.
+    public var sync: SyncProgress?
+    public var lastEpoch: EpochReport?
+    /// How long the guest stood still per checkpoint, in milliseconds.
+    public var pause: Percentiles?
+    /// How long output was held, in milliseconds.
+    public var outputLatency: Percentiles?
+    public var epochsPerSecond: Double
+    public var linkBytesPerSecond: Double
+    /// The last thing that went wrong, in one sentence.
+    public var lastError: String?
+
+    public init(
+        name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
+        epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
+        lastEpoch: EpochReport? = nil, pause: Percentiles? = nil, outputLatency: Percentiles? = nil,
+        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, lastError: String? = nil
+    ) {
+        self.name = name
+        self.role = role
+        self.state = state
+        self.since = since
+        self.level = level
+        self.peer = peer
+        self.term = term
+        self.epoch = epoch
+        self.epochMilliseconds = epochMilliseconds
+        self.qmp = qmp
+        self.pid = pid
+        self.sync = sync
+        self.lastEpoch = lastEpoch
+        self.pause = pause
+        self.outputLatency = outputLatency
+        self.epochsPerSecond = epochsPerSecond
+        self.linkBytesPerSecond = linkBytesPerSecond
+        self.lastError = lastError
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync
+        case epochMilliseconds = "epoch_ms"
+        case lastEpoch = "last_epoch"
+        case pause = "pause_ms"
+        case outputLatency = "output_latency_ms"
+        case epochsPerSecond = "epochs_per_second"
+        case linkBytesPerSecond = "link_bytes_per_second"
+        case lastError = "last_error"
+    }
+}

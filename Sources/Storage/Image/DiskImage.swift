@@ -1,0 +1,170 @@
+import Synchronization
+
+/// How the bytes of a guest's disk lie in its image.
+public enum ImageFormat: String, Sendable, Codable, CaseIterable {
+    /// A regular file or a block device with the disk's bytes as they are.
+    case raw
+    /// QEMU's own format; opened by qemu-nbd.
+    case qcow2
+}
+
+/// A standby's disk image, open for reading and writing by the agent alone.
+///
+/// It holds the locks that a running QEMU would hold on the image: opening fails with `inUse` while a QEMU writes it, and
+/// a QEMU that wants to write it fails while it is open here. A standby QEMU in `-incoming` state does not count: it
+/// holds no locks, and takes them, and reads a qcow2's metadata anew, when its disks are activated at the end of the
+/// incoming migration (measured with QEMU 7.2; no `file.locking` option is needed). So `close` must have returned before
+/// the last byte of the resume stream is sent. If it has not, `cont` fails with `Failed to get "write" lock`; with a raw
+/// image it can be repeated after `close`, with a qcow2 that QEMU has old metadata from then on and must be started anew.
+///
+/// What was written here is seen by that QEMU without a flush, also with `cache=none`: the host has one page cache. Give
+/// the standby's drives `file.drop-cache=off`: else QEMU's activation waits for all of it to be written out (20 ms per
+/// 60 MiB here). Use by several threads at once is fine.
+public final class DiskImage: Sendable {
+    public let path: String
+    public let format: ImageFormat
+    /// The guest disk's size in bytes.
+    public let size: UInt64
+
+    private enum Store {
+        case raw(RawImage)
+        case exported(ExportedImage)
+    }
+    private let store: Store
+    private let gate = OperationGate()
+    private let flushFailure = Mutex<StorageError?>(nil)
+
+    /// Opens and locks the image. `expectedSize` is what the guest's disk has, in bytes; nil takes any.
+    public init(path: String, format: ImageFormat, expectedSize: UInt64?) throws(StorageError) {
+        switch format {
+        case .raw:
+            let raw = try RawImage(path: path)
+            (store, size) = (.raw(raw), raw.size)
+        case .qcow2:
+            let exported = try ExportedImage(path: path, format: format.rawValue)
+            (store, size) = (.exported(exported), exported.size)
+        }
+        self.path = path
+        self.format = format
+        if let expectedSize, expectedSize != size {
+            try? close()
+            throw .wrongSize(path: path, bytes: size, expected: expectedSize)
+        }
+    }
+
+    deinit { try? close() }
+
+    /// Fills `target` from `offset`.
+    public func read(offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StorageError) {
+        guard offset <= size, UInt64(target.count) <= size - offset else {
+            throw .outOfBounds(path: path, offset: offset, length: UInt64(target.count), size: size)
+        }
+        try use { () throws(StorageError) in
+            switch store {
+            case .raw(let image): try image.read(offset: offset, into: target)
+            case .exported(let image): try image.read(offset: offset, into: target)
+            }
+        }
+    }
+
+    public func write(offset: UInt64, data: UnsafeRawBufferPointer) throws(StorageError) {
+        try write([ImageWrite(offset: offset, length: UInt64(data.count), data: data.baseAddress)])
+    }
+
+    /// Makes the range read as zeros; `mayUnmap` gives its space back where the storage can.
+    public func zero(offset: UInt64, length: UInt64, mayUnmap: Bool) throws(StorageError) {
+        try write([ImageWrite(offset: offset, length: length, data: nil, mayUnmap: mayUnmap)])
+    }
+
+    /// Carries out changes with the outcome of one after the other. When it throws, any of them may be in the image.
+    func write(_ writes: ArraySlice<ImageWrite>) throws(StorageError) {
+        for write in writes {
+            guard write.offset <= size, write.length <= size - write.offset else {
+                throw .outOfBounds(path: path, offset: write.offset, length: write.length, size: size)
+            }
+        }
+        try use { () throws(StorageError) in
+            try refuseAfterFailedFlush()
+            switch store {
+            case .raw(let image): for write in writes { try image.write(write) }
+            case .exported(let image): try image.write(writes)
+            }
+        }
+    }
+
+    /// Returns when everything written before is on stable storage (fdatasync). A failure is final: the kernel forgets
+    /// which pages it lost, so a repeated flush would claim success. Every later flush and write fails the same way.
+    public func flush() throws(StorageError) {
+        try use { () throws(StorageError) in
+            try refuseAfterFailedFlush()
+            do throws(StorageError) {
+                switch store {
+                case .raw(let image): try image.flush()
+                case .exported(let image): try image.flush()
+                }
+            } catch {
+                let failure = StorageError.flushFailed(path: path, reason: error.description)
+                flushFailure.withLock { $0 = failure }
+                throw failure
+            }
+        }
+    }
+
+    /// `ChunkDigest`s of up to `count` chunks from `firstChunk` on, 16 bytes each; fewer when the disk ends before.
+    public func digests(firstChunk: UInt64, count: Int) throws(StorageError) -> [UInt8] {
+        let chunks = ChunkDigest.chunks(diskSize: size)
+        guard count >= 0, firstChunk <= chunks else {
+            throw .outOfBounds(
+                path: path,
+                offset: firstChunk.multipliedReportingOverflow(by: UInt64(ChunkDigest.chunkSize)).partialValue,
+                length: 0, size: size)
+        }
+        let wanted = Int(min(UInt64(count), chunks - firstChunk))
+        var digests = [UInt8](repeating: 0, count: wanted * ChunkDigest.size)
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: ChunkDigest.chunkSize, alignment: 4096)
+        defer { buffer.deallocate() }
+        var nextData: UInt64 = 0
+        for index in 0..<wanted {
+            let offset = (firstChunk + UInt64(index)) * UInt64(ChunkDigest.chunkSize)
+            let length = Int(min(UInt64(ChunkDigest.chunkSize), size - offset))
+            if case .raw(let image) = store, nextData <= offset {
+                try use { () throws(StorageError) in nextData = image.nextData(from: offset) }
+            }
+            let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
+            if nextData >= offset + UInt64(length) {
+                chunk.initializeMemory(as: UInt8.self, repeating: 0)
+            } else {
+                try read(offset: offset, into: chunk)
+            }
+            digests.withUnsafeMutableBytes {
+                ChunkDigest.make(
+                    of: UnsafeRawBufferPointer(chunk),
+                    into: UnsafeMutableRawBufferPointer(rebasing: $0[(index * ChunkDigest.size)...]))
+            }
+        }
+        return digests
+    }
+
+    /// Waits for operations under way, then gives the image and its locks back; for qcow2 the metadata is flushed and
+    /// qemu-nbd has ended when this returns. A raw image is not flushed: on this host everybody sees what was written.
+    /// Idempotent; every later use fails with `closed`.
+    public func close() throws(StorageError) {
+        guard gate.close() else { return }
+        switch store {
+        case .raw(let image): try image.close()
+        case .exported(let image): try image.close()
+        }
+    }
+
+    // MARK: -
+
+    private func use(_ body: () throws(StorageError) -> Void) throws(StorageError) {
+        guard gate.enter() else { throw .closed(path: path) }
+        defer { gate.leave() }
+        try body()
+    }
+
+    private func refuseAfterFailedFlush() throws(StorageError) {
+        if let failure = flushFailure.withLock({ $0 }) { throw failure }
+    }
+}

@@ -1,0 +1,227 @@
+import Glibc
+import LinuxSystem
+
+/// The server's side of one connection, from the greeting to its end. Runs on a thread of its own.
+///
+/// Requests are carried out one after the other, in the order in which they came, and each is answered before the next
+/// is read. What the client sends is checked before it is used; what cannot be followed any further ends the
+/// conversation, with the reason.
+struct NBDConversation: ~Copyable {
+    /// Why a conversation ended otherwise than by the client's wish.
+    enum Ending: Error {
+        case brokenByClient(String)
+        case socket(SystemError)
+    }
+
+    private let export: NBDServer.Export
+    private let sink: any DiskSink
+    private let counters: NBDCounters
+    private var socket: NBDSocket
+    /// A reply header and up to 32 MiB of data, or the payload of a write that is longer than the socket's buffer.
+    /// Reserved whole, but the kernel gives pages only as far as they are used.
+    private let payload: UnsafeMutableRawBufferPointer
+
+    private struct Request {
+        var flags: UInt16
+        var type: UInt16
+        var cookie: UInt64
+        var offset: UInt64
+        var length: UInt32
+    }
+
+    /// Borrows the descriptor: the caller keeps it open until this value is gone.
+    init(_ export: NBDServer.Export, sink: any DiskSink, counters: NBDCounters, borrowing descriptor: Int32) {
+        self.export = export
+        self.sink = sink
+        self.counters = counters
+        socket = NBDSocket(borrowing: descriptor)
+        payload = .allocate(byteCount: NBD.replySize + NBD.payloadMax, alignment: 4096)
+    }
+
+    deinit { payload.deallocate() }
+
+    mutating func run() throws(Ending) {
+        do {
+            guard try haggle() else { return }
+            while let request = try nextRequest() {
+                if request.type == NBD.Command.disconnect { return }
+                try serve(request)
+            }
+        } catch let ending as Ending {
+            throw ending
+        } catch let error as SystemError {
+            throw .socket(error)
+        } catch {
+            preconditionFailure("an NBD conversation ends with \(type(of: error))")
+        }
+    }
+
+    // MARK: - Handshake
+
+    /// True once the client has chosen the export.
+    private mutating func haggle() throws -> Bool {
+        try socket.send(NBDHandshake.greeting)
+        guard let flags = try socket.take(4) else { return false }
+        let clientFlags = flags.number(at: 0, as: UInt32.self)
+        guard let handshake = NBDHandshake(clientFlags: clientFlags, name: export.name, size: export.size) else {
+            throw Ending.brokenByClient("the client's handshake flags \(clientFlags) are not known")
+        }
+        var reply: [UInt8] = []
+        for _ in 0..<NBD.optionsMax {
+            guard let header = try socket.take(NBD.optionHeaderSize) else { return false }
+            guard header.number(at: 0, as: UInt64.self) == NBD.optionMagic else {
+                throw Ending.brokenByClient("an option does not start with its magic number")
+            }
+            let option: UInt32 = header.number(at: 8)
+            let length: UInt32 = header.number(at: 12)
+            guard length <= NBD.optionDataMax else {
+                throw Ending.brokenByClient("option \(option) has \(length) bytes of data")
+            }
+            guard let data = try socket.take(Int(length)) else { return false }
+            reply.removeAll(keepingCapacity: true)
+            let outcome = handshake.answer(option, data, into: &reply)
+            try socket.send(reply)
+            switch outcome {
+            case .goOn: continue
+            case .transmission: return true
+            case .close: return false
+            }
+        }
+        throw Ending.brokenByClient("the client sent more than \(NBD.optionsMax) options")
+    }
+
+    // MARK: - Requests
+
+    /// Nil when the client has hung up between two requests.
+    private mutating func nextRequest() throws -> Request? {
+        guard let bytes = try socket.take(NBD.requestSize) else { return nil }
+        guard bytes.number(at: 0, as: UInt32.self) == NBD.requestMagic else {
+            throw Ending.brokenByClient("a request does not start with its magic number")
+        }
+        return Request(
+            flags: bytes.number(at: 4), type: bytes.number(at: 6), cookie: bytes.number(at: 8),
+            offset: bytes.number(at: 16), length: bytes.number(at: 24))
+    }
+
+    private mutating func serve(_ request: Request) throws {
+        switch request.type {
+        case NBD.Command.write: try write(request)
+        case NBD.Command.read: try read(request)
+        case NBD.Command.writeZeroes:
+            let known = NBD.CommandFlag.fua | NBD.CommandFlag.noHole
+            try zero(request, known: known, mayUnmap: request.flags & NBD.CommandFlag.noHole == 0)
+        case NBD.Command.trim: try zero(request, known: NBD.CommandFlag.fua, mayUnmap: true)
+        case NBD.Command.flush:
+            counters.flushes.add(1, ordering: .relaxed)
+            guard request.flags & ~NBD.CommandFlag.fua == 0 else { return try refuse(request) }
+            try reply(request, carryOut { () throws(StorageError) in try sink.flush(disk: export.disk) })
+        case NBD.Command.cache:
+            // A hint; there is nothing to fetch ahead.
+            guard request.flags == 0, isInside(request) else { return try refuse(request) }
+            try reply(request, NBD.Failure.none)
+        default:
+            try refuse(request)
+        }
+    }
+
+    private mutating func write(_ request: Request) throws {
+        let length = Int(request.length)
+        // What follows the request is as long as that, whatever is wrong with it; above the limit it is not even read.
+        guard length <= NBD.payloadMax else {
+            throw Ending.brokenByClient("a write of \(length) bytes is longer than the limit of \(NBD.payloadMax)")
+        }
+        let data: UnsafeRawBufferPointer
+        if length <= NBDSocket.bufferSize {
+            guard let taken = try socket.take(length) else { return try endedInside(request) }
+            data = taken
+        } else {
+            let target = UnsafeMutableRawBufferPointer(rebasing: payload[..<length])
+            guard try socket.fill(target) else { return try endedInside(request) }
+            data = UnsafeRawBufferPointer(target)
+        }
+        guard request.flags & ~NBD.CommandFlag.fua == 0 else { return try refuse(request) }
+        guard isInside(request) else { return try refuse(request, with: NBD.Failure.noSpace) }
+        counters.writes.add(1, ordering: .relaxed)
+        counters.bytesWritten.add(length, ordering: .relaxed)
+        guard length > 0 else { return try reply(request, NBD.Failure.none) }
+        let fua = request.flags & NBD.CommandFlag.fua != 0
+        try reply(
+            request,
+            carryOut { () throws(StorageError) in
+                try sink.write(disk: export.disk, offset: request.offset, data: data, fua: fua)
+            })
+    }
+
+    private func read(_ request: Request) throws {
+        let length = Int(request.length)
+        guard request.flags & ~NBD.CommandFlag.fua == 0, length <= NBD.payloadMax, isInside(request) else {
+            return try refuse(request)
+        }
+        counters.reads.add(1, ordering: .relaxed)
+        let data = UnsafeMutableRawBufferPointer(rebasing: payload[NBD.replySize..<NBD.replySize + length])
+        var failure = NBD.Failure.none
+        if length > 0 {
+            failure = carryOut { () throws(StorageError) in
+                try sink.read(disk: export.disk, offset: request.offset, into: data)
+            }
+        }
+        guard failure == NBD.Failure.none else { return try reply(request, failure) }
+        counters.bytesRead.add(length, ordering: .relaxed)
+        try reply(request, failure, dataLength: length)
+    }
+
+    private func zero(_ request: Request, known: UInt16, mayUnmap: Bool) throws {
+        guard request.flags & ~known == 0 else { return try refuse(request) }
+        guard isInside(request) else { return try refuse(request, with: NBD.Failure.noSpace) }
+        counters.zeroes.add(1, ordering: .relaxed)
+        guard request.length > 0 else { return try reply(request, NBD.Failure.none) }
+        let fua = request.flags & NBD.CommandFlag.fua != 0
+        try reply(
+            request,
+            carryOut { () throws(StorageError) in
+                try sink.zero(
+                    disk: export.disk, offset: request.offset, length: UInt64(request.length), mayUnmap: mayUnmap,
+                    fua: fua)
+            })
+    }
+
+    private func isInside(_ request: Request) -> Bool {
+        request.offset <= export.size && UInt64(request.length) <= export.size - request.offset
+    }
+
+    private func endedInside(_ request: Request) throws {
+        throw Ending.brokenByClient("the client hung up within a write of \(request.length) bytes")
+    }
+
+    /// The error number for the reply, 0 when the sink took it.
+    private func carryOut(_ work: () throws(StorageError) -> Void) -> UInt32 {
+        do {
+            try work()
+            return NBD.Failure.none
+        } catch {
+            counters.failures.add(1, ordering: .relaxed)
+            counters.lastFailure.withLock { $0 = error.description }
+            if case .outOfSpace = error { return NBD.Failure.noSpace }
+            return NBD.Failure.io
+        }
+    }
+
+    private func refuse(_ request: Request, with failure: UInt32 = NBD.Failure.invalid) throws {
+        counters.failures.add(1, ordering: .relaxed)
+        counters.lastFailure.withLock {
+            $0 = """
+                request \(request.type) with flags \(request.flags) for \(request.length) bytes at \(request.offset) \
+                is not one that the export “\(export.name)” of \(export.size) bytes can serve
+                """
+        }
+        try reply(request, failure)
+    }
+
+    /// Sends the reply, and `dataLength` bytes that lie behind the place of its header.
+    private func reply(_ request: Request, _ failure: UInt32, dataLength: Int = 0) throws {
+        payload.put(NBD.simpleReplyMagic, at: 0)
+        payload.put(failure, at: 4)
+        payload.put(request.cookie, at: 8)
+        try socket.send(UnsafeRawBufferPointer(rebasing: payload[..<(NBD.replySize + dataLength)]))
+    }
+}

@@ -1,0 +1,43 @@
+import Synchronization
+
+/// What an `NBDServer` has done so far. Sizes in bytes.
+public struct NBDStatistics: Sendable, Hashable {
+    /// Connections that are open now.
+    public var connections = 0
+    public var reads = 0
+    public var bytesRead = 0
+    public var writes = 0
+    public var bytesWritten = 0
+    /// Write-zeroes and trim requests.
+    public var zeroes = 0
+    public var flushes = 0
+    /// Requests that were answered with an error.
+    public var failures = 0
+    /// Conversations that ended because the other side broke the protocol.
+    public var broken = 0
+    /// The last error of the sink or of a conversation, as one sentence.
+    public var lastFailure: String?
+}
+
+/// The counters behind `NBDStatistics`; bumped by the connection threads.
+final class NBDCounters: Sendable {
+    let reads = Atomic(0)
+    let bytesRead = Atomic(0)
+    let writes = Atomic(0)
+    let bytesWritten = Atomic(0)
+    let zeroes = Atomic(0)
+    let flushes = Atomic(0)
+    let failures = Atomic(0)
+    let broken = Atomic(0)
+    let lastFailure = Mutex<String?>(nil)
+
+    func snapshot(connections: Int) -> NBDStatistics {
+        NBDStatistics(
+            connections: connections,
+            reads: reads.load(ordering: .relaxed), bytesRead: bytesRead.load(ordering: .relaxed),
+            writes: writes.load(ordering: .relaxed), bytesWritten: bytesWritten.load(ordering: .relaxed),
+            zeroes: zeroes.load(ordering: .relaxed), flushes: flushes.load(ordering: .relaxed),
+            failures: failures.load(ordering: .relaxed), broken: broken.load(ordering: .relaxed),
+            lastFailure: lastFailure.withLock { $0 })
+    }
+}

@@ -1,0 +1,95 @@
+/// Every family of series that an agent shows. `docs/METRICS.md` lists the same ones; a test keeps the two together.
+public enum Families {
+    // epochs
+    public static let epochs = Family(
+        "romulus_epochs_total", .counter, "Checkpoints, by how they ended: committed at the standby or aborted.")
+    public static let pause = Family(
+        "romulus_pause_seconds", .histogram(bounds: milliseconds(pauseBounds)),
+        "How long the guest stood still for one checkpoint.")
+    public static let phase = Family(
+        "romulus_phase_seconds", .histogram(bounds: milliseconds(phaseBounds)),
+        "Time spent in one phase of an epoch.")
+    public static let outputHold = Family(
+        "romulus_output_hold_seconds", .histogram(bounds: milliseconds(holdBounds)),
+        "How long a network frame of the guest was held until its epoch was acknowledged.")
+    public static let dirtyPages = Family(
+        "romulus_dirty_pages_total", .counter, "Guest pages (4096 bytes) found written at the checkpoints.")
+    public static let checkpointBytes = Family(
+        "romulus_checkpoint_bytes_total", .counter,
+        "Bytes in committed checkpoints as they went into the frames, by content.")
+    public static let epoch = Family("romulus_epoch", .gauge, "Number of the last committed epoch of this term.")
+    public static let lastCommit = Family(
+        "romulus_last_commit_timestamp_seconds", .gauge, "When the last checkpoint was committed, in Unix time.")
+    public static let deviceStateBytes = Family(
+        "romulus_device_state_bytes", .gauge, "Size of the device state of the last checkpoint.")
+
+    // link and output
+    public static let linkSent = Family(
+        "romulus_link_sent_bytes_total", .counter, "Bytes given to the link for this VM, framing included.")
+    public static let linkReceived = Family(
+        "romulus_link_received_bytes_total", .counter, "Bytes taken from the link for this VM, framing included.")
+    public static let heldBytes = Family(
+        "romulus_held_output_bytes", .gauge, "Bytes of guest output that wait for an acknowledgement.")
+    public static let heldFrames = Family(
+        "romulus_held_output_frames", .gauge, "Frames of guest output that wait for an acknowledgement.")
+    public static let releasedFrames = Family(
+        "romulus_released_frames_total", .counter, "Frames of guest output that were released.")
+    public static let droppedFrames = Family(
+        "romulus_dropped_output_frames_total", .counter,
+        "Frames of guest output of uncommitted epochs that were dropped.")
+    public static let peerUp = Family(
+        "romulus_peer_up", .gauge, "1 while the session with the other host is up, else 0.")
+    public static let peerRTT = Family(
+        "romulus_peer_rtt_seconds", .histogram(bounds: milliseconds(phaseBounds)),
+        "The round-trip time of the link as the kernel knows it, sampled at each scrape.")
+
+    // standing
+    public static let info = Family(
+        "romulus_vm_info", .gauge, "Always 1; carries the name of the other host as a label.")
+    public static let role = Family("romulus_role", .gauge, "1 for the role that this host has for the VM, else 0.")
+    public static let state = Family("romulus_state", .gauge, "1 for the state that protection is in, else 0.")
+    public static let level = Family("romulus_level", .gauge, "1 for the level that was asked for, else 0.")
+    public static let term = Family("romulus_term", .gauge, "The fencing number of the VM.")
+    public static let syncProgress = Family(
+        "romulus_sync_progress_ratio", .gauge, "Share of the first copy of memory and disks that is done, 0 to 1.")
+    public static let failovers = Family(
+        "romulus_failovers_total", .counter, "Failovers to this host, by what caused them.")
+    public static let failover = Family(
+        "romulus_failover_seconds", .histogram(bounds: milliseconds(failoverBounds)),
+        "Time from the decision to fail over to the guest running here.")
+    public static let stagedBytes = Family(
+        "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
+    public static let errors = Family(
+        "romulus_errors_total", .counter, "Errors that cost an epoch, a session or a request, by component.")
+
+    // process
+    public static let buildInfo = Family(
+        "romulus_build_info", .gauge, "Always 1; carries the version of the agent as a label.")
+    public static let processCPU = Family(
+        "process_cpu_seconds_total", .counter, "User and system time that the agent has used.")
+    public static let processMemory = Family(
+        "process_resident_memory_bytes", .gauge, "Resident memory of the agent.")
+    public static let processDescriptors = Family("process_open_fds", .gauge, "Open file descriptors of the agent.")
+    public static let processStart = Family(
+        "process_start_time_seconds", .gauge, "When the agent was started, in Unix time.")
+
+    public static let all: [Family] = [
+        epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
+        linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
+        info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
+        buildInfo, processCPU, processMemory, processDescriptors, processStart,
+    ]
+
+    // Chosen around what was measured: a pause of 1-5 ms, phases well below a millisecond, output held for one epoch
+    // of 20 ms, 40 ms from decision to running.
+    private static let pauseBounds = [0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 35, 60, 100, 250, 1000]
+    private static let phaseBounds = [0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 250, 1000]
+    private static let holdBounds = [1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 75, 100, 200, 500, 1000, 5000].map(
+        Double.init)
+    private static let failoverBounds = [10, 20, 30, 40, 60, 80, 100, 150, 250, 500, 1000, 2500, 5000, 10000].map(
+        Double.init)
+
+    private static func milliseconds(_ values: [Double]) -> [UInt64] {
+        values.map { UInt64(($0 * 1e6).rounded()) }
+    }
+}

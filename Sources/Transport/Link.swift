@@ -1,0 +1,126 @@
+import NIOCore
+import Synchronization
+import Wire
+
+/// One authenticated connection to one peer, carrying frames both ways.
+///
+/// All functions may be called from any thread, also from the handler's callbacks, except where it says otherwise.
+/// What is given to `send` or `sendBlocking` is one frame, or several in a row, each of them the 32-byte header and its
+/// body; the caller computed both checksums. Frames leave in the order of the calls.
+public final class Link: Sendable {
+    /// The node that the peer's certificate names.
+    public let peerNode: String
+    /// `10.0.0.2:7400`, for messages.
+    public let peerAddress: String
+    let queue: SendQueue
+    let counters: LinkCounters
+    let channel: any Channel
+    private let options: LinkOptions
+    /// Touched on the event loop only.
+    private let loopBound: NIOLoopBound<LinkChannel>
+
+    init(peerNode: String, peerAddress: String, channel: any Channel, driver: LinkChannel, options: LinkOptions) {
+        self.peerNode = peerNode
+        self.peerAddress = peerAddress
+        self.channel = channel
+        self.options = options
+        counters = driver.tap.counters
+        queue = SendQueue(window: options.windowBytes, reserve: options.controlBytesMax)
+        loopBound = NIOLoopBound(driver, eventLoop: channel.eventLoop)
+    }
+
+    private func onLoop(_ body: @escaping @Sendable (LinkChannel) -> Void) {
+        let loopBound = loopBound
+        if channel.eventLoop.inEventLoop {
+            body(loopBound.value)
+        } else {
+            channel.eventLoop.execute { body(loopBound.value) }
+        }
+    }
+
+    /// Queues a frame and returns at once: for small control frames. False when the link is closed, which the handler
+    /// hears too. When the peer takes nothing for so long that `windowBytes + controlBytesMax` are exceeded, the link
+    /// is closed as stuck.
+    @discardableResult
+    public func send(_ frame: ByteBuffer) -> Bool {
+        switch queue.append(frame, waiting: false) {
+        case .queued:
+            return true
+        case .mustDrain:
+            scheduleDrain()
+            return true
+        case .overflow(let queuedBytes):
+            close(LinkError(peer: peerName, .stuck(queuedBytes: queuedBytes)))
+            return false
+        case .closed:
+            return false
+        }
+    }
+
+    /// Queues a frame, after waiting until no more than `windowBytes` are queued with it; for pipeline threads.
+    /// Returns when the frame is queued, not when it is sent. Throws when the link is closed, also while it waits.
+    /// A caller on an event loop would wait for itself: that is a defect and traps.
+    public func sendBlocking(_ frame: ByteBuffer) throws(LinkError) {
+        if channel.eventLoop.inEventLoop { fatalError("sendBlocking called on the link's own event loop") }
+        switch queue.append(frame, waiting: true) {
+        case .queued: break
+        case .mustDrain: scheduleDrain()
+        case .closed(let cause): throw LinkError(peer: peerName, cause)
+        case .overflow: fatalError("a waiting append has no overflow")
+        }
+    }
+
+    /// As `send(_:)`, for a buffer that the caller uses again at once.
+    @discardableResult
+    public func send(copying bytes: UnsafeRawBufferPointer) -> Bool { send(ByteBuffer(bytes: bytes)) }
+
+    /// As `sendBlocking(_:)`, for a buffer that the caller uses again at once.
+    public func sendBlocking(copying bytes: UnsafeRawBufferPointer) throws(LinkError) {
+        try sendBlocking(ByteBuffer(bytes: bytes))
+    }
+
+    /// One task per burst: until it runs, further frames are only queued, and then leave with one flush.
+    private func scheduleDrain() {
+        let loopBound = loopBound
+        channel.eventLoop.execute { loopBound.value.drain() }
+    }
+
+    /// Frames that were given to this link and not yet to the kernel, in bytes.
+    public var queuedBytes: Int { queue.queuedBytes }
+
+    /// Stops the calls of `link(_:received:body:)` before the next frame; the peer's `sendBlocking` fills up in turn.
+    /// At most what one read brings is kept here meanwhile.
+    public func pauseReading() { onLoop { $0.pause() } }
+    public func resumeReading() { onLoop { $0.resume() } }
+
+    /// Ends the link. Without a reason orderly: what is queued is sent first and the peer hears a farewell, within
+    /// `closeTimeout`. With a reason at once, dropping what is queued. Threads in `sendBlocking` are woken either way,
+    /// no further frame is accepted or delivered, and the handler hears `linkClosed` once, with the reason.
+    public func close(_ reason: LinkError? = nil) {
+        if let reason {
+            queue.close(reason.cause)
+            onLoop { $0.give(up: reason.cause) }
+        } else {
+            let idle = queue.finish()
+            onLoop { $0.closeOrderly(idle: idle) }
+        }
+    }
+
+    /// Bytes that passed over the socket, TLS's own included.
+    public var bytesSent: UInt64 { counters.sentBytes.load(ordering: .relaxed) }
+    public var bytesReceived: UInt64 { counters.receivedBytes.load(ordering: .relaxed) }
+    /// When bytes last came, in nanoseconds of `CLOCK_MONOTONIC`. It stands still while reading is paused: that is not
+    /// the peer's silence.
+    public var lastReceived: UInt64 { counters.lastReceived.load(ordering: .relaxed) }
+
+    /// The kernel's smoothed round-trip time of this connection; nil when the link is closed.
+    public func roundTrip() async -> Duration? {
+        guard let provider = channel as? any SocketOptionProvider,
+            let information = try? await provider.getTCPInfo().get()
+        else { return nil }
+        return .microseconds(Int64(information.tcpi_rtt))
+    }
+
+    /// `beta at 10.0.0.2:7400`, for messages.
+    public var peerName: String { "\(peerNode) at \(peerAddress)" }
+}

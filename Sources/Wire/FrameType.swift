@@ -1,0 +1,66 @@
+/// What a frame is. The numbers are fixed for ever; 0 is invalid, so that zeroed memory means nothing.
+public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
+    case hello = 1
+    case offer = 2
+    case accept = 3
+    case refuse = 4
+    case pages = 5
+    case deviceState = 6
+    case output = 7
+    case diskWrite = 8
+    case diskZero = 9
+    case checkpointEnd = 10
+    case ack = 11
+    case released = 12
+    case heartbeat = 13
+    case takeOver = 14
+    case goodbye = 15
+    case diskRead = 16
+    case diskReadReply = 17
+    case diskDigests = 18
+    case diskDigestsReply = 19
+    case synced = 20
+
+    /// The longest body of this type, in bytes. A header that announces more is refused before its body is read.
+    public var bodyMax: Int {
+        switch self {
+        case .hello, .accept, .refuse, .goodbye: 64 << 10
+        case .offer: 1 << 20
+        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply: 4 << 20
+        case .diskZero: DiskZero.size
+        case .checkpointEnd: CheckpointEnd.sizeMax
+        case .ack: Ack.size
+        case .released: Released.size
+        case .heartbeat: Heartbeat.size
+        case .takeOver: TakeOver.size
+        case .diskRead: DiskRead.size
+        case .diskDigests: DiskDigests.size
+        case .synced: Synced.size
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .hello: "hello"
+        case .offer: "offer"
+        case .accept: "accept"
+        case .refuse: "refuse"
+        case .pages: "pages"
+        case .deviceState: "deviceState"
+        case .output: "output"
+        case .diskWrite: "diskWrite"
+        case .diskZero: "diskZero"
+        case .checkpointEnd: "checkpointEnd"
+        case .ack: "ack"
+        case .released: "released"
+        case .heartbeat: "heartbeat"
+        case .takeOver: "takeOver"
+        case .goodbye: "goodbye"
+        case .diskRead: "diskRead"
+        case .diskReadReply: "diskReadReply"
+        case .diskDigests: "diskDigests"
+        case .diskDigestsReply: "diskDigestsReply"
+        case .synced: "synced"
+        }
+    }
+}

@@ -1,0 +1,56 @@
+import ArgumentParser
+import Model
+import RomulusAPI
+
+struct ProtectVerb: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "protect", abstract: "Protect a VM that runs on this host.",
+        discussion: "The guest goes on running; memory and disks are copied to the standby first.")
+
+    @Argument(help: "The VM's name: letters, digits, dots, dashes and underscores.")
+    var vm: VMName
+
+    @Option(help: "The socket of its QMP monitor. Default: the configured one.")
+    var qmp: String?
+
+    @Option(help: "The host that is to take over, by its configured name. Default: the configured one.")
+    var standby: String?
+
+    @Option(help: "What the VM shall survive; “system” is the only level in this version.")
+    var level: Level?
+
+    @Option(help: "The length of an epoch in milliseconds, 1 to 10000. Default: the configured one.")
+    var epochMs: Int?
+
+    @Flag(help: "Wait until the VM is protected, and show how far the first copy is.")
+    var wait = false
+
+    @OptionGroup var options: AgentOptions
+
+    func validate() throws {
+        if let epochMs, !ProtectRequest.epochMillisecondsRange.contains(epochMs) {
+            throw ValidationError("--epoch-ms takes 1 to 10000")
+        }
+    }
+
+    func run() async throws {
+        try await reportingErrors {
+            let request = ProtectRequest(
+                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: epochMs)
+            var status = try await options.client.protect(request)
+            if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }
+            switch options.printing.output {
+            case .json: try Terminal.json(status)
+            case .table:
+                if status.state == .protected {
+                    Terminal.result("\(vm) is protected by \(status.peer)\n")
+                } else {
+                    Terminal.result("\(vm) is \(status.state.rawValue)\n")
+                    Terminal.remark("see “romulus status \(vm) --watch”", options.printing)
+                }
+            }
+        }
+    }
+}
+
+extension Level: ExpressibleByArgument {}

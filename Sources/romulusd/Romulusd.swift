@@ -1,0 +1,39 @@
+import Agent
+import ArgumentParser
+import Foundation
+import RomulusAPI
+import ServiceLifecycle
+
+/// The agent of one host.
+@main
+struct Romulusd: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "romulusd", abstract: "The Romulus agent: one per host, for any number of VMs.",
+        version: Romulus.version)
+
+    @Option(name: .long, help: "The configuration file.")
+    var config = Configuration.defaultPath
+
+    @Flag(name: .long, help: "Check the configuration file, say what is wrong with it, and end.")
+    var checkConfig = false
+
+    func run() async throws {
+        if checkConfig {
+            let (text, isGood) = Configuration.report(path: config)
+            print(text)
+            throw isGood ? ExitCode.success : ExitCode.failure
+        }
+        do {
+            let configuration = try Configuration.load(path: config)
+            let log = AgentLog.make(level: configuration.logLevel)
+            let program = try AgentProgram(configuration: configuration, log: log)
+            try await ServiceGroup(
+                configuration: ServiceGroupConfiguration(
+                    services: [program], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
+            ).run()
+        } catch {
+            FileHandle.standardError.write(Data("romulusd: \(error)\n".utf8))
+            throw ExitCode.failure
+        }
+    }
+}

@@ -1,0 +1,296 @@
+import Foundation
+import Model
+import RomulusAPI
+import Synchronization
+import Testing
+
+/// The built `romulus` against the real server: what it prints, what it exits with, what it asks for.
+@Suite struct CLITests {
+    static let web = VMName("web")!
+
+    static func decode<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
+        try JSONCoding.decode(type, from: Data(text.utf8))
+    }
+
+    @Test func listPrintsATableOrJSON() async throws {
+        try await withServer { agent, socket, _ in
+            let empty = try await RomulusProgram.run(["list"], socket: socket)
+            #expect(empty.status == 0 && empty.out == "no VMs\n" && empty.err == "")
+            agent.with { state in
+                for name in ["web", "db"] { state.vms[VMName(name)!] = FakeAgent.vm(name) }
+            }
+            let table = try await RomulusProgram.run(["list"], socket: socket)
+            let rows = table.out.split(separator: "\n")
+            #expect(rows.count == 3 && rows[0].hasPrefix("NAME  ROLE") && rows[1].hasPrefix("db    primary  protected"))
+            #expect(!table.out.contains("\u{1b}"))
+            let json = try await RomulusProgram.run(["list", "--output", "json"], socket: socket)
+            #expect(try Self.decode(VMList.self, json.out).vms == [FakeAgent.vm("db"), FakeAgent.vm("web")])
+            // Options may stand before the verb.
+            let before = try await RomulusProgram.run(["--socket", socket, "-o", "json", "-q", "list"])
+            #expect(before.out == json.out && before.status == 0)
+        }
+    }
+
+    @Test(arguments: [
+        (ProtectionState.protected, Int32(0)), (.syncing, 2), (.peerLost, 2), (.unprotected, 3), (.failed, 3),
+    ])
+    func checkTellsByTheExitStatus(state: ProtectionState, status: Int32) async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms = [Self.web: FakeAgent.vm("web", state), VMName("ok")!: FakeAgent.vm("ok")] }
+            for arguments in [["status", "web", "--check"], ["status", "--check"]] {
+                let outcome = try await RomulusProgram.run(arguments, socket: socket)
+                #expect(outcome.status == status && outcome.err == "")
+                #expect(outcome.out.contains(state.rawValue))
+            }
+            let good = try await RomulusProgram.run(["status", "ok", "--check"], socket: socket)
+            #expect(good.status == 0)
+            let plain = try await RomulusProgram.run(["status", "web", "-o", "json"], socket: socket)
+            #expect(plain.status == 0)
+            #expect(try Self.decode(VMStatus.self, plain.out).state == state)
+        }
+    }
+
+    @Test func aWatchPrintsALineForEachLookUntilItEnds() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { state in
+                state.script = [FakeAgent.vm("web", .syncing), FakeAgent.vm("web", .protected)]
+                state.scriptEnds = true
+            }
+            let arguments = ["status", "web", "--watch", "--interval", "0.1"]
+            let lines = try await RomulusProgram.run(arguments, socket: socket)
+            #expect(lines.status == 4)
+            #expect(lines.err == "romulus: there is no VM “web” here; see “romulus list”\n")
+            let rows = lines.out.split(separator: "\n")
+            #expect(rows.count == 2 && rows[0].contains("web  syncing") && rows[1].contains("web  protected"))
+
+            agent.with { $0.script = [FakeAgent.vm("web", .syncing), FakeAgent.vm("web", .protected)] }
+            let json = try await RomulusProgram.run(arguments + ["-o", "json"], socket: socket)
+            let states = try json.out.split(separator: "\n").map { try Self.decode(VMStatus.self, String($0)).state }
+            #expect(states == [.syncing, .protected])
+        }
+    }
+
+    @Test func protectPassesOnWhatItWasGiven() async throws {
+        try await withServer { agent, socket, _ in
+            let bare = try await RomulusProgram.run(["protect", "web"], socket: socket)
+            #expect(bare.status == 0 && bare.out == "web is connecting\n")
+            #expect(bare.err == "see “romulus status web --watch”\n")
+            let full = try await RomulusProgram.run(
+                [
+                    "protect", "web", "--qmp", "/q", "--standby", "beta", "--level", "system", "--epoch-ms", "5",
+                    "--output", "json", "--quiet",
+                ], socket: socket)
+            #expect(try Self.decode(VMStatus.self, full.out).state == .connecting)
+            #expect(full.err == "")
+            #expect(
+                agent.asked == [
+                    "protect web qmp=- standby=- level=- epoch=-",
+                    "protect web qmp=/q standby=beta level=system epoch=5",
+                ])
+        }
+    }
+
+    static func syncing(_ done: UInt64) -> VMStatus {
+        var status = FakeAgent.vm("web", .syncing)
+        status.sync = SyncProgress(memoryDone: done << 20, memoryTotal: 100 << 20, diskDone: 0, diskTotal: 0)
+        return status
+    }
+
+    @Test func waitingShowsTheFirstCopyAndEndsWhenItIsProtected() async throws {
+        try await withServer { agent, socket, _ in
+            let script = [Self.syncing(5), Self.syncing(42), FakeAgent.vm("web", .protected)]
+            agent.with { $0.script = script }
+            let lines = try await RomulusProgram.run(["protect", "web", "--wait"], socket: socket)
+            #expect(lines.status == 0 && lines.out == "web is protected by beta\n")
+            #expect(
+                lines.err == """
+                    web: connecting
+                    web: syncing 5 %  memory 5.0 MiB of 100.0 MiB
+                    web: syncing 42 %  memory 42.0 MiB of 100.0 MiB
+                    web: protected
+
+                    """)
+            agent.with { $0.script = script }
+            let quiet = try await RomulusProgram.run(["protect", "web", "--wait", "-q"], socket: socket)
+            #expect(quiet.err == "" && quiet.status == 0)
+            agent.with { $0.script = script }
+            let terminal = try await RomulusProgram.runOnTerminal(["protect", "web", "--wait"], socket: socket)
+            #expect(terminal.status == 0)
+            #expect(terminal.screen.contains("\r\u{1b}[Kweb  [============                  ]  42 %  memory 42.0 MiB"))
+            #expect(terminal.screen.hasSuffix("\r\nweb is protected by beta\r\n"))
+        }
+    }
+
+    @Test func waitingEndsWhenItFailsOrTakesTooLong() async throws {
+        try await withServer { agent, socket, _ in
+            var failed = FakeAgent.vm("web", .failed)
+            failed.lastError = "beta has no room in /dev/shm"
+            agent.with { $0.script = [Self.syncing(1), failed] }
+            let outcome = try await RomulusProgram.run(["protect", "web", "--wait", "-q"], socket: socket)
+            #expect(outcome.status == 1 && outcome.out == "")
+            #expect(outcome.err == "romulus: web is failed: beta has no room in /dev/shm\n")
+            agent.with { $0.script = [Self.syncing(1)] }
+            let late = try await RomulusProgram.run(
+                ["protect", "web", "--wait", "-q", "--timeout", "1"], socket: socket)
+            #expect(late.status == 6)
+            #expect(late.err == "romulus: web is still syncing after 1.0 s; it goes on in the background\n")
+        }
+    }
+
+    @Test(
+        arguments: [
+            (["unprotect", "nope"], 4, "there is no VM “nope” here; see “romulus list”"),
+            (["status", "nope"], 4, "there is no VM “nope” here; see “romulus list”"),
+            (["protect", "web", "--standby", "nobody"], 4, "there is no peer “nobody”; the peers are beta"),
+            (["protect", "vhost"], 5, "net0 of vhost uses vhost: restart it with vhost=off"),
+            (
+                ["failover", "web"], 5,
+                "failover of web was not confirmed and there is no terminal to ask at: give --yes"
+            ),
+        ] as [([String], Int32, String)])
+    func whatTheAgentRefusesIsSaidAndTold(arguments: [String], status: Int32, words: String) async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            let outcome = try await RomulusProgram.run(arguments, socket: socket)
+            #expect(outcome.status == status && outcome.out == "" && outcome.err == "romulus: \(words)\n")
+            #expect(!agent.asked.contains { $0.hasPrefix("failover") })
+        }
+    }
+
+    @Test func unprotectAndStandbyCommandPrintWhatTheyGot() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            #expect(try await RomulusProgram.run(["unprotect", "web"], socket: socket).out == "web is unprotected\n")
+            let json = try await RomulusProgram.run(["unprotect", "web", "-o", "json"], socket: socket)
+            #expect(try Self.decode(VMStatus.self, json.out).state == .unprotected)
+            let command = "qemu-system-x86_64 \\\n    -incoming defer\n"
+            #expect(try await RomulusProgram.run(["standby-command", "web"], socket: socket).out == command)
+            #expect(try await RomulusProgram.run(["standby-command", "--qmp", "/q"], socket: socket).out == command)
+        }
+    }
+
+    @Test func failoverAsksOnATerminalAndTakesYesOnly() async throws {
+        try await withServer { agent, socket, _ in
+            var standby = FakeAgent.vm("web", .peerLost)
+            standby.role = .standby
+            agent.with { [standby] state in state.vms[Self.web] = standby }
+            let no = try await RomulusProgram.runOnTerminal(["failover", "web"], socket: socket, typed: "y\n")
+            #expect(no.status == 5 && no.screen.contains("two copies of the guest will run. Type yes to go on: "))
+            #expect(no.screen.contains("failover of web was not confirmed; nothing was done"))
+            #expect(agent.asked.isEmpty)
+            let yes = try await RomulusProgram.runOnTerminal(["failover", "web"], socket: socket, typed: "yes\n")
+            #expect(yes.status == 0 && yes.screen.contains("web is failing_over"))
+            let flag = try await RomulusProgram.run(["failover", "web", "--yes", "-q"], socket: socket)
+            #expect(flag.status == 0 && flag.out == "web is failing_over\n" && flag.err == "")
+            #expect(agent.asked == ["failover web force=true", "failover web force=true"])
+        }
+    }
+
+    @Test func eventsAreLinesOrObjects() async throws {
+        try await withServer { agent, socket, _ in
+            agent.log.append(.state, vm: Self.web, epoch: 3, term: 1, "web is protected")
+            agent.log.append(.session, "the link to beta is up")
+            let lines = try await RomulusProgram.run(["events"], socket: socket).out.split(separator: "\n")
+            #expect(lines.count == 2 && lines[0].hasSuffix("  web  state  term 1  epoch 3  web is protected"))
+            #expect(lines[1].hasSuffix("  -  session  the link to beta is up"))
+            let json = try await RomulusProgram.run(["events", "web", "-o", "json"], socket: socket).out
+            #expect(try Self.decode(Event.self, json).message == "web is protected")
+        }
+    }
+
+    @Test func followingEndsWithAWordWhenTheAgentGoes() async throws {
+        let (started, start) = AsyncStream<Void>.makeStream()
+        let task = try await withServer { agent, socket, _ in
+            agent.log.append(.session, "up")
+            agent.with { $0.onEvents = { start.yield() } }
+            let task = Task { try await RomulusProgram.run(["events", "--follow"], socket: socket) }
+            // The second question comes when the first event is on its way out.
+            var looks = started.makeAsyncIterator()
+            await looks.next()
+            await looks.next()
+            return task
+        }
+        let outcome = try await task.value
+        #expect(outcome.status == 7 && outcome.err == "romulus: the agent is shutting down\n")
+        #expect(outcome.out.hasSuffix("  -  session  up\n"))
+    }
+
+    @Test func versionWorksWithAndWithoutAnAgent() async throws {
+        try await withServer { _, socket, _ in
+            let both = try await RomulusProgram.run(["version"], socket: socket)
+            #expect(both.out == "romulus \(Romulus.version)\nromulusd \(Romulus.version)\n" && both.status == 0)
+        }
+        let alone = try await RomulusProgram.run(["version", "--socket", "/nonexistent"])
+        #expect(alone.out == "romulus \(Romulus.version)\nromulusd -\n" && alone.status == 0)
+        #expect(try await RomulusProgram.run(["--version"]).out == "\(Romulus.version)\n")
+    }
+
+    @Test func noAgentAndASlowOneAreTold() async throws {
+        let nobody = try await RomulusProgram.run(["list", "--socket", "/tmp/romulus-nobody-\(getpid())"])
+        #expect(nobody.status == 7 && nobody.err.hasPrefix("romulus: no agent at /tmp/romulus-nobody"))
+        try await withServer { agent, socket, _ in
+            let (gate, open) = AsyncStream<Never>.makeStream()
+            defer { open.finish() }
+            agent.with { state in
+                state.gate = gate
+                state.vms[Self.web] = FakeAgent.vm("web")
+            }
+            let slow = try await RomulusProgram.run(["status", "web", "--timeout", "0.2"], socket: socket)
+            #expect(slow.status == 6 && slow.err.contains("did not answer within"))
+        }
+    }
+
+    @Test(arguments: [
+        ["protect"], ["protect", "a b"], ["protect", "web", "--epoch-ms", "0"], ["protect", "web", "--level", "x"],
+        ["status", "--watch", "--check"], ["status", "--interval", "0"], ["list", "--timeout", "0"],
+        ["standby-command"], ["standby-command", "web", "--qmp", "/q"], ["frobnicate"], ["list", "--output", "xml"],
+        ["pki", "issue", "-x"], ["pki", "issue", "a", "--tar", "--into", "/x"], ["--socket"],
+    ])
+    func wrongUsageIs64(arguments: [String]) async throws {
+        let outcome = try await RomulusProgram.run(arguments)
+        #expect(outcome.status == 64 && !outcome.err.isEmpty && outcome.out == "")
+    }
+
+    @Test func coloursAreForTerminalsThatWantThem() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            let shown = try await RomulusProgram.runOnTerminal(["list"], socket: socket)
+            #expect(shown.screen.contains("\u{1b}[32mprotected\u{1b}[0m"))
+            let plain = try await RomulusProgram.runOnTerminal(
+                ["list"], socket: socket, environment: ["NO_COLOR": "1"])
+            #expect(plain.screen.contains("protected") && !plain.screen.contains("\u{1b}"))
+        }
+    }
+
+    /// Every verb and option that the program knows is in its manual, and the other way round.
+    @Test func theManualHasEveryOption() async throws {
+        let manual = try String(
+            contentsOf: ConfigurationTests.root.appending(path: "docs/CLI.md"), encoding: .utf8)
+        let dump = try await RomulusProgram.run(["--experimental-dump-help"])
+        let tree = try #require(JSONSerialization.jsonObject(with: Data(dump.out.utf8)) as? [String: Any])
+        var known: Set<String> = ["--generate-completion-script"]
+        func visit(_ command: [String: Any], _ path: [String]) {
+            if path.count > 0, path[0] != "help", (command["subcommands"] as? [Any] ?? []).isEmpty {
+                #expect(manual.contains("    romulus \(path.joined(separator: " "))"), "no synopsis of \(path)")
+            }
+            for argument in command["arguments"] as? [[String: Any]] ?? [] {
+                for name in argument["names"] as? [[String: String]] ?? [] where name["kind"] == "long" {
+                    let option = "--" + (name["name"] ?? "")
+                    known.insert(option)
+                    #expect(manual.contains("`\(option)"), "the manual lacks \(option)")
+                }
+            }
+            for sub in command["subcommands"] as? [[String: Any]] ?? [] {
+                visit(sub, path + [sub["commandName"] as? String ?? ""])
+            }
+        }
+        visit(try #require(tree["command"] as? [String: Any]), [])
+        #expect(known.count > 15)
+        for match in manual.matches(of: /--[a-z][a-z-]+/) {
+            #expect(known.contains(String(match.0)), "the manual has \(match.0), which the program does not know")
+        }
+        for status in RomulusAPI.ExitStatus.allCases {
+            #expect(manual.contains("\n| \(status.rawValue) |"), "the manual lacks exit status \(status.rawValue)")
+        }
+    }
+}

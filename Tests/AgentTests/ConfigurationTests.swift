@@ -1,0 +1,212 @@
+import Agent
+import Foundation
+import Model
+import Testing
+
+@Suite struct ConfigurationTests {
+    static let minimal = """
+        node: alpha
+        tls: {ca: /p/ca.crt, certificate: /p/a.crt, key: /p/a.key}
+
+        """
+
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+
+    static func load(_ text: String) throws(ConfigurationError) -> Configuration {
+        try Configuration.load(text, path: "r.yaml")
+    }
+
+    static func complaint(about text: String) -> String {
+        do {
+            _ = try load(text)
+            return "accepted"
+        } catch {
+            return error.description
+        }
+    }
+
+    @Test func whatIsNotSaidHasItsDefault() throws {
+        let configuration = try Self.load(Self.minimal)
+        #expect(configuration.node == "alpha")
+        #expect(configuration.listen == HostPort(host: "0.0.0.0", port: 7310))
+        #expect(configuration.tls == .init(ca: "/p/ca.crt", certificate: "/p/a.crt", key: "/p/a.key"))
+        #expect(configuration.peers.isEmpty && configuration.vms.isEmpty)
+        #expect(configuration.api == .init(socket: "/run/romulus/romulusd.sock", group: nil))
+        #expect(configuration.metricsListen == nil)
+        #expect(configuration.stateDirectory == "/var/lib/romulus")
+        #expect(configuration.runtimeDirectory == "/run/romulus")
+        #expect(configuration.memoryDirectory == "/dev/shm/romulus")
+        #expect(configuration.defaults == .init(epochMilliseconds: 20, level: .system))
+        #expect(configuration.detection == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500))
+        #expect(configuration.qemu == .init(binary: nil, sandbox: true))
+        #expect(configuration.logLevel == .info)
+    }
+
+    @Test func everyKeyIsRead() throws {
+        let configuration = try Self.load(
+            """
+            node: alpha
+            listen: "[fd00::1]:7311"
+            tls:
+              ca: /p/ca.crt
+              certificate: /p/a.crt
+              key: /p/a.key
+            peers:
+              beta: {address: "10.0.0.2:7310"}
+              gamma:
+                address: gamma.example.org:1
+            api: {socket: /tmp/r.sock, group: staff}
+            metrics: {listen: 127.0.0.1:9731}
+            state_directory: /s
+            runtime_directory: /r
+            memory_directory: /m
+            log_level: debug
+            defaults: {epoch_ms: 30, level: system}
+            detection: {heartbeat_ms: 20, silence_ms: 200}
+            qemu: {binary: /opt/qemu, sandbox: off}
+            vms:
+              web:
+                qmp: /run/web.qmp
+                standby: beta
+                level: system
+                epoch_ms: 5
+                disks:
+                  d0: /img/a b.raw
+                  d1: {path: /img/b.qcow2, format: qcow2}
+                taps: {n0: tap0}
+                files: {/boot/k: /boot/k2}
+                display: ["-vnc :1"]
+                accelerator: kvm
+                add: ["-device virtio-rng-pci", "-name x"]
+                remove: -device usb-tablet
+                replace: {"-cpu host": "-cpu max", "-m": "-m 1G"}
+              db: {}
+              log:
+            """)
+        #expect(configuration.listen.description == "[fd00::1]:7311")
+        #expect(configuration.peers["beta"]?.address == HostPort(host: "10.0.0.2", port: 7310))
+        #expect(configuration.peers["gamma"]?.address == HostPort(host: "gamma.example.org", port: 1))
+        #expect(configuration.api == .init(socket: "/tmp/r.sock", group: "staff"))
+        #expect(configuration.metricsListen == HostPort(host: "127.0.0.1", port: 9731))
+        #expect(configuration.stateDirectory == "/s" && configuration.runtimeDirectory == "/r")
+        #expect(configuration.memoryDirectory == "/m" && configuration.logLevel == .debug)
+        #expect(configuration.detection == .init(heartbeatMilliseconds: 20, silenceMilliseconds: 200))
+        #expect(configuration.qemu == .init(binary: "/opt/qemu", sandbox: false))
+        #expect(Set(configuration.vms.keys.map(\.description)) == ["web", "db", "log"])
+        let web = try #require(VMName("web").flatMap { configuration.vms[$0] })
+        #expect(web.qmp == "/run/web.qmp" && web.standby == "beta" && web.epochMilliseconds == 5)
+        let standby = web.whenStandby
+        #expect(
+            standby.disks == ["d0": .init(path: "/img/a b.raw"), "d1": .init(path: "/img/b.qcow2", format: .qcow2)])
+        #expect(standby.taps == ["n0": "tap0"] && standby.files == ["/boot/k": "/boot/k2"])
+        #expect(standby.display == ["-vnc :1"] && standby.accelerator == "kvm")
+        #expect(standby.add == ["-device virtio-rng-pci", "-name x"] && standby.remove == ["-device usb-tablet"])
+        #expect(
+            standby.replace == [.init(match: "-cpu host", with: "-cpu max"), .init(match: "-m", with: "-m 1G")])
+        let log = try #require(VMName("log").flatMap { configuration.vms[$0] })
+        #expect(log.qmp == nil && log.epochMilliseconds == 30 && log.whenStandby == .init())
+    }
+
+    @Test(arguments: [
+        ("lisen: 0.0.0.0:1", "r.yaml:3: unknown key “lisen”: did you mean “listen”?"),
+        ("zebra: 1", "r.yaml:3: unknown key “zebra”: expected api, "),
+        ("listen: 7310", "r.yaml:3: “listen” must be HOST:PORT, such as 10.0.0.1:7310 or [fd00::1]:7310, not “7310”"),
+        ("listen: h:0", "r.yaml:3: “listen” must be"),
+        ("listen: h:65536", "r.yaml:3: “listen” must be"),
+        ("listen: fd00::1:7310", "r.yaml:3: “listen” must be"),
+        ("listen:", "r.yaml:3: “listen” must be HOST:PORT"),
+        ("listen: [a]", "r.yaml:3: “listen” must be HOST:PORT"),
+        ("node: b", "“node” is given twice"),
+        ("api:\n  socket: run.sock", "r.yaml:4: “api.socket” must be an absolute path of at most 107 bytes"),
+        ("api: {group: {}}", "r.yaml:3: “api.group” must be the name of a group"),
+        ("api: x", "r.yaml:3: “api” must hold keys with values"),
+        ("peers:\n  beta: {adress: \"h:1\"}", "r.yaml:4: “peers.beta.address” is missing: it must be HOST:PORT"),
+        ("peers:\n  beta: {adress: \"h:1\"}", "unknown key “adress” in “peers.beta”: did you mean “address”?"),
+        ("peers:\n  alpha: {address: \"h:1\"}", "r.yaml:4: “peers.alpha” is this host itself"),
+        ("peers:\n  -x: {address: \"h:1\"}", "r.yaml:4: “-x” in “peers” must be the name of a host"),
+        ("defaults:\n  epoch_ms: 0", "r.yaml:4: “defaults.epoch_ms” must be a whole number from 1 to 10000, not “0”"),
+        ("defaults:\n  epoch_ms: 1e3", "r.yaml:4: “defaults.epoch_ms” must be a whole number"),
+        ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be system (the levels restart"),
+        ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
+        ("log_level: inf", "“log_level” must be one of trace, debug, info, notice, warning, error or critical, not"),
+        ("log_level: inf", "did you mean “info”?"),
+        ("qemu: {sandbox: maybe}", "“qemu.sandbox” must be true or false, not “maybe”"),
+        ("state_directory: var", "“state_directory” must be an absolute path, not “var”"),
+        ("vms:\n  web:\n    standby: beta", "r.yaml:5: “vms.web.standby” must be one of the “peers”"),
+        ("vms:\n  .x: {}", "r.yaml:4: “.x” in “vms” must be the name of a VM"),
+        (
+            "vms:\n  web:\n    taps: {n: a-name-that-is-too-long}",
+            "r.yaml:5: “vms.web.taps.n” must be the name of a net"
+        ),
+        ("vms:\n  web:\n    disks:\n      d: img", "r.yaml:6: “vms.web.disks.d” must be the absolute path of an image"),
+        (
+            "vms:\n  web:\n    disks:\n      d: {path: /x, format: qcow}",
+            "r.yaml:6: “vms.web.disks.d.format” must be one of"
+        ),
+        ("vms:\n  web:\n    add: [device x]", "r.yaml:5: “vms.web.add” must be a list of option lines"),
+        ("vms:\n  web:\n    add: {a: b}", "r.yaml:5: “vms.web.add” must be a list of option lines"),
+        ("vms:\n  web:\n    qpm: /x", "r.yaml:5: unknown key “qpm” in “vms.web”: did you mean “qmp”?"),
+        ("vms:\n\tweb: {}", "r.yaml:4: not valid YAML"),
+        ("? [a]\n: b", "r.yaml:3: a plain key is expected"),
+    ])
+    func whatIsWrongIsSaidWithItsLine(text: String, complaint: String) {
+        let said = Self.complaint(about: Self.minimal + text)
+        #expect(said.contains(complaint), "said: \(said)")
+    }
+
+    @Test func everythingThatIsWrongIsSaidAtOnceInOrder() {
+        #expect(
+            Self.complaint(about: "listen: x\ntls:\n  ca: ca.pem\nfoo: 1").split(separator: "\n").map { $0.prefix(30) }
+                == [
+                    "r.yaml:1: “node” is missing: i", "r.yaml:1: “listen” must be HOS",
+                    "r.yaml:2: “tls.certificate” is", "r.yaml:2: “tls.key” is missing",
+                    "r.yaml:3: “tls.ca” must be the", "r.yaml:4: unknown key “foo”: e",
+                ])
+    }
+
+    @Test(arguments: ["", "# nothing\n", "null", "- a\n- b", "text", "{", "a: *b", "&a [*a]"])
+    func whatIsNoMappingIsRefusedWithoutHarm(text: String) {
+        let said = Self.complaint(about: text)
+        #expect(said.hasPrefix("r.yaml"), "said: \(said)")
+    }
+
+    @Test func theExampleIsGoodAndShowsEveryKey() throws {
+        let path = Self.root.appending(path: "deploy/romulusd.yaml").path
+        let text = try String(contentsOfFile: path, encoding: .utf8)
+        let configuration = try Configuration.load(path: path)
+        #expect(configuration.node == "alpha" && configuration.peers.count == 1 && configuration.vms.count == 1)
+        // With every comment that looks like a key taken away it is still good, and says the defaults it claims.
+        let bare = text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+            line.replacing(/^( *)# ((?: *)[a-z_\/"-][a-z_\/" -]*:(?: .*)?)$/) { "\($0.1)\($0.2)" }
+        }.joined(separator: "\n")
+        let full = try Configuration.load(bare, path: "romulusd.yaml")
+        #expect(full.api.group == "romulus")
+        #expect(full.qemu.binary != nil)
+        let vm = try #require(full.vms.values.first)
+        #expect(vm.whenStandby.replace.count == 1 && vm.whenStandby.add.count == 1 && vm.whenStandby.files.count == 1)
+        var same = full
+        same.api.group = configuration.api.group
+        same.qemu.binary = configuration.qemu.binary
+        same.vms = configuration.vms
+        #expect(same == configuration)
+    }
+
+    @Test func aFileThatCannotBeReadSaysWhy() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "romulus-config-\(UUID())")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let file = directory.appending(path: "r.yaml")
+        #expect(Configuration.report(path: file.path).text.hasPrefix("\(file.path): it does not exist"))
+        try Data([0xff, 0xfe, 0xff]).write(to: file)
+        #expect(Configuration.report(path: file.path).text == "\(file.path): it is not UTF-8 text")
+        try Data(repeating: 0x23, count: (1 << 20) + 1).write(to: file)
+        #expect(Configuration.report(path: file.path).text.contains("larger than"))
+        try Data(Self.minimal.utf8).write(to: file)
+        let report = Configuration.report(path: file.path)
+        #expect(!report.isGood && report.text.contains("“tls.ca”: /p/ca.crt cannot be read"))
+        let here = Self.minimal.replacing(/\/p\/[a-z.]+/) { _ in file.path }
+        try Data(here.utf8).write(to: file)
+        #expect(Configuration.report(path: file.path) == ("\(file.path): good: node alpha, 0 peers, 0 VMs", true))
+    }
+}

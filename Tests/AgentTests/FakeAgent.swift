@@ -1,0 +1,178 @@
+import Agent
+import Foundation
+import Logging
+import Model
+import RomulusAPI
+import ServiceLifecycle
+import Synchronization
+
+/// An agent without VMs behind the real server: it answers from a table and remembers what it was asked.
+final class FakeAgent: AgentService {
+    struct State {
+        var vms: [VMName: VMStatus] = [:]
+        var asked: [String] = []
+        /// Statuses that `status(of:)` gives one after the other before it stays with the last.
+        var script: [VMStatus] = []
+        /// Whether the script's last status is given once only, and the VM is unknown after that.
+        var scriptEnds = false
+        /// Called at each question for events.
+        var onEvents: @Sendable () -> Void = {}
+        /// `health` answers when this ends.
+        var gate: AsyncStream<Never>?
+    }
+
+    let log = EventLog()
+    private let state = Mutex(State())
+
+    func with<Value: Sendable>(_ body: (inout State) -> Value) -> Value {
+        state.withLock { body(&$0) }
+    }
+
+    var asked: [String] { with { $0.asked } }
+
+    static func vm(_ text: String, _ state: ProtectionState = .protected) -> VMStatus {
+        VMStatus(
+            name: VMName(text)!, role: .primary, state: state, since: Date(timeIntervalSince1970: 1_767_268_800),
+            level: .system, peer: "beta", term: 1, epoch: 5, epochMilliseconds: 20)
+    }
+
+    private func note(_ text: String) {
+        with { $0.asked.append(text) }
+    }
+
+    private func find(_ vm: VMName) throws(APIError) -> VMStatus {
+        if let status = with({ $0.vms[vm] }) { return status }
+        throw APIError(.noSuchVM, "there is no VM “\(vm)” here; see “romulus list”")
+    }
+
+    func health() async throws(APIError) -> Health {
+        if let gate = with({ $0.gate }) { for await _ in gate {} }
+        return Health(node: "alpha", started: Date(timeIntervalSince1970: 0), peers: ["beta": true])
+    }
+
+    func list() async throws(APIError) -> [VMStatus] { with { Array($0.vms.values) } }
+
+    func status(of vm: VMName) async throws(APIError) -> VMStatus {
+        let scripted: VMStatus? = with { state in
+            guard state.script.count > (state.scriptEnds ? 0 : 1) else { return state.script.first }
+            return state.script.removeFirst()
+        }
+        if let gate = with({ $0.gate }) { for await _ in gate {} }
+        if let scripted { return scripted }
+        return try find(vm)
+    }
+
+    func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
+        note(
+            "protect \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-") "
+                + "level=\(request.level?.rawValue ?? "-") epoch=\(request.epochMilliseconds.map(String.init) ?? "-")")
+        if request.standby == "nobody" { throw APIError(.noSuchPeer, "there is no peer “nobody”; the peers are beta") }
+        if request.vm.description == "vhost" {
+            throw APIError(.refused, "net0 of vhost uses vhost: restart it with vhost=off")
+        }
+        let status = Self.vm(request.vm.description, .connecting)
+        with { $0.vms[request.vm] = status }
+        return status
+    }
+
+    func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
+        note("unprotect \(request.vm)")
+        var status = try find(request.vm)
+        status.state = .unprotected
+        return status
+    }
+
+    func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {
+        note("failover \(request.vm) force=\(request.force)")
+        var status = try find(request.vm)
+        status.state = .failingOver
+        return status
+    }
+
+    func events(vm: VMName?, after: UInt64, limit: Int, wait: Duration) async throws(APIError) -> [Event] {
+        with { $0.onEvents }()
+        return await log.events(vm: vm, after: after, limit: limit, wait: wait)
+    }
+
+    func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
+        note("standby-command vm=\(request.vm?.description ?? "-") qmp=\(request.qmp ?? "-")")
+        if let vm = request.vm { _ = try find(vm) }
+        return "qemu-system-x86_64 \\\n    -incoming defer"
+    }
+
+    func metrics() async throws(APIError) -> String { "# HELP x X.\n# TYPE x gauge\nx 1\n" }
+}
+
+/// The real server in front of a `FakeAgent`, on a socket of its own, for as long as `body` runs.
+func withServer<Value: Sendable>(
+    metrics: HostPort? = nil, group: String? = nil, notify: String? = nil, complaints: Complaints = Complaints(),
+    _ body: @Sendable (_ agent: FakeAgent, _ socket: String, _ metricsPort: Int?) async throws -> Value
+) async throws -> Value {
+    let directory = "/tmp/romulus-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let agent = FakeAgent()
+    let socket = directory + "/romulusd.sock"
+    let (ready, announce) = AsyncStream<Int?>.makeStream()
+    let server = APIServer(
+        service: agent, socket: socket, group: group, metricsListen: metrics,
+        serviceManager: ServiceManager(socketPath: notify),
+        logger: Logger(label: "test") { _ in complaints }
+    ) { port in
+        announce.yield(port)
+        announce.finish()
+    }
+    let services = ServiceGroup(
+        services: [server], logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    return try await withThrowingTaskGroup(of: Value?.self) { group in
+        group.addTask {
+            defer { announce.finish() }
+            try await services.run()
+            return nil
+        }
+        guard let port = await ready.first(where: { _ in true }) else {
+            // The server gave up before it was ready: its task says why.
+            _ = try await group.next()
+            throw CancellationError()
+        }
+        let value: Value
+        do {
+            value = try await body(agent, socket, port)
+        } catch {
+            await services.triggerGracefulShutdown()
+            throw error
+        }
+        await services.triggerGracefulShutdown()
+        try await group.waitForAll()
+        return value
+    }
+}
+
+/// Runs blocking calls away from the tasks' threads: the server that they wait for needs those.
+func onOwnThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+        Thread.detachNewThread { continuation.resume(with: Result { try body() }) }
+    }
+}
+
+/// Remembers what the server logs as a warning or worse.
+struct Complaints: LogHandler {
+    final class Store: Sendable {
+        let lines = Mutex<[String]>([])
+    }
+
+    private let store = Store()
+    var logLevel = Logger.Level.warning
+    var metadata: Logger.Metadata = [:]
+
+    var lines: [String] { store.lines.withLock { $0 } }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        store.lines.withLock { $0.append("\(event.level): \(event.message)") }
+    }
+}

@@ -1,0 +1,4 @@
+import Foundation
+import TestBed
+
+exit(ClientProgram.main(CommandLine.arguments))

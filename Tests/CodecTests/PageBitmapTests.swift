@@ -1,0 +1,17 @@
+import Codec
+import Testing
+
+@Suite struct PageBitmapTests {
+    @Test(arguments: [0, 1, 63, 64, 65, 1000]) func bits(pages: Int) {
+        var bitmap = PageBitmap(pages: pages)
+        #expect(bitmap.count == 0)
+        bitmap.insertAll()
+        #expect(bitmap.count == pages)
+        #expect((0..<pages).allSatisfy { bitmap.contains($0) })
+        bitmap.removeAll()
+        #expect(bitmap.count == 0)
+        for page in stride(from: 0, to: pages, by: 3) { bitmap.insert(page) }
+        for page in stride(from: 0, to: pages, by: 6) { bitmap.remove(page) }
+        #expect((0..<pages).allSatisfy { bitmap.contains($0) == ($0 % 6 == 3) })
+    }
+}

@@ -1,0 +1,165 @@
+import Glibc
+import GuestNetwork
+import Model
+import Testing
+
+/// QEMU's side of a gate: what the redirectors `hold` and `rel` are connected to.
+private final class FakeFilter {
+    let hold: Int32
+    let release: Int32
+    private let ours: [Int32]
+    let gate: OutputGate
+
+    init(nic: UInt16 = 0) throws {
+        var pair: [Int32] = [0, 0]
+        #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0)
+        var second: [Int32] = [0, 0]
+        #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &second) == 0)
+        hold = pair[1]
+        release = second[1]
+        ours = [pair[0], second[0]]
+        gate = try OutputGate(nic: nic, hold: pair[0], release: second[0])
+    }
+
+    deinit {
+        gate.close()
+        for descriptor in ours { close(descriptor) }
+        close(hold)
+        close(release)
+    }
+
+    func emit(_ frame: [UInt8]) {
+        let bytes = withUnsafeBytes(of: UInt32(frame.count).bigEndian) { Array($0) } + frame
+        #expect(write(hold, bytes, bytes.count) == bytes.count)
+    }
+
+    /// What left the gate, after waiting for `count` bytes; fewer when they do not come.
+    func left(_ count: Int, milliseconds: Int32 = 2000) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        while bytes.count < count {
+            var slot = pollfd(fd: release, events: Int16(POLLIN), revents: 0)
+            guard poll(&slot, 1, milliseconds) == 1 else { break }
+            let got = read(release, &buffer, min(buffer.count, count - bytes.count))
+            guard got > 0 else { break }
+            bytes += buffer[..<got]
+        }
+        return bytes
+    }
+
+    var nothingLeft: Bool {
+        var slot = pollfd(fd: release, events: Int16(POLLIN), revents: 0)
+        return poll(&slot, 1, 30) == 0
+    }
+}
+
+private func framed(_ frames: [UInt8]...) -> [UInt8] {
+    frames.flatMap { frame in withUnsafeBytes(of: UInt32(frame.count).bigEndian) { Array($0) } + frame }
+}
+
+@Suite struct OutputGateTests {
+    @Test func passesEverythingBeforeHolding() throws {
+        let filter = try FakeFilter()
+        filter.emit([1, 2, 3])
+        #expect(filter.left(7) == framed([1, 2, 3]))
+    }
+
+    @Test func holdsUntilReleasedAndKeepsTheOrder() throws {
+        let filter = try FakeFilter()
+        try filter.gate.startHolding(next: Epoch(2))
+        filter.emit([1])
+        filter.emit([2, 2])
+        let second = try filter.gate.cut(Epoch(2))
+        #expect(second.frames == 2)
+        #expect(second.bytes == framed([1], [2, 2]))
+        filter.emit([3])
+        let third = try filter.gate.cut(Epoch(3))
+        #expect(third.frames == 1)
+        filter.emit([4])
+        #expect(filter.nothingLeft)
+        #expect(filter.gate.release(through: Epoch(2)).map(\.frames) == [2])
+        #expect(filter.left(11) == framed([1], [2, 2]))
+        #expect(filter.nothingLeft)
+        #expect(filter.gate.release(through: Epoch(3)).map(\.frames) == [1])
+        #expect(filter.left(5) == framed([3]))
+        #expect(filter.nothingLeft)
+    }
+
+    @Test func whatWasSentBeforeHoldingStillLeaves() throws {
+        let filter = try FakeFilter()
+        filter.emit([9])
+        try filter.gate.startHolding(next: Epoch(2))
+        filter.emit([8])
+        #expect(filter.left(5) == framed([9]))
+        #expect(filter.nothingLeft)
+    }
+
+    @Test func releasingEverythingEndsTheHolding() throws {
+        let filter = try FakeFilter()
+        try filter.gate.startHolding(next: Epoch(2))
+        filter.emit([1])
+        _ = try filter.gate.cut(Epoch(2))
+        filter.emit([2])
+        _ = filter.gate.releaseEverything()
+        #expect(filter.left(10) == framed([1], [2]))
+        filter.emit([3])
+        #expect(filter.left(5) == framed([3]))
+        #expect(filter.gate.held.frames == 0)
+    }
+
+    @Test func aTornFrameIsNotPassedOffAsWhole() throws {
+        let filter = try FakeFilter()
+        try filter.gate.startHolding(next: Epoch(2))
+        #expect(write(filter.hold, [0, 0, 0, 5, 1, 2], 6) == 6)
+        #expect(throws: GateError.self) { try filter.gate.cut(Epoch(2)) }
+    }
+
+    @Test func closingDropsWhatIsHeld() throws {
+        let filter = try FakeFilter()
+        try filter.gate.startHolding(next: Epoch(2))
+        filter.emit([1])
+        _ = try filter.gate.cut(Epoch(2))
+        filter.gate.close()
+        #expect(filter.left(5, milliseconds: 200).isEmpty)
+    }
+
+    @Test func deliveryIsWaitedFor() throws {
+        let filter = try FakeFilter()
+        filter.emit([1])
+        #expect(filter.left(0).isEmpty)
+        let soon = UInt64(100_000_000)
+        var now = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        let start = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+        // Nobody has read it yet, so it is not delivered within the time.
+        while filter.left(0, milliseconds: 0).isEmpty {
+            var slot = pollfd(fd: filter.release, events: Int16(POLLIN), revents: 0)
+            if poll(&slot, 1, 1000) == 1 { break }
+        }
+        #expect(!filter.gate.waitUntilDelivered(deadline: start + soon))
+        #expect(filter.left(5) == framed([1]))
+        #expect(filter.gate.waitUntilDelivered(deadline: .max))
+    }
+}
+
+@Suite struct FrameCounterTests {
+    @Test(arguments: 1...12) func countsHoweverTheStreamIsCut(piece: Int) {
+        let stream = framed([1, 2, 3], [], [4]).isEmpty ? [] : framed([1, 2, 3], [4], Array(repeating: 7, count: 300))
+        var counter = FrameCounter()
+        var frames = 0
+        var rest = stream[...]
+        while !rest.isEmpty {
+            frames += Array(rest.prefix(piece)).withUnsafeBytes { counter.count($0) }
+            rest = rest.dropFirst(piece)
+        }
+        #expect(frames == 3)
+        #expect(counter.atBoundary)
+    }
+
+    @Test(arguments: [[0, 0, 0, 0], [0xff, 0, 0, 0], [0, 2, 0, 0]] as [[UInt8]])
+    func impossibleLengthsAreNoticed(length: [UInt8]) {
+        var counter = FrameCounter()
+        _ = length.withUnsafeBytes { counter.count($0) }
+        #expect(counter.problem != nil)
+    }
+}

@@ -1,0 +1,127 @@
+import Foundation
+import TestBed
+import Testing
+
+/// The promise itself: whatever a client saw acknowledged is there after the host is gone.
+@Suite(.serialized) struct FailoverTests {
+    /// Twenty failovers in a row under TCP, memory, disk and redis load, with 2 and 4 vCPUs; QEMU alone dies in one half
+    /// of them (the agents take over by themselves), the whole host in the other.
+    @Test(arguments: 1...20) func nothingAcknowledgedIsLost(round: Int) async throws {
+        try await Bed.with { bed in
+            var wishes = Scene.Wishes()
+            wishes.vcpus = round.isMultiple(of: 2) ? 2 : 4
+            let scene = try await Scene.make(on: bed, wishes)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .milliseconds(700 + round * 137 % 900))
+            if round % 4 < 2 {
+                try await scene.guest.killAndWait()
+                try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
+            } else {
+                bed.a.killAll()
+                try await scene.failOver()
+            }
+            try await verifier.waitForAnswers()
+            try await Task.sleep(for: .seconds(1))
+            let report = try await verifier.finish()
+            #expect(report.isClean, "round \(round): \(report)")
+            #expect(report.bytesLost == 0)
+            #expect(report.recordsLost == 0)
+            #expect(report.connectionsLost == 0)
+            let inside = try verifier.control.diskDigest()
+            let outside = try Child.run(["sha256sum", scene.standbyDisk])
+            #expect(outside.hasPrefix(inside))
+        }
+    }
+
+    struct Machine: CustomTestStringConvertible {
+        var testDescription: String
+        var wishes: Scene.Wishes
+    }
+
+    static let machines: [Machine] = {
+        func machine(_ name: String, _ change: (inout Scene.Wishes) -> Void) -> Machine {
+            var wishes = Scene.Wishes()
+            change(&wishes)
+            return Machine(testDescription: name, wishes: wishes)
+        }
+        return [
+            machine("q35") { $0.machine = .q35 },
+            machine("pc with VGA") { $0.graphics = .std },
+            machine("q35 with VGA, e1000, 1 vCPU") {
+                $0.machine = .q35
+                $0.graphics = .std
+                $0.nic = .e1000
+                $0.kernel = .generic
+                $0.vcpus = 1
+            },
+            machine("RAM split around 4 GiB, 8 vCPUs") {
+                $0.memoryMiB = 4608
+                $0.vcpus = 8
+            },
+            machine("qcow2 at the standby") { $0.standbyFormat = .qcow2 },
+        ]
+    }()
+
+    @Test(arguments: machines) func kindsOfMachines(machine: Machine) async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed, machine.wishes)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            bed.a.killAll()
+            try await scene.failOver()
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(machine.testDescription): \(report)")
+        }
+    }
+
+    @Test func aFailoverAskedForAtThePrimaryEndsTheGuestThere() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            let early = try scene.pair.romulus(bed.b, ["failover", Scene.vm, "--yes"])
+            #expect(early.status == 5, "a standby whose primary is alive must refuse: \(early.errors)")
+            #expect(early.errors.contains("alive"))
+            let outcome = try scene.pair.romulus(bed.a, ["failover", Scene.vm, "--yes"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(30))
+            #expect(!scene.guest.process.isRunning)
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    @Test func aShutdownIsNotAFailure() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed)
+            try await scene.pair.protect(scene.guest)
+            _ = try? GuestControl(client: bed.client, address: scene.address).shell("poweroff -f", limit: .seconds(5))
+            try await scene.pair.wait(bed.a, Scene.vm, for: "unprotected", within: .seconds(30))
+            try await eventually("the replica is given up", within: .seconds(30)) {
+                try scene.pair.status(bed.b, Scene.vm) == nil ? true : nil
+            }
+        }
+    }
+
+    @Test func aRebootStaysProtected() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed)
+            try await scene.pair.protect(scene.guest)
+            _ = try? GuestControl(client: bed.client, address: scene.address).shell("reboot -f", limit: .seconds(5))
+            try await eventually("the guest is up again", within: .seconds(60)) {
+                scene.guest.console.components(separatedBy: "ROMULUS-GUEST READY").count >= 3 ? true : nil
+            }
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.state == "protected")
+            bed.a.killAll()
+            try await scene.failOver()
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+}

@@ -1,0 +1,27 @@
+import Agent
+import Foundation
+import Pipeline
+import ServiceLifecycle
+
+/// The agent with a fault planted in it, named by `ROMULUS_PLANTED_FAULT`: what the verifiers of the tests must find.
+/// It is part of no installation.
+@main
+struct PlantedAgent {
+    static func main() async throws {
+        let arguments = CommandLine.arguments
+        guard let flag = arguments.firstIndex(of: "--config"), flag + 1 < arguments.count,
+            let name = ProcessInfo.processInfo.environment["ROMULUS_PLANTED_FAULT"],
+            let fault = PlantedFaults(name: name)
+        else {
+            FileHandle.standardError.write(Data("romulusd-planted: --config FILE and ROMULUS_PLANTED_FAULT\n".utf8))
+            exit(64)
+        }
+        let configuration = try Configuration.load(path: arguments[flag + 1])
+        let log = AgentLog.make(level: configuration.logLevel)
+        let program = try AgentProgram(configuration: configuration, planted: fault, log: log)
+        try await ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [program], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
+        ).run()
+    }
+}

@@ -1,0 +1,193 @@
+import Glibc
+import QEMU
+import Testing
+
+@Suite(.serialized) struct GuestInspectorTests {
+    private func inspect(_ arguments: [String], in directory: TestDirectory) throws -> GuestDescription {
+        let qemu = try RunningQEMU(["-S", "-display", "none"] + arguments, in: directory)
+        return try GuestInspector.inspect(try qemu.connect())
+    }
+
+    private func refusals(_ arguments: [String], in directory: TestDirectory = TestDirectory()) throws -> [Refusal] {
+        let qemu = try RunningQEMU(["-S", "-display", "none"] + arguments, in: directory)
+        let monitor = try qemu.connect()
+        do {
+            _ = try GuestInspector.inspect(monitor)
+            return []
+        } catch {
+            return error.refusals
+        }
+    }
+
+    @Test func describesAGuest() throws {
+        let directory = TestDirectory()
+        let raw = try directory.file("raw.img", size: 8 << 20)
+        let iso = try directory.file("cd.iso", size: 1 << 20)
+        let arguments = [
+            "-name", "guest=alpha", "-m", "5G", "-smp", "3", "-vga", "std", "-drive",
+            "file=\(raw),format=raw,if=virtio",
+            "-cdrom", iso, "-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,id=eth0,mac=52:54:00:AB:cd:01",
+            "-device", "e1000,id=lonely",
+        ]
+        let qemu = try RunningQEMU(["-S", "-display", "none"] + arguments, in: directory)
+        let guest = try GuestInspector.inspect(try qemu.connect())
+        #expect(guest.process.pid == qemu.pid)
+        #expect(guest.process.uid == getuid())
+        #expect(guest.arguments.first == "qemu-system-x86_64")
+        #expect(guest.arguments.contains("guest=alpha"))
+        #expect(guest.executable.hasSuffix("/qemu-system-x86_64"))
+        #expect(guest.guestName == "alpha")
+        #expect(guest.machineType.hasPrefix("pc-i440fx-"))
+        #expect(guest.accelerator == .tcg)
+        #expect(guest.vcpus.map(\.index) == [0, 1, 2])
+        #expect(guest.memorySize == MemorySize(base: 5 << 30, plugged: 0))
+        #expect(guest.devices.map(\.path).contains("/machine/peripheral/eth0"))
+
+        let ram = try #require(guest.blocks.first)
+        #expect(ram.name == "pc.ram" && ram.length == 5 << 30 && ram.tracked && ram.backend == "pc.ram")
+        #expect(ram.regionAddress == 0 && ram.hostAddress != nil)
+        // The firmware has not run: video memory is nowhere in the guest's address space and found by its shape.
+        let video = try #require(guest.blocks.first { $0.name.hasSuffix("/vga.vram") })
+        #expect(video.tracked && video.hostAddress != nil && video.length == 16 << 20 && video.backend == nil)
+        let bios = try #require(guest.blocks.first { $0.name == "pc.bios" })
+        #expect(bios.tracked && bios.hostAddress != nil)
+        for block in guest.blocks where block.name.hasPrefix("/rom@") || block.name.hasSuffix("/vga.rom") {
+            #expect(!block.tracked)
+        }
+        let address = try #require(bios.hostAddress)
+        // A PC's firmware ends with the reset vector's jump, 16 bytes before the end of its image.
+        #expect(try qemu.memory(at: address + bios.length - 16, count: 1) == [0xea])
+
+        let disk = try #require(guest.disks.first { $0.isReplicated })
+        #expect(disk.name == "virtio0" && disk.format == "raw" && disk.file == raw && disk.virtualSize == 8 << 20)
+        #expect(!disk.isBlockDevice && !disk.readOnly)
+        let cd = try #require(guest.disks.first { $0.file == iso })
+        #expect(cd.readOnly && cd.removable && !cd.isReplicated)
+        #expect(guest.disks.filter(\.isReplicated).count == 1)
+
+        #expect(guest.nics.map(\.name) == ["eth0", "lonely"])
+        #expect(guest.nics[0].mac == "52:54:00:ab:cd:01" && guest.nics[0].model == "virtio-net-pci")
+        #expect(guest.nics[0].netdev == "n0" && guest.nics[0].backend == "user")
+        #expect(guest.nics[1].netdev == nil)
+    }
+
+    @Test func findsVideoMemoryAlsoOnceTheFirmwareMappedIt() throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-m", "64", "-display", "none", "-nic", "none"], in: directory)
+        let monitor = try qemu.connect()
+        let early = try GuestInspector.inspect(monitor).blocks.first { $0.name.hasSuffix("/vga.vram") }
+        let deadline = ContinuousClock.now + .seconds(20)
+        while try !monitor.monitor("info mtree -f").contains("): vga.vram"), ContinuousClock.now < deadline {}
+        #expect(try monitor.monitor("info mtree -f").contains("): vga.vram"))
+        let late = try GuestInspector.inspect(monitor).blocks.first { $0.name.hasSuffix("/vga.vram") }
+        #expect(early == late)
+        #expect(early?.hostAddress != nil)
+    }
+
+    @Test func describesBlockdevsAndFlash() throws {
+        let directory = TestDirectory()
+        let first = try directory.file("first.raw", size: 8 << 20)
+        let flash = try directory.file("flash.raw", size: 2 << 20)
+        let guest = try inspect(
+            [
+                "-M", "q35", "-m", "128", "-nodefaults", "-blockdev", "driver=file,filename=\(first),node-name=storage",
+                "-blockdev", "driver=raw,file=storage,node-name=format", "-device", "virtio-scsi-pci", "-device",
+                "scsi-hd,drive=format,id=sd0", "-drive", "if=pflash,format=raw,file=\(flash),id=fw",
+            ], in: directory)
+        #expect(guest.machineType.hasPrefix("pc-q35-"))
+        let disk = try #require(guest.disks.first { $0.name == "format" })
+        #expect(disk.device == "" && disk.node == "format" && disk.file == first && disk.isReplicated)
+        #expect(guest.disks.contains { $0.name == "fw" && $0.isReplicated })
+        let block = try #require(guest.blocks.first { $0.name == "system.flash0" })
+        #expect(block.tracked && block.hostAddress != nil && block.length == 2 << 20)
+    }
+
+    @Test func describesNumaNodesAndModules() throws {
+        let guest = try inspect(
+            [
+                "-m", "256,slots=2,maxmem=1G", "-nodefaults", "-object", "memory-backend-ram,id=a,size=128M", "-object",
+                "memory-backend-ram,id=b,size=128M", "-numa", "node,memdev=a", "-numa", "node,memdev=b", "-object",
+                "memory-backend-ram,id=m,size=64M,x-use-canonical-path-for-ramblock-id=on", "-device",
+                "pc-dimm,memdev=m,id=d0", "-object", "memory-backend-ram,id=unused,size=1M",
+            ], in: TestDirectory())
+        let found = guest.blocks.filter { $0.backend != nil }
+        #expect(found.map(\.name) == ["a", "b", "/objects/m"])
+        #expect(found.map(\.backend) == ["a", "b", "m"])
+        #expect(found.map(\.regionAddress) == [0, 128 << 20, 0])
+        #expect(found.allSatisfy { $0.tracked && $0.hostAddress != nil })
+        #expect(guest.memorySize == MemorySize(base: 256 << 20, plugged: 64 << 20))
+    }
+
+    struct Hopeless: Sendable, CustomTestStringConvertible {
+        var arguments: [String]
+        var code: Refusal.Code
+        var words: [String]
+        var testDescription: String { arguments.joined(separator: " ") }
+    }
+
+    static let hopeless = [
+        Hopeless(
+            arguments: [
+                "-fsdev", "local,id=fs,path=/tmp,security_model=none", "-device",
+                "virtio-9p-pci,fsdev=fs,mount_tag=x,id=share",
+            ], code: .device, words: ["share", "virtio-9p", "host directory"]),
+        Hopeless(
+            arguments: [
+                "-object", "memory-backend-ram,id=sh,size=1M,share=on", "-device", "ivshmem-plain,memdev=sh,master=on",
+            ], code: .device, words: ["ivshmem", "shares memory"]),
+        Hopeless(
+            arguments: ["-device", "ivshmem-plain,memdev=sh", "-object", "memory-backend-ram,id=sh,size=1M,share=on"],
+            code: .migration, words: ["QEMU said: Migration is disabled", "ivshmem"]),
+        Hopeless(
+            arguments: [
+                "-net", "nic,model=e1000", "-net", "user", "-net", "nic,model=rtl8139",
+            ], code: .nic, words: ["hub", "-nic"]),
+        Hopeless(
+            arguments: ["-drive", "if=virtio,file.driver=null-co,file.read-zeroes=on,file.size=0,format=raw"],
+            code: .disk, words: ["no size"]),
+        Hopeless(
+            arguments: ["-drive", "driver=blkdebug,image.driver=null-co,if=virtio"], code: .disk,
+            words: ["blkdebug", "raw or qcow2"]),
+    ]
+
+    @Test(arguments: hopeless) func refusesWithTheReason(_ guest: Hopeless) throws {
+        let refusals = try refusals(["-m", "64", "-nodefaults"] + guest.arguments)
+        let match = refusals.first { refusal in
+            refusal.code == guest.code && guest.words.allSatisfy { refusal.message.contains($0) }
+        }
+        #expect(match != nil, "\(refusals)")
+    }
+
+    @Test func givesAllReasonsAtOnce() throws {
+        let all = try refusals([
+            "-m", "64", "-nodefaults", "-fsdev", "local,id=fs,path=/tmp,security_model=none", "-device",
+            "virtio-9p-pci,fsdev=fs,mount_tag=x", "-drive", "driver=blkdebug,image.driver=null-co,if=virtio",
+        ])
+        #expect(Set(all.map(\.code)).isSuperset(of: [.device, .disk]))
+        #expect(RefusalError(all).description.contains("; "))
+    }
+
+    @Test func refusesSeveralQueues() throws {
+        // Made and removed here; the name is unique to this process.
+        let tap = "rq\(getpid())"
+        let all = try refusals([
+            "-m", "64", "-nodefaults", "-netdev", "tap,id=n0,ifname=\(tap),script=no,downscript=no,queues=2", "-device",
+            "virtio-net-pci,netdev=n0,mq=on,id=eth0",
+        ])
+        #expect(all.map(\.code) == [.nic])
+        #expect(all.first?.message.contains("2 queues") == true && all.first?.message.contains("queues=1") == true)
+    }
+
+    @Test func refusesAMachineWithoutMemory() throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-S", "-machine", "none", "-display", "none"], in: directory)
+        let monitor = try qemu.connect()
+        // A machine without memory is refused for that, and says so.
+        do {
+            _ = try GuestInspector.inspect(monitor)
+            Issue.record("an empty machine was accepted")
+        } catch {
+            #expect(error.refusals.contains { $0.code == .memory || $0.code == .monitor })
+        }
+    }
+}

@@ -1,0 +1,276 @@
+import QEMU
+import Testing
+
+@Suite struct StandbyCommandTests {
+    static func guest(_ arguments: [String]) -> GuestDescription {
+        GuestDescription.example(arguments: ["/usr/bin/qemu-system-x86_64"] + arguments)
+    }
+
+    private func lines(
+        _ arguments: [String], disks: [GuestDisk] = [], devices: [GuestDevice] = [],
+        _ configure: (inout StandbyOptions) -> Void
+    ) throws -> [String] {
+        var guest = Self.guest(arguments)
+        guest.disks = disks
+        guest.devices = devices
+        var options = StandbyOptions(runDirectory: "/run/vm")
+        configure(&options)
+        return try StandbyCommand.derive(guest, options).options.map(\.description)
+    }
+
+    private func lines(_ arguments: [String]) throws -> [String] { try lines(arguments) { _ in } }
+
+    /// What every command line ends with here.
+    static let ending = [
+        "-object qom-type=memory-backend-file,id=pc.ram,size=134217728,mem-path=/run/vm/pc.ram.memory,share=on,"
+            + "x-use-canonical-path-for-ramblock-id=off",
+        "-display none", "-monitor none", "-qmp unix:/run/vm/qmp.sock,server=on,wait=off", "-incoming defer",
+    ]
+
+    struct Rule: Sendable, CustomTestStringConvertible {
+        var given: [String]
+        /// Lines that must be there, in this order.
+        var expected: [String]
+        /// Beginnings that must not be there.
+        var absent: [String] = []
+        var testDescription: String { given.joined(separator: " ") }
+    }
+
+    static let rules = [
+        Rule(given: ["-m", "128"], expected: ["-m 128", "-machine type=pc-i440fx-7.2,memory-backend=pc.ram"]),
+        Rule(
+            given: ["-machine", "pc,accel=tcg,smm=off"],
+            expected: ["-machine pc-i440fx-7.2,accel=tcg,smm=off", "-machine memory-backend=pc.ram"]),
+        Rule(given: ["--M", "pc"], expected: ["-machine pc-i440fx-7.2"], absent: ["-M", "--M"]),
+        Rule(
+            given: ["-m", "128", "-mem-path", "/dev/hugepages", "-mem-prealloc", "-smp", "2"],
+            expected: ["-m 128", "-smp 2"], absent: ["-mem"]),
+        Rule(
+            given: [
+                "-daemonize", "-pidfile", "/run/x", "-S", "-snapshot", "-loadvm", "x", "-incoming", "defer", "-qmp",
+                "tcp:0:1", "-monitor", "stdio", "-vnc", ":1", "-D", "/log", "-gdb", "tcp::1", "-s", "-boot", "c",
+            ], expected: ["-boot c"],
+            absent: ["-daemonize", "-pidfile", "-S", "-snapshot", "-loadvm", "-vnc", "-D", "-gdb", "-s ", "tcp:0:1"]),
+        Rule(
+            given: [
+                "-chardev", "socket,id=mon0,fd=30,server=on,wait=off", "-mon", "chardev=mon0,id=monitor,mode=control",
+            ], expected: [], absent: ["-chardev", "-mon chardev"]),
+        Rule(
+            given: ["-chardev", "pty,id=c0", "-device", "isa-serial,chardev=c0"],
+            expected: ["-chardev pty,id=c0", "-device isa-serial,chardev=c0"]),
+        Rule(
+            given: ["-chardev", "socket,id=c1,path=/var/x,,y,server=on,wait=off"],
+            expected: ["-chardev backend=socket,id=c1,path=/run/vm/c1.sock,server=on,wait=off"]),
+        Rule(
+            given: ["-chardev", "socket,id=c2,host=h,port=1"], expected: ["-chardev backend=null,id=c2"]),
+        Rule(
+            given: ["-chardev", "file,id=c3,path=/var/log/x"],
+            expected: ["-chardev backend=file,id=c3,path=/run/vm/c3.log"]),
+        Rule(given: ["-serial", "mon:stdio"], expected: ["-serial file:/run/vm/serial1.log"]),
+        Rule(
+            given: ["-serial", "none", "-serial", "file:/tmp/a", "-parallel", "none"],
+            expected: ["-serial none", "-serial file:/run/vm/serial2.log", "-parallel none"]),
+        Rule(
+            given: ["-serial", "unix:/tmp/a,server=on,wait=off"],
+            expected: ["-serial unix:/run/vm/serial1.sock,server=on,wait=off"]),
+        Rule(
+            given: ["-nographic"], expected: ["-machine graphics=off", "-serial file:/run/vm/serial1.log"],
+            absent: ["-nographic"]),
+        Rule(given: ["-kernel", "vmlinuz", "-append", "a b"], expected: ["-kernel /home/op/vmlinuz", "-append a b"]),
+        Rule(given: ["-bios", "bios-256k.bin"], expected: ["-bios bios-256k.bin"]),
+        Rule(
+            given: ["-fw_cfg", "name=opt/x,file=data/x", "-smbios", "type=1,uuid=1"],
+            expected: ["-fw_cfg name=opt/x,file=/home/op/data/x", "-smbios type=1,uuid=1"]),
+        Rule(given: ["-audiodev", "pa,id=a0,server=/x"], expected: ["-audiodev none,id=a0"]),
+        Rule(
+            given: ["-netdev", "tap,id=n0,ifname=tap7,script=no,vhost=off", "-device", "e1000,netdev=n0"],
+            expected: ["-netdev tap,id=n0,ifname=tap7,script=no", "-device e1000,netdev=n0"]),
+        Rule(given: ["-nic", "user,model=e1000"], expected: ["-nic user,model=e1000"]),
+        Rule(
+            given: [
+                "-object", "secret,id=masterKey0,format=raw,file=/var/lib/libvirt/x", "-object", "rng-random,id=r",
+            ],
+            expected: ["-object rng-random,id=r"], absent: ["-object secret"]),
+        Rule(given: ["-accel", "tcg,thread=multi"], expected: ["-accel tcg,thread=multi"]),
+        Rule(given: ["-device", "e1000,id=gone"], expected: [], absent: ["-device"]),
+        Rule(given: ["-device", "x,id=,,y", "-x-unknown", "file=/a,,b"], expected: ["-x-unknown file=/a,,b"]),
+    ]
+
+    @Test(arguments: rules) func rewrites(_ rule: Rule) throws {
+        let lines = try lines(rule.given)
+        var rest = lines[...]
+        for line in rule.expected {
+            let found = rest.firstIndex(of: line)
+            #expect(found != nil, "\(line) is missing in \(lines)")
+            if let found { rest = rest[(found + 1)...] }
+        }
+        for line in rule.absent { #expect(!lines.contains { $0.hasPrefix(line) }, "\(line) is left in \(lines)") }
+        for line in Self.ending { #expect(lines.contains(line), "\(line) is missing in \(lines)") }
+    }
+
+    static let disk = GuestDisk(
+        name: "virtio0", device: "virtio0", qdev: nil, node: "#block1", format: "raw", file: "a,b.img",
+        isBlockDevice: false, virtualSize: 1 << 20, readOnly: false, removable: false)
+
+    @Test(arguments: [
+        (
+            ["-drive", "file=a,,b.img,format=raw,if=virtio,snapshot=on"],
+            "-drive file=/srv/c,,d.qcow2,format=qcow2,if=virtio"
+        ),
+        (["-drive", "a,,b.img"], "-drive /srv/c,,d.qcow2,format=qcow2"),
+        (["-hda", "a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2"),
+        (["a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2"),
+        (["-pflash", "a,b.img"], "-drive file=/srv/c,,d.qcow2,if=pflash,format=qcow2"),
+        (
+            ["-drive", "driver=raw,file.filename=a,,b.img,file.driver=file,id=virtio0"],
+            "-drive file.filename=/srv/c,,d.qcow2,file.driver=file,id=virtio0,format=qcow2"
+        ),
+    ]) func movesDrives(_ given: [String], _ expected: String) throws {
+        let found = try lines(given, disks: [Self.disk]) {
+            $0.disks["virtio0"] = StandbyDisk(path: "/srv/c,d.qcow2", format: "qcow2")
+        }
+        #expect(found.contains(expected), "\(found)")
+    }
+
+    @Test func movesBlockNodesAndDropsBackingChains() throws {
+        var disk = Self.disk
+        disk.device = ""
+        disk.node = "top"
+        disk.name = "top"
+        let found = try lines(
+            [
+                "-blockdev", #"{"driver":"file","filename":"/img/base","node-name":"base-file"}"#,
+                "-blockdev", #"{"driver":"qcow2","file":"base-file","node-name":"base"}"#,
+                "-blockdev", #"{"driver":"file","filename":"/img/over","node-name":"top-file","discard":"unmap"}"#,
+                "-blockdev", "driver=qcow2,file=top-file,backing=base,node-name=top,lazy-refcounts=on",
+                "-device", "virtio-blk-pci,drive=top",
+            ], disks: [disk]
+        ) {
+            $0.disks["top"] = StandbyDisk(path: "/dev/vg/lv", format: "raw", isBlockDevice: true)
+        }
+        #expect(
+            found.contains(
+                #"-blockdev {"discard":"unmap","driver":"host_device","filename":"/dev/vg/lv","node-name":"top-file"}"#)
+        )
+        #expect(found.contains("-blockdev driver=raw,file=top-file,node-name=top"))
+        #expect(!found.contains { $0.contains("base") })
+    }
+
+    @Test func namesTheTapOfAPassedDescriptor() throws {
+        let given = ["-netdev", #"{"type":"tap","fd":"33","vhost":false,"id":"hostnet0"}"#]
+        #expect(throws: StandbyCommandError.self) { try lines(given) }
+        let found = try lines(given) { $0.taps["hostnet0"] = "tap9" }
+        #expect(
+            found.contains(
+                #"-netdev {"downscript":"no","id":"hostnet0","ifname":"tap9","script":"no","type":"tap"}"#))
+        let renamed = try lines(["-nic", "tap,ifname=a0,model=e1000"]) { $0.taps["a0"] = "b0" }
+        #expect(renamed.contains("-nic tap,ifname=b0,model=e1000"))
+    }
+
+    @Test func putsGivenBackendsIntoFiles() throws {
+        let block = GuestRAMBlock(
+            name: "/objects/ram0", length: 1 << 30, maximum: 1 << 30, hostAddress: 1 << 40, regionAddress: 0,
+            tracked: true, backend: "ram0")
+        var guest = Self.guest([
+            "-machine", "q35,memory-backend=ram0", "-object",
+            #"{"qom-type":"memory-backend-memfd","id":"ram0","size":1073741824,"hugetlb":true,"prealloc":true,"host-nodes":[0],"policy":"bind"}"#,
+        ])
+        guest.blocks = [block]
+        guest.machineType = "pc-q35-7.2"
+        var options = StandbyOptions(runDirectory: "/run/vm")
+        options.memoryDirectory = "/dev/shm/vm"
+        let command = try StandbyCommand.derive(guest, options)
+        let found = command.options.map(\.description)
+        #expect(
+            found.contains(
+                #"-object {"id":"ram0","mem-path":"/dev/shm/vm/ram0.memory","qom-type":"memory-backend-file","#
+                    + #""share":true,"size":1073741824,"x-use-canonical-path-for-ramblock-id":true}"#), "\(found)")
+        #expect(found.contains("-machine pc-q35-7.2"))
+        #expect(found.contains("-machine memory-backend=ram0"))
+        #expect(
+            command.memoryFiles
+                == [.init(block: "/objects/ram0", path: "/dev/shm/vm/ram0.memory", length: 1 << 30)])
+    }
+
+    @Test func obeysOverrides() throws {
+        let given = ["-device", "usb-tablet,id=tab", "-device", "e1000,id=e", "-usb", "-boot", "c"]
+        let devices = [GuestDevice(path: "/machine/peripheral/e", type: "e1000")]
+        let found = try lines(given, devices: devices) {
+            $0.overrides.remove = ["-usb"]
+            $0.overrides.replace = [.init(match: "-device e1000", with: "-device e1000,id=e,mac=52:54:00:00:00:09")]
+            $0.overrides.add = ["-cpu qemu64,+aes", "-no-shutdown"]
+        }
+        #expect(found.contains("-device e1000,id=e,mac=52:54:00:00:00:09"))
+        #expect(!found.contains("-device e1000,id=e") && !found.contains("-usb"))
+        #expect(found.suffix(2) == ["-cpu qemu64,+aes", "-no-shutdown"])
+        #expect(throws: StandbyCommandError.self) { try lines(given) { $0.overrides.remove = ["-bo"] } }
+        #expect(throws: StandbyCommandError.self) {
+            try lines(given) { $0.overrides.replace = [.init(match: "-x", with: "-y")] }
+        }
+    }
+
+    @Test func wantsHotPluggedDevicesNamed() throws {
+        let plugged = [GuestDevice(path: "/machine/peripheral/late", type: "virtio-rng-pci")]
+        do {
+            _ = try lines([], devices: plugged) { _ in }
+            Issue.record("the device was forgotten")
+        } catch let error as StandbyCommandError {
+            #expect(error.description.contains("late (virtio-rng-pci)"))
+        }
+        let found = try lines([], devices: plugged) {
+            $0.overrides.add = ["-device virtio-rng-pci,id=late"]
+        }
+        #expect(found.last == "-device virtio-rng-pci,id=late")
+    }
+
+    @Test func choosesAcceleratorDisplayAndSandbox() throws {
+        let found = try lines(["-accel", "tcg", "-machine", "pc,accel=tcg", "-display", "gtk"]) {
+            $0.accelerator = "kvm"
+            $0.display = ["-vnc :7"]
+            $0.sandbox = "on"
+        }
+        #expect(found.filter { $0.contains("accel") } == ["-accel kvm"])
+        #expect(found.contains("-vnc :7") && found.contains("-sandbox on"))
+        #expect(!found.contains { $0.hasPrefix("-display") })
+        let kept = try lines(["-sandbox", "on,spawn=deny"]) { $0.sandbox = "on" }
+        #expect(kept.filter { $0.hasPrefix("-sandbox") } == ["-sandbox on,spawn=deny"])
+    }
+
+    @Test func refusesOptionFiles() {
+        #expect(throws: StandbyCommandError.self) { try lines(["-readconfig", "/etc/vm.cfg"]) }
+    }
+
+    @Test func printsForAShell() throws {
+        let command = try StandbyCommand.derive(
+            Self.guest(["-append", "console=ttyS0 it's"]), StandbyOptions(runDirectory: "/run/vm"))
+        #expect(
+            command.shellText.hasPrefix("/usr/bin/qemu-system-x86_64 \\\n    -append 'console=ttyS0 it'\\''s' \\\n"))
+        #expect(command.arguments.first == "/usr/bin/qemu-system-x86_64")
+        #expect(command.arguments.contains("console=ttyS0 it's"))
+    }
+
+    @Test func listsFilesThatMustBeThere() throws {
+        let command = try StandbyCommand.derive(
+            Self.guest(["-kernel", "/nowhere/vmlinuz", "-initrd", "/dev/null"]), StandbyOptions(runDirectory: "/run/vm")
+        )
+        #expect(command.missingFiles().count == 1)
+        #expect(command.missingFiles().first?.contains("/nowhere/vmlinuz (-kernel)") == true)
+    }
+}
+
+extension GuestDescription {
+    /// A small PC in `/home/op`, whose board memory is QEMU's own.
+    static func example(arguments: [String]) -> GuestDescription {
+        GuestDescription(
+            process: ProcessIdentity(pid: 1, uid: 0, gid: 0),
+            qemu: QEMUVersion(major: 7, minor: 2, micro: 0, package: ""), executable: arguments[0],
+            arguments: arguments, workingDirectory: "/home/op", guestName: "", machineType: "pc-i440fx-7.2",
+            accelerator: .tcg, vcpus: [GuestCPU(index: 0, thread: 1)],
+            memorySize: MemorySize(base: 128 << 20, plugged: 0),
+            blocks: [
+                GuestRAMBlock(
+                    name: "pc.ram", length: 128 << 20, maximum: 128 << 20, hostAddress: 1 << 40, regionAddress: 0,
+                    tracked: true, backend: "pc.ram")
+            ], disks: [], nics: [], devices: [])
+    }
+}

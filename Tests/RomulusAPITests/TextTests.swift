@@ -1,0 +1,99 @@
+import Foundation
+import RomulusAPI
+import Testing
+
+@Suite struct TextTests {
+    @Test func columnsAreAligned() {
+        var table = Table([("NAME", .left), ("N", .right), ("LAST", .left)])
+        table.add([("a", .plain), ("7", .plain), ("x", .plain)])
+        table.add([("longer", .bold), ("1234", .plain), ("", .plain)])
+        #expect(
+            table.text(colour: false) == """
+                NAME       N  LAST
+                a          7  x
+                longer  1234
+
+                """)
+        #expect(table.text(colour: true).contains("\u{1b}[1mlonger\u{1b}[0m  1234"))
+    }
+
+    @Test func whatComesFromElsewhereDoesNotDriveTheTerminal() {
+        var status = Samples.syncing()
+        status.lastError = "bad\nnews\u{1b}[2J"
+        let text = StatusText.list([status], now: Samples.since, colour: false)
+        #expect(text.split(separator: "\n").count == 2)
+        #expect(!text.contains("\u{1b}"))
+        #expect(text.contains("bad news"))
+    }
+
+    @Test func theListShowsOneRowPerVMByName() {
+        let now = Samples.since.addingTimeInterval(3725)
+        #expect(
+            StatusText.list([Samples.protected(), Samples.syncing()], now: now, colour: false) == """
+                NAME  ROLE     STATE         LEVEL   PEER  TERM  EPOCH  PAUSE P50     P95  LATENCY P50    P95      SINCE  ERROR
+                db    primary  syncing 25 %  system  beta     1      0          -       -            -      -  1 h 2 min  the link to beta was lost: timeout
+                web   primary  protected     system  beta     3     41     2.5 ms  4.3 ms        23 ms  31 ms  1 h 2 min
+
+                """)
+        #expect(StatusText.list([], colour: false) == "no VMs\n")
+    }
+
+    @Test func theDetailShowsEverything() {
+        let text = StatusText.detail(Samples.protected(), now: Samples.since, colour: false)
+        for part in [
+            "state:             protected for 0 s\n", "epoch:             41 (every 20 ms asked for)\n",
+            "qemu pid:          4711\n", "pause:             p50 2.5 ms, p95 4.3 ms\n",
+            "link:              120.6 KiB/s\n", "300 dirty pages", "acknowledge 20 ms",
+        ] {
+            #expect(text.contains(part), "missing \(part) in\n\(text)")
+        }
+    }
+
+    @Test func theProgressBarFitsTheTerminal() {
+        #expect(
+            ProgressBar.line(Samples.syncing(), columns: 120)
+                == "db  [=======                       ]  25 %  memory 64.0 MiB of 256.0 MiB  disk 64.0 MiB of 256.0 MiB  12.0 MiB/s"
+        )
+        for columns in 0..<160 {
+            #expect(ProgressBar.line(Samples.syncing(), columns: columns).count <= max(columns - 1, 0))
+        }
+        #expect(
+            ProgressBar.plain(Samples.syncing())
+                == "db: syncing 25 %  memory 64.0 MiB of 256.0 MiB  disk 64.0 MiB of 256.0 MiB  12.0 MiB/s")
+    }
+
+    @Test(
+        arguments: [
+            (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (1_048_524, "1023.9 KiB"),
+            (1_048_575, "1.0 MiB"), (UInt64.max, "16.0 EiB"),
+        ] as [(UInt64, String)])
+    func bytesReadWell(count: UInt64, text: String) {
+        #expect(Units.bytes(count) == text)
+    }
+
+    @Test(
+        arguments: [
+            (0.254, "0.25 ms"), (2.94, "2.9 ms"), (9.96, "10 ms"), (23.4, "23 ms"), (999.6, "1.00 s"), (1204, "1.20 s"),
+        ] as [(Double, String)])
+    func millisecondsReadWell(value: Double, text: String) {
+        #expect(Units.milliseconds(value) == text)
+    }
+
+    @Test func decimalsSurviveOddNumbers() {
+        #expect(Units.decimal(-0.04, 1) == "0.0")
+        #expect(Units.decimal(-1.25, 1) == "-1.3")
+        #expect(Units.decimal(.nan, 1) == "nan")
+        #expect(Units.decimal(1e300, 1) == "1e+300")
+        #expect(Units.age(-5) == "0 s")
+        #expect(Units.age(.infinity) == "0 s")
+        #expect(Units.age(187_200) == "2 d 4 h")
+    }
+
+    @Test func anEventIsOneLine() {
+        let event = Event(
+            id: 1, time: Samples.since, vm: nil, term: 2, kind: .session, message: "the link to beta is up")
+        #expect(
+            StatusText.event(event, colour: false)
+                == "2026-01-01 12:00:00.250  -  session  term 2  the link to beta is up\n")
+    }
+}

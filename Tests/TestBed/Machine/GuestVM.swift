@@ -1,0 +1,147 @@
+import Foundation
+
+/// A stock QEMU with the test guest, started in a host of the bed.
+public final class GuestVM: Sendable {
+    public enum Machine: String, Sendable, CaseIterable {
+        case pc
+        case q35
+    }
+
+    public enum Graphics: String, Sendable, CaseIterable {
+        case none
+        case std
+    }
+
+    public struct NIC: Sendable {
+        public enum Model: String, Sendable, CaseIterable {
+            case virtio = "virtio-net-pci"
+            /// Only the generic kernel has a driver for it (`GuestImage.build(kernel: .generic)`).
+            case e1000
+        }
+        public var model: Model
+        public var tap: String
+        public var mac: String
+        public init(_ model: Model = .virtio, tap: String = "tap0", mac: String = "52:54:00:00:01:0a") {
+            self.model = model
+            self.tap = tap
+            self.mac = mac
+        }
+    }
+
+    /// What the disks hang on; the guest calls them /dev/vda, … or /dev/sda, …
+    public enum DiskBus: String, Sendable, CaseIterable {
+        case virtio = "virtio-blk-pci"
+        /// The IDE controller of `pc`, the AHCI controller of `q35`.
+        case ide = "ide-hd"
+    }
+
+    public struct Configuration: Sendable {
+        public var name = "guest"
+        public var machine = Machine.pc
+        public var vcpus = 2
+        public var memoryMiB = 256
+        public var graphics = Graphics.none
+        public var nics = [NIC()]
+        public var disks: [GuestDisk] = []
+        public var diskBus = DiskBus.virtio
+        /// On the guest LAN, 10.78.0.0/16, and of the first NIC.
+        public var address = "10.78.1.10"
+        /// A second monitor for the test, at `testMonitorPath`: QEMU serves one client for each.
+        public var hasTestMonitor = false
+        public var usesKVM = ProcessInfo.processInfo.environment["ROMULUS_ACCEL"] == "kvm"
+        public var moreArguments: [String] = []
+        public init() {}
+
+        /// Two disks share a cable on `pc`; on `q35` each has a port.
+        fileprivate func place(ofDisk index: Int) -> String {
+            switch (diskBus, machine) {
+            case (.virtio, _): diskBus.rawValue
+            case (.ide, .pc): "\(diskBus.rawValue),bus=ide.\(index / 2),unit=\(index % 2)"
+            case (.ide, .q35): "\(diskBus.rawValue),bus=ide.\(index)"
+            }
+        }
+    }
+
+    public let configuration: Configuration
+    public let host: BedHost
+    public let process: Child
+    /// The whole command line, without the entry into the host.
+    public let arguments: [String]
+    public let monitorPath: String
+    public let testMonitorPath: String
+    public let serialPath: String
+    private let readyWord: String
+
+    /// Makes the taps (where the host has none of that name) and starts QEMU.
+    public static func start(
+        on host: BedHost, image: GuestImage, _ configuration: Configuration
+    ) throws(BedError) -> GuestVM {
+        for nic in configuration.nics where !host.hasLink(nic.tap) { try host.addTap(nic.tap) }
+        return try GuestVM(host: host, image: image, configuration: configuration)
+    }
+
+    private init(host: BedHost, image: GuestImage, configuration: Configuration) throws(BedError) {
+        self.host = host
+        self.configuration = configuration
+        let base = "\(host.runtimeDirectory)/\(configuration.name)"
+        monitorPath = "\(base).qmp"
+        testMonitorPath = "\(base).test.qmp"
+        serialPath = "\(host.logDirectory)/\(configuration.name).serial"
+        readyWord = "\(getpid()).\(UInt32.random(in: 0...UInt32.max))"
+        var words = [
+            "qemu-system-x86_64", "-name", configuration.name, "-machine", configuration.machine.rawValue,
+            "-accel", configuration.usesKVM ? "kvm" : "tcg", "-smp", "\(configuration.vcpus)",
+            "-m", "\(configuration.memoryMiB)", "-nodefaults", "-no-user-config", "-display", "none",
+            "-vga", configuration.graphics.rawValue, "-serial", "file:\(serialPath)",
+            "-qmp", "unix:\(monitorPath),server=on,wait=off",
+        ]
+        if configuration.usesKVM { words += ["-cpu", "host"] }
+        if configuration.hasTestMonitor { words += ["-qmp", "unix:\(testMonitorPath),server=on,wait=off"] }
+        words += ["-kernel", image.kernelPath, "-initrd", image.initrdPath, "-append"]
+        // no_timer_check: on a busy machine TCG is late with the interrupts that the kernel's check of its timer counts.
+        words.append(
+            "console=ttyS0 quiet panic=-1 net.ifnames=0 random.trust_cpu=on no_timer_check "
+                + "bed.ip=\(configuration.address)/16 bed.gateway=10.78.0.1 bed.ready=\(readyWord)")
+        for (index, nic) in configuration.nics.enumerated() {
+            words += [
+                "-netdev", "tap,id=net\(index),ifname=\(nic.tap),script=no,downscript=no,vhost=off",
+                "-device", "\(nic.model.rawValue),netdev=net\(index),mac=\(nic.mac)",
+            ]
+        }
+        for (index, disk) in configuration.disks.enumerated() {
+            words += [
+                "-drive",
+                "file=\(disk.path),format=\(disk.format.rawValue),if=none,id=disk\(index),werror=stop,rerror=stop",
+                "-device", "\(configuration.place(ofDisk: index)),drive=disk\(index)",
+            ]
+        }
+        arguments = words + configuration.moreArguments
+        process = try host.spawn(arguments, name: configuration.name)
+    }
+
+    public var pid: pid_t { process.pid }
+
+    /// What the guest wrote on its console.
+    public var console: String {
+        String(decoding: FileManager.default.contents(atPath: serialPath) ?? Data(), as: UTF8.self)
+    }
+
+    /// Waits until the guest's services listen. Fails at once, with QEMU's own words, when QEMU ends.
+    public func waitUntilReady(within limit: Duration = .seconds(120)) async throws {
+        let line = "ROMULUS-GUEST READY \(readyWord)"
+        do {
+            try await eventually("READY of \(configuration.name)", within: limit) {
+                if console.contains(line) { return true }
+                if let exit = process.exit {
+                    throw BedError("QEMU of \(configuration.name) ended (\(exit)): \(process.errors)")
+                }
+                return nil as Bool?
+            }
+        } catch {
+            throw BedError("\(error) Its console: \(console.suffix(2000))")
+        }
+    }
+
+    /// Kills QEMU with SIGKILL and waits until it is gone.
+    public func killAndWait() async throws { try await process.killAndWait() }
+}

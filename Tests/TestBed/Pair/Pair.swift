@@ -1,0 +1,212 @@
+import Foundation
+import Synchronization
+
+/// Romulus on both hosts of a bed: certificates, configurations, agents, and the CLI as an operator uses it.
+///
+/// It drives the programs of this build from outside, like everything in the bed.
+public final class Pair: Sendable {
+    public let bed: Bed
+    private let directory: TemporaryDirectory
+    private let agents = Mutex<[String: Child]>([:])
+
+    /// The names of the two hosts in certificates and configurations.
+    public static let names = ["a": "hosta", "b": "hostb"]
+
+    /// What a test wants different from the defaults.
+    public struct Options: Sendable {
+        /// The agent of host A: `romulusd`, or the bed's build of it with planted faults.
+        public var program = "romulusd"
+        public var environment: [String: String] = [:]
+        public var epochMilliseconds = 20
+        public var silenceMilliseconds = 1000
+        /// Lines for the `vms` section at host B, indented by two.
+        public var vms: [String] = []
+        public var logLevel = "info"
+        public init() {}
+    }
+
+    public init(on bed: Bed, _ options: Options = Options()) async throws {
+        self.bed = bed
+        directory = try TemporaryDirectory("pair")
+        let pki = directory.path + "/pki"
+        try Self.run(["pki", "init", "--directory", pki])
+        for host in bed.hosts { try Self.run(["pki", "issue", Self.name(host), "--directory", pki]) }
+        for host in bed.hosts {
+            let peer = host.name == "a" ? bed.b : bed.a
+            let text = """
+                node: \(Self.name(host))
+                listen: \(host.replicationAddress ?? ""):7310
+                tls:
+                  ca: \(pki)/ca.crt
+                  certificate: \(pki)/\(Self.name(host)).crt
+                  key: \(pki)/\(Self.name(host)).key
+                peers:
+                  \(Self.name(peer)):
+                    address: \(peer.replicationAddress ?? ""):7310
+                api:
+                  socket: \(Self.socket(host))
+                state_directory: \(host.stateDirectory)/romulus
+                runtime_directory: \(host.runtimeDirectory)/romulus
+                memory_directory: \(host.shmDirectory)/romulus
+                log_level: \(options.logLevel)
+                defaults:
+                  epoch_ms: \(options.epochMilliseconds)
+                detection:
+                  silence_ms: \(options.silenceMilliseconds)
+                \(host.name == "b" && !options.vms.isEmpty ? "vms:\n" + options.vms.joined(separator: "\n") : "")
+                """
+            try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
+        }
+        for host in bed.hosts {
+            try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
+        }
+    }
+
+    deinit { directory.remove() }
+
+    public static func name(_ host: BedHost) -> String { names[host.name] ?? host.name }
+    public static func socket(_ host: BedHost) -> String { "\(host.runtimeDirectory)/romulusd.sock" }
+    static func configuration(_ host: BedHost) -> String { "\(host.runtimeDirectory)/romulusd.yaml" }
+
+    /// Starts the agent of a host, for the first time or again, and waits until it answers.
+    @discardableResult
+    public func start(
+        _ host: BedHost, program: String = "romulusd", _ environment: [String: String] = [:]
+    ) async throws -> Child {
+        let child = try host.spawn(
+            [try Programs.path(program), "--config", Self.configuration(host)], name: "romulusd",
+            environment: environment)
+        agents.withLock { $0[host.name] = child }
+        try await eventually("romulusd of host \(host.name) answers", within: .seconds(30)) {
+            guard child.isRunning else { throw BedError("romulusd of host \(host.name) ended: \(child.errors)") }
+            return FileManager.default.fileExists(atPath: Self.socket(host)) && (try? list(host)) != nil ? true : nil
+        }
+        return child
+    }
+
+    /// The agent that was started last at that host.
+    public func agent(_ host: BedHost) -> Child? { agents.withLock { $0[host.name] } }
+
+    // MARK: - The CLI
+
+    public struct Outcome: Sendable {
+        public var status: Int32
+        public var output: String
+        public var errors: String
+    }
+
+    /// Runs `romulus` against the agent of `host` and returns what it printed and its exit code.
+    public func romulus(_ host: BedHost, _ arguments: [String]) throws(BedError) -> Outcome {
+        try Self.call(arguments + ["--socket", Self.socket(host)])
+    }
+
+    private static func run(_ arguments: [String]) throws(BedError) {
+        let outcome = try call(arguments)
+        guard outcome.status == 0 else {
+            throw BedError(
+                "romulus \(arguments.joined(separator: " ")) ended with \(outcome.status): \(outcome.errors)")
+        }
+    }
+
+    private static func call(_ arguments: [String]) throws(BedError) -> Outcome {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: try Programs.path("romulus"))
+        process.arguments = arguments
+        let (output, errors) = (Pipe(), Pipe())
+        process.standardOutput = output
+        process.standardError = errors
+        process.standardInput = FileHandle.nullDevice
+        do {
+            try process.run()
+        } catch {
+            throw BedError("romulus cannot be started: \(error)")
+        }
+        let said = output.fileHandleForReading.readDataToEndOfFile()
+        let complained = errors.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Outcome(
+            status: process.terminationStatus, output: String(decoding: said, as: UTF8.self),
+            errors: String(decoding: complained, as: UTF8.self))
+    }
+
+    // MARK: - Status
+
+    /// What `romulus status --output json` says of a VM.
+    public struct Status: Decodable, Sendable {
+        public struct Percentiles: Decodable, Sendable {
+            public var p50: Double
+            public var p95: Double
+        }
+        public struct Epoch: Decodable, Sendable {
+            public var epoch: UInt64
+            public var pauseMs: Double
+            public var scanMs: Double
+            public var dirtyPages: UInt64
+            public var linkBytes: UInt64
+            public var heldFrames: UInt64
+        }
+        public var name: String
+        public var role: String
+        public var state: String
+        public var epoch: UInt64
+        public var qmp: String?
+        public var pid: Int32?
+        public var pauseMs: Percentiles?
+        public var outputLatencyMs: Percentiles?
+        public var epochsPerSecond: Double
+        public var linkBytesPerSecond: Double
+        public var lastEpoch: Epoch?
+        public var lastError: String?
+    }
+
+    public func list(_ host: BedHost) throws -> [Status] {
+        struct List: Decodable { var vms: [Status] }
+        let outcome = try romulus(host, ["list", "--output", "json"])
+        guard outcome.status == 0 else {
+            throw BedError("romulus list ended with \(outcome.status): \(outcome.errors)")
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(List.self, from: Data(outcome.output.utf8)).vms
+    }
+
+    public func status(_ host: BedHost, _ vm: String) throws -> Status? { try list(host).first { $0.name == vm } }
+
+    /// Waits until the VM is in that state at that host; an error of the VM ends the waiting.
+    @discardableResult
+    public func wait(_ host: BedHost, _ vm: String, for state: String, within limit: Duration) async throws -> Status {
+        try await eventually("\(vm) is \(state) at host \(host.name)", within: limit) {
+            guard let status = try status(host, vm) else { return nil }
+            if status.state == "failed", state != "failed" {
+                throw BedError("\(vm) failed at host \(host.name): \(status.lastError ?? "no reason given")")
+            }
+            return status.state == state ? status : nil
+        }
+    }
+
+    /// From the events of `host`: the milliseconds from the decision to take over to the running guest.
+    public func decisionToRunning(_ host: BedHost, _ vm: String) throws -> Double {
+        let outcome = try romulus(host, ["events", vm])
+        let pattern = /runs here from checkpoint \d+, ([0-9.]+) ms after the/
+        guard let match = outcome.output.firstMatch(of: pattern), let value = Double(match.1) else {
+            throw BedError("the agent of host \(host.name) did not say how long the failover took: \(outcome.output)")
+        }
+        return value
+    }
+
+    /// Protects a VM of host A with host B as standby, and waits until it is protected.
+    @discardableResult
+    public func protect(
+        _ vm: GuestVM, _ arguments: [String] = [], within limit: Duration = .seconds(120)
+    ) async throws -> Status {
+        let name = vm.configuration.name
+        let outcome = try romulus(
+            vm.host,
+            ["protect", name, "--qmp", vm.monitorPath, "--standby", Self.name(vm.host.name == "a" ? bed.b : bed.a)]
+                + arguments)
+        guard outcome.status == 0 else {
+            throw BedError("romulus protect ended with \(outcome.status): \(outcome.errors)\(outcome.output)")
+        }
+        return try await wait(vm.host, name, for: "protected", within: limit)
+    }
+}
