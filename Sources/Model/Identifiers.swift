@@ -3,11 +3,16 @@
 /// Owns no state and does no I/O; imports the standard library only. Everything above uses these types, so that one
 /// word means one thing in code, on the wire, in logs and in metrics.
 
-/// The name of a protected VM, unique on both hosts: 1-64 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot
-/// or a dash. It is used in file names, metric labels and the standby's command line, hence the narrow alphabet.
-public struct VMName: Hashable, Sendable, Codable, CustomStringConvertible, Comparable {
-    public let description: String
+/// A name that is used in file names, metric labels, certificates and command lines, hence the narrow alphabet:
+/// 1-64 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash.
+public protocol PlainName: Hashable, Sendable, Codable, Comparable, LosslessStringConvertible {
+    /// What the name is of, for messages: `VM`, `node`.
+    static var noun: String { get }
+    /// `text` was checked.
+    init(unchecked text: String)
+}
 
+extension PlainName {
     /// Nil when `text` is not a valid name.
     public init?(_ text: String) {
         let allowed = text.utf8.allSatisfy { byte in
@@ -21,16 +26,17 @@ public struct VMName: Hashable, Sendable, Codable, CustomStringConvertible, Comp
         guard allowed, (1...64).contains(text.utf8.count), !text.hasPrefix("."), !text.hasPrefix("-") else {
             return nil
         }
-        description = text
+        self.init(unchecked: text)
     }
 
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
         let text = try container.decode(String.self)
-        guard let name = VMName(text) else {
+        guard let name = Self(text) else {
             throw DecodingError.dataCorruptedError(
                 in: container,
-                debugDescription: "“\(text)” is not a VM name: use 1-64 letters, digits, dots, dashes or underscores")
+                debugDescription: "“\(text)” is not a \(Self.noun) name: use 1-64 letters, digits, dots, dashes or "
+                    + "underscores")
         }
         self = name
     }
@@ -40,7 +46,22 @@ public struct VMName: Hashable, Sendable, Codable, CustomStringConvertible, Comp
         try container.encode(description)
     }
 
-    public static func < (a: VMName, b: VMName) -> Bool { a.description < b.description }
+    public static func < (a: Self, b: Self) -> Bool { a.description < b.description }
+}
+
+/// The name of a protected VM, unique on both hosts.
+public struct VMName: PlainName {
+    public static let noun = "VM"
+    public let description: String
+    public init(unchecked text: String) { description = text }
+}
+
+/// The name of a host or witness. It stands in certificates, in file names, in the configuration of the other hosts and
+/// in the register of each VM.
+public struct NodeName: PlainName {
+    public static let noun = "node"
+    public let description: String
+    public init(unchecked text: String) { description = text }
 }
 
 /// The guest's execution between two checkpoints, numbered from 1 within a term. Epoch 0 is the first copy, which

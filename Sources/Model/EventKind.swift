@@ -1,0 +1,114 @@
+/// What an event of the journal is about. Programs may rely on these words; more may come.
+public struct EventKind: RawRepresentable, Codable, Hashable, Sendable, CustomStringConvertible {
+    public let rawValue: String
+
+    public init(rawValue: String) {
+        self.rawValue = rawValue
+    }
+
+    public init(from decoder: any Decoder) throws {
+        rawValue = try decoder.singleValueContainer().decode(String.self)
+    }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(rawValue)
+    }
+
+    public var description: String { rawValue }
+}
+
+/// Decisions: who may run a guest, why, and what came of it. The journal never drops one, and each leads to the next.
+extension EventKind {
+    /// Somebody asked for something through the API.
+    public static let request = EventKind(rawValue: "request")
+    /// A host, a link or a guest's QEMU was found lost.
+    public static let detected = EventKind(rawValue: "detected")
+    /// The primary's view of the same: its standby was found lost.
+    public static let standbyLost = EventKind(rawValue: "standby_lost")
+    /// The arbiter was asked for the right to run the guest.
+    public static let asked = EventKind(rawValue: "asked")
+    public static let granted = EventKind(rawValue: "granted")
+    public static let refused = EventKind(rawValue: "refused")
+    /// An operator's word took the place of the arbiter's.
+    public static let forced = EventKind(rawValue: "forced")
+    /// The guest runs at this host from now on.
+    public static let promoted = EventKind(rawValue: "promoted")
+    /// The first output left after that.
+    public static let firstOutput = EventKind(rawValue: "first_output")
+    /// The guest that ran here was silenced: another host has the right to run it.
+    public static let fenced = EventKind(rawValue: "fenced")
+    /// Checkpoints are committed from now on.
+    public static let protected = EventKind(rawValue: "protected")
+    /// The same, after protection had been lost.
+    public static let reProtected = EventKind(rawValue: "re_protected")
+    /// Another level was chosen.
+    public static let dialled = EventKind(rawValue: "dialled")
+    /// A session or a replica came to its end here.
+    public static let ended = EventKind(rawValue: "ended")
+
+    public static let decisions: [EventKind] = [
+        .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .firstOutput, .fenced,
+        .protected, .reProtected, .dialled, .ended,
+    ]
+}
+
+/// Information: what an operator may want to read beside the decisions.
+extension EventKind {
+    /// A step within a session, such as the end of the first copy.
+    public static let state = EventKind(rawValue: "state")
+    /// The session with the other host came or went.
+    public static let session = EventKind(rawValue: "session")
+    /// Something that the guest's QEMU said or did: a pause, a reset.
+    public static let qemu = EventKind(rawValue: "qemu")
+    /// The arbiter was asked and nobody knows its answer: it may have granted what it was asked for, or may yet.
+    public static let unanswered = EventKind(rawValue: "unanswered")
+    public static let error = EventKind(rawValue: "error")
+    /// The agent itself was started or stopped.
+    public static let agent = EventKind(rawValue: "agent")
+    /// About the journal itself: events that were dropped, a file that was set aside.
+    public static let journal = EventKind(rawValue: "journal")
+
+    public static let informational: [EventKind] = [.state, .session, .qemu, .unanswered, .error, .agent, .journal]
+}
+
+extension EventKind {
+    public static let known = decisions + informational
+
+    /// Whether it is one that is never dropped. A kind that this build does not know is none.
+    public var isDecision: Bool { Self.decisions.contains(self) }
+
+    /// Whether a chain of decisions is told to its end with it.
+    public var endsChain: Bool { [.protected, .reProtected, .dialled, .ended].contains(self) }
+
+    /// Whether it tells of something that happened by itself, and so has no decision as its cause unless one is just
+    /// being carried out.
+    public var isDetection: Bool { self == .detected || self == .standbyLost }
+
+    /// Whether protection was gone when this was decided: what comes after it protects again.
+    public var isLoss: Bool { isDetection || [.forced, .promoted, .firstOutput, .fenced].contains(self) }
+
+    /// Whether something is still being carried out when this is the last decision.
+    public var isUnderWay: Bool {
+        isDetection || [.request, .asked, .granted, .forced].contains(self)
+    }
+
+    /// The kind for a word that a session reports. Words of this vocabulary are taken as they are, with dashes for
+    /// underscores; sessions' finer words are put under the kind that they belong to.
+    public init(sessionWord word: String, role: SessionRole) {
+        let plain = EventKind(rawValue: String(word.map { $0 == "-" ? "_" : $0 }))
+        self =
+            switch word {
+            case "peer-lost": role == .primary ? .standbyLost : .detected
+            case "take-over-asked": .detected
+            case "denied": .refused
+            case "guest-paused", "guest-resumed", "guest-reset": .qemu
+            case "holding", "held-still", "standby-ready", "memory-copied", "decided": .state
+            case _ where Self.known.contains(plain): plain
+            default: .session
+            }
+    }
+
+    /// Which side of a VM's session reports.
+    public enum SessionRole: Sendable { case primary, standby }
+}
