@@ -1,21 +1,20 @@
-/// The decisions of a session, without I/O: events in, actions out.
-///
-/// Owns what may be released, acknowledged, applied and resumed, and when. May call Model only: no clock, no socket,
-/// no thread. The shells in Pipeline carry the actions out. Upholds the rule of output commit: *output leaves only
-/// when its epoch is acknowledged in this session, or after protection was given up deliberately.*
-
 import Model
 
-/// What the primary side of one session decides.
+/// What the side that has the guest decides, from the moment that the agent takes the guest in hand until it is gone.
 ///
-///     copying --sealed(1)--> protecting --ack--> protecting ...
-///        |                       |
-///        |                       +-- guestLost --------> ended   (asks the standby to take over)
-///        |                       +-- guestEnded -------> ended   (an orderly shutdown is not a failure)
-///        +-----------------------+-- standbyLost ------> alone or frozen, by policy
-///                                +-- unprotect --------> alone
+///     adopting --claim won--> solo --candidate--> offering --accepted--> copying --sealed(1)--> pairing
+///        |                     ^                                                                 | ack(1), PAIRED won
+///        | owned by another    +------ SOLO won ------ lonely <------- standby lost ---------- paired
+///        v                                                |                                      | switchover
+///     fencing <----------------- won by another ----------+------------ overdue ----------- handingOver
+///        | guest proven dead
+///        v
+///     fenced: this host is a candidate for standby
+///
+/// `docs/PROTOCOL.md` has the whole table. Output flows in `solo`, `offering` and `copying`; it is released by
+/// acknowledgements in `pairing` and `paired`; in every other state nothing leaves.
 public struct PrimaryMachine: Sendable, Equatable {
-    /// What the operator wants when no standby acknowledges any more and no arbiter can be asked.
+    /// What the operator wants when no standby acknowledges any more and there is no arbiter to ask.
     public enum LonelyPolicy: String, Sendable, Codable {
         /// Release what is held and run on unprotected.
         case runAlone = "run-alone"
@@ -23,134 +22,284 @@ public struct PrimaryMachine: Sendable, Equatable {
         case freeze
     }
 
+    /// Whether a lost standby is replaced without being asked to.
+    public enum Reprotection: String, Sendable, Codable {
+        case automatic, manual
+    }
+
+    /// The guest that is taken in hand.
+    public enum Guest: Sendable, Equatable {
+        /// It was not ours before: it begins a lineage. When the register names another owner, or a standby that could go
+        /// on with the last state, it is refused, unless the operator says that those are off and overrides them.
+        case fresh(overridesRegister: Bool)
+        /// An earlier run of this agent, or a takeover, noted that this QEMU process carries this lineage (I14).
+        case ours(Lineage)
+    }
+
+    /// One session as the primary sees it.
+    public struct Session: Sendable, Equatable {
+        public var id: SessionID
+        public var standby: StandbyIdentity
+        public var sealed = Epoch.firstCopy
+        public var acknowledged = Epoch.firstCopy
+        /// The epoch after which the guest stands still for a switchover.
+        public var last: Epoch?
+
+        public init(id: SessionID, standby: StandbyIdentity) {
+            self.id = id
+            self.standby = standby
+        }
+    }
+
     public enum State: Sendable, Equatable {
-        /// The first copy travels; output flows freely because there is nothing to fall back to yet.
-        case copying
-        /// Output is held until its epoch is acknowledged.
-        case protecting(sealed: Epoch, acknowledged: Epoch)
-        /// Protection ended, the guest runs on here and its output flows.
-        case alone
-        /// The standby is gone and the operator wants output held.
-        case frozen(sealed: Epoch, acknowledged: Epoch)
-        /// The guest does not run here any more.
+        /// Holds everything until it is known who may run, and claimed (I14).
+        case adopting
+        /// The register says SOLO: output flows.
+        case solo
+        /// A node was asked to be the standby; output flows.
+        case offering(SessionID, to: NodeName)
+        /// The first copy travels; output flows, because there is nothing to fall back to yet.
+        case copying(Session)
+        /// Checkpoint 1 is sealed and output is held; once it is acknowledged, PAIRED is asked for.
+        case pairing(Session)
+        /// The register says PAIRED: output is held until its epoch is acknowledged.
+        case paired(Session)
+        /// The guest stands still, the standby has all of it and was asked to take over.
+        case handingOver(Session)
+        /// The standby is lost, or may be about to take over: holds everything and asks for SOLO.
+        case lonely
+        /// No arbiter, and the operator wants output held when the standby is lost.
+        case frozen
+        /// No arbiter, and two hosts ran the guest alone: stands still until the operator says which history stays.
+        case forked
+        /// Somebody else may run the guest: it is being killed here.
+        case fencing
+        /// The guest is proven dead (I15).
+        case fenced
+        /// Nothing is decided here any more; the guest, if it runs, is not touched.
         case ended
     }
 
     public enum Event: Sendable, Equatable {
-        /// The guest stands still and epoch `epoch` is cut: what it sends from here on belongs to the next one.
-        case sealed(Epoch)
-        /// The standby staged `epoch` whole; `digestMatches` tells whether it acknowledged what we sent.
-        case acknowledged(Epoch, digestMatches: Bool)
-        /// The link broke, fell silent or the standby refused to go on.
-        case standbyLost
-        /// The guest's QEMU is gone without having been asked to.
+        /// The first event: the guest was found and nothing of it leaves.
+        case started
+        /// A node that could be the standby answers; `asked` when the operator named it.
+        case candidate(NodeName, asked: Bool)
+        /// The standby prepared its replica.
+        case accepted(SessionID, StandbyIdentity)
+        /// It will not be the standby.
+        case refused(SessionID, String)
+        /// What another node says of the register; comes in its offers and refusals.
+        case peerRegister(Register)
+        /// The guest stands still and the epoch is cut: what it sends from here on belongs to the next one.
+        case sealed(SessionID, Epoch)
+        /// As `sealed`, after `sealLast`: the guest keeps standing still.
+        case sealedLast(SessionID, Epoch)
+        /// The standby staged the epoch whole; `digestMatches` tells whether it acknowledged what we sent.
+        case acknowledged(SessionID, Epoch, digestMatches: Bool)
+        /// The link broke or fell silent, or the session failed on our side.
+        case standbyLost(SessionID)
+        /// `askTakeOver` for a switchover was sent a while ago (seconds) and nothing came of it.
+        case handOverOverdue
+        /// The guest's QEMU is gone without having been asked to, or after `killGuest`.
         case guestLost
         /// The guest was shut down, or its QEMU was told to quit.
         case guestEnded
         /// The operator wants no more protection.
         case unprotect
+        /// The operator wants the guest to go on at the standby.
+        case switchOver
+        /// The operator turns the dial.
+        case setLevel(Level)
+        /// The operator says that this copy of the guest goes on: in `frozen`, `forked`, and in `handingOver` without an
+        /// arbiter.
+        case goOn
+        /// The operator says that this copy of the guest is given up: in `frozen` and `forked`.
+        case giveUp
+        /// The answer to the `compareAndSet` with this nonce, or that there was none in time.
+        case answered(Nonce, RegisterAnswer)
+        /// The answer to `readRegister`.
+        case registerRead(Register?)
+        /// `readRegister` was not answered in time.
+        case registerUnreadable(String)
+        /// The record of this term (`LocalRecord.seen`) is durable.
+        case persisted(Term)
     }
 
+    /// What the shell has to do, in the order of the list; a crash between any two of them is allowed for. Actions on
+    /// output take effect before `handle` is called again; everything else may be carried out elsewhere, and what came
+    /// of it comes back as an event.
     public enum Action: Sendable, Equatable {
-        /// From here on, keep output back.
+        /// From here on, keep output back. On `sealed` the capture already switched the gates while the guest stood
+        /// still. Where no gate is attached (a guest that was running alone), none needs to be: it is asked for only to
+        /// make sure.
         case hold
-        /// Let the output of all epochs up to and including this one leave, and tell the standby.
+        /// Let the output of all epochs up to and including this one leave, in order, and tell the standby.
         case release(through: Epoch)
         /// Let everything leave, held or not, from now on.
         case releaseEverything
-        /// Tell the standby to take over from its last committed checkpoint.
-        case askTakeOver
+        /// Forget what is held, and let nothing leave any more.
+        case dropHeld
+        /// Ask the arbiter, once; `answered` with the same nonce follows in any case. A late answer to a request that
+        /// was already answered by `unknown` is dropped.
+        case compareAndSet(expecting: Register?, to: Register, nonce: Nonce)
+        /// Read the register from the arbiter (linearizable); `registerRead` or `registerUnreadable` follows. When one
+        /// reading follows another, wait first: 50 ms, doubling to 1 s. At most one question to the arbiter is under
+        /// way; a new one replaces it.
+        case readRegister
+        /// Write the record so that it survives a power cut, together with which QEMU process is meant (pid, start
+        /// time, lineage), in the order of these actions; then `persisted(record.seen)`. A failure to write is no
+        /// `persisted`: tell the operator.
+        case persist(LocalRecord)
+        /// Open a link to the node and make the offer; `accepted`, `refused` or `standbyLost` follows.
+        case offer(SessionOffer, to: NodeName)
+        /// Attach to the guest and begin the first copy.
+        case startCopy
+        /// Tell the standby the register, so that it can ask for it later without reading it first.
+        case tellRegister(Register)
+        /// Stop the guest for good at the end of this epoch and seal that epoch: `sealedLast` follows.
+        case sealLast
+        /// Let the guest run on, if it was this agent, or an earlier run of it, that stopped it.
+        case resumeGuest
+        /// Stop the guest and leave it so.
+        case stopGuest
+        /// Tell the standby to take over from its last committed checkpoint, under this term at least. Everything that
+        /// was sealed whole is sent first. For a switchover, start the clock for `handOverOverdue`.
+        case askTakeOver(Term)
         /// Tell the standby that it is not needed any more.
         case dismissStandby
+        /// Close the session's link, if there is one, after what was sent on it before; frames that still come on it
+        /// may be given to the machine or not.
+        case closeLink
         /// Take our parts out of QEMU and leave the guest running.
         case detach
-        /// Drop what is held and end the session.
+        /// Kill the guest's QEMU; `guestLost` when the process is proven gone (I15).
+        case killGuest
+        /// The guest is gone from this host: go on with a `StandbyMachine` that has this record. A link that
+        /// `askTakeOver` was sent on stays open until the standby closes it.
+        case becomeStandby(LocalRecord)
+        /// Drop what is held and forget this machine. Whatever machine comes next for the VM begins with the record that
+        /// was last to be written.
         case end
-        /// The peer broke the protocol: an error for the operator, then `standbyLost` has been acted on.
-        case reportProtocolError(String)
+        /// One sentence for the operator and the journal.
+        case report(String)
     }
 
-    public private(set) var state = State.copying
-    public let policy: LonelyPolicy
+    /// A change of the register that was asked for and did not take effect yet.
+    struct Request: Sendable, Equatable {
+        enum Purpose: Sendable, Equatable {
+            case solo, pair
+            case level(Level)
+            case handOver
+        }
+        var purpose: Purpose
+        var expecting: Register?
+        var new: Register
+        var nonce: Nonce
+        /// The arbiter agreed; what is left is to make that durable here.
+        var isGranted = false
+    }
 
-    public init(policy: LonelyPolicy) { self.policy = policy }
+    public let node: NodeName
+    public let arbitration: Arbitration
+    public let reprotection: Reprotection
+    public internal(set) var state = State.adopting
+    /// The register as last won or read; nil before that.
+    public internal(set) var register: Register?
+    /// The operator wanted protection to end: once SOLO is won, this machine is done.
+    public internal(set) var isLeaving = false
+    var level: Level
+    var seen: Term
+    public internal(set) var lineage: Lineage
+    var isFresh: Bool
+    var overridesRegister = false
+    var guestStandsStill = false
+    var request: Request?
+    var random: RandomSource
 
+    /// For a guest that is found or named: `started` is the first event. `level` is asked for when there is no register
+    /// yet; `seed` is random.
+    public init(
+        node: NodeName, arbitration: Arbitration, reprotection: Reprotection, guest: Guest, level: Level,
+        record: LocalRecord, seed: UInt64
+    ) {
+        self.node = node
+        self.arbitration = arbitration
+        self.reprotection = reprotection
+        self.level = level
+        seen = record.seen
+        register = arbitration.isManual ? record.register : nil
+        random = RandomSource(seed: seed)
+        switch guest {
+        case .fresh(let overridesRegister):
+            lineage = Lineage(random.next())
+            isFresh = true
+            self.overridesRegister = overridesRegister
+        case .ours(let known):
+            lineage = known
+            isFresh = false
+            // The earlier run may have ended in the middle of a checkpoint or of a switchover.
+            guestStandsStill = true
+        }
+    }
+
+    /// For a guest that was just resumed here under `register`, which a standby won and made durable: output flows.
+    public init(
+        tookOver register: Register, arbitration: Arbitration, reprotection: Reprotection, seed: UInt64
+    ) {
+        node = register.owner
+        self.arbitration = arbitration
+        self.reprotection = reprotection
+        self.register = register
+        level = register.level
+        seen = register.term
+        lineage = register.lineage
+        isFresh = false
+        random = RandomSource(seed: seed)
+        state = .solo
+    }
+
+    /// Feeds one event in; the actions are to be carried out in order.
     public mutating func handle(_ event: Event) -> [Action] {
         var actions: [Action] = []
-        switch (state, event) {
-        case (.copying, .sealed(let epoch)):
-            guard epoch == Epoch(1) else { return outOfOrder(epoch, after: .firstCopy) }
-            actions.append(.hold)
-            state = .protecting(sealed: epoch, acknowledged: .firstCopy)
-
-        case (.protecting(let sealed, let acknowledged), .sealed(let epoch)):
-            guard epoch == sealed.next else { return outOfOrder(epoch, after: sealed) }
-            state = .protecting(sealed: epoch, acknowledged: acknowledged)
-
-        case (.protecting(let sealed, let acknowledged), .acknowledged(let epoch, let digestMatches)):
-            guard digestMatches, epoch == acknowledged.next, epoch <= sealed else {
-                actions.append(
-                    .reportProtocolError(
-                        "the standby acknowledged epoch \(epoch) \(digestMatches ? "out of order" : "with another digest")"
-                            + " while \(acknowledged.next)...\(sealed) were expected; its copy cannot be trusted"))
-                actions.append(contentsOf: loseStandby(sealed: sealed, acknowledged: acknowledged))
-                return actions
-            }
-            state = .protecting(sealed: sealed, acknowledged: epoch)
-            actions.append(.release(through: epoch))
-
-        case (.copying, .standbyLost):
-            state = .alone
-            actions += [.releaseEverything, .detach]
-
-        case (.protecting(let sealed, let acknowledged), .standbyLost):
-            actions += loseStandby(sealed: sealed, acknowledged: acknowledged)
-
-        case (.copying, .unprotect), (.protecting, .unprotect), (.frozen, .unprotect):
-            // The standby is dismissed first: it must not be able to take over once output flows freely.
-            state = .alone
-            actions += [.dismissStandby, .releaseEverything, .detach]
-
-        case (.protecting, .guestLost):
-            state = .ended
-            actions += [.askTakeOver, .end]
-
-        case (.copying, .guestLost), (.frozen, .guestLost), (.alone, .guestLost):
-            // Nothing complete is at the standby, or it cannot be reached: there is nobody to ask.
-            state = .ended
-            actions += [.dismissStandby, .end]
-
-        case (.copying, .guestEnded), (.protecting, .guestEnded), (.frozen, .guestEnded), (.alone, .guestEnded):
-            state = .ended
-            actions += [.dismissStandby, .end]
-
-        case (.alone, _), (.ended, _), (.frozen, _), (.copying, .acknowledged):
-            // Late events of a session that was given up, or an acknowledgement that nothing asked for: no effect.
-            break
+        switch event {
+        case .sealed(let session, let epoch): seal(session, epoch, isLast: false, &actions)
+        case .sealedLast(let session, let epoch): seal(session, epoch, isLast: true, &actions)
+        case .acknowledged(let session, let epoch, let digestMatches):
+            acknowledge(session, epoch, digestMatches, &actions)
+        case .started: start(&actions)
+        case .candidate(let node, let asked): consider(node, asked: asked, &actions)
+        case .accepted(let session, let standby): accept(session, standby, &actions)
+        case .refused(let session, let reason): beRefused(session, reason, &actions)
+        case .peerRegister(let register): hear(of: register, &actions)
+        case .standbyLost(let session): loseStandby(session, &actions)
+        case .handOverOverdue: handOverIsOverdue(&actions)
+        case .guestLost: loseGuest(&actions)
+        case .guestEnded: endGuest(&actions)
+        case .unprotect: unprotect(&actions)
+        case .switchOver: switchOver(&actions)
+        case .setLevel(let level): setLevel(level, &actions)
+        case .goOn: goOn(&actions)
+        case .giveUp: giveUp(&actions)
+        case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
+        case .registerRead(let current): learn(current, &actions)
+        case .registerUnreadable: if isAsking { actions.append(.readRegister) }
+        case .persisted(let term): enter(term, &actions)
         }
         return actions
     }
 
-    /// The newest epoch whose output may have left.
-    public var acknowledged: Epoch {
+    /// The session that is under way.
+    public var session: Session? {
         switch state {
-        case .protecting(_, let acknowledged), .frozen(_, let acknowledged): acknowledged
-        case .copying, .alone, .ended: .firstCopy
+        case .copying(let session), .pairing(let session), .paired(let session), .handingOver(let session): session
+        default: nil
         }
     }
 
-    private mutating func loseStandby(sealed: Epoch, acknowledged: Epoch) -> [Action] {
-        switch policy {
-        case .runAlone:
-            state = .alone
-            return [.releaseEverything, .detach]
-        case .freeze:
-            state = .frozen(sealed: sealed, acknowledged: acknowledged)
-            return []
-        }
-    }
+    /// The newest epoch whose output may have left by acknowledgement, in the session that is under way.
+    public var acknowledged: Epoch { session?.acknowledged ?? .firstCopy }
 
-    private func outOfOrder(_ epoch: Epoch, after sealed: Epoch) -> [Action] {
-        preconditionFailure("epoch \(epoch) was sealed after \(sealed)")
-    }
+    /// What is to be remembered now.
+    public var record: LocalRecord { LocalRecord(seen: seen, register: register) }
 }

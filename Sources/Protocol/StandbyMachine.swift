@@ -1,121 +1,206 @@
 import Model
 
-/// What the standby side of one session decides.
+/// What the side that does not have the guest decides, through any number of sessions.
 ///
-///     receiving --staged(1)--> holding --staged(n+1)--> holding
-///         |                       |-- takeOver --> takingOver(n) --applied(n)--> running
-///         |                       |-- linkLost --> orphaned --takeOver--> takingOver(n)
-///         +-- linkLost ---------> ended (nothing complete to resume from)
+///     none --offered--> preparing --prepared--> receiving --applied(1)--> holding --link lost--> arbitrating
+///       ^                                                                   |  ^                  |    | won
+///       |<---------------- image given up, lost or outdated ---------------+--+-- orphaned ------+    v
+///       |                                                                                        takingOver
+///     running: the primary's side of this host goes on <---- resumed ---- resuming <--- applied ----+
 ///
-/// Staging, acknowledging and resuming are one machine, so that nothing is acknowledged once the standby resumed.
+/// Staging, acknowledging and resuming are one machine, so that nothing is acknowledged once it asked to take over (I5).
+/// `docs/PROTOCOL.md` has the whole table.
 public struct StandbyMachine: Sendable, Equatable {
+    /// What this host holds of a guest. An image has the incarnation for all its life; another image, or the same one
+    /// after it was not cared for, has another (I13).
+    public struct Image: Hashable, Sendable, Codable {
+        public var session: SessionID
+        public var identity: StandbyIdentity
+        /// The term under which the session was offered.
+        public var term: Term
+        public var lineage: Lineage
+        public var primary: NodeName
+
+        public init(
+            session: SessionID, identity: StandbyIdentity, term: Term, lineage: Lineage, primary: NodeName
+        ) {
+            self.session = session
+            self.identity = identity
+            self.term = term
+            self.lineage = lineage
+            self.primary = primary
+        }
+    }
+
     public enum State: Sendable, Equatable {
-        /// The first copy arrives; no checkpoint is complete.
+        /// No image: ready for an offer.
+        case none
+        /// The replica is being made, and what must be durable before the answer is written.
+        case preparing(isPrepared: Bool, isRecorded: Bool)
+        /// The first copy arrives; no checkpoint is committed.
         case receiving
-        /// Every epoch up to `staged` is held whole; those up to `applied` are in the replica.
-        case holding(staged: Epoch, applied: Epoch)
-        /// As `holding`, but the primary is not heard any more.
-        case orphaned(staged: Epoch, applied: Epoch)
-        /// No more acknowledgements; the rest is being applied.
-        case takingOver(committed: Epoch, applied: Epoch)
-        case running(from: Epoch)
-        case ended
+        /// Every epoch up to `staged` is held whole and acknowledged.
+        case holding
+        /// As `holding`, but the primary is not heard; nothing is acknowledged and nobody is asked.
+        case orphaned
+        /// The arbiter is asked whether this host may take over; nothing is acknowledged any more.
+        case arbitrating
+        /// This host may run the guest; the rest is being applied and the term made durable.
+        case takingOver(isRecorded: Bool)
+        /// QEMU is loading the state.
+        case resuming
+        /// The guest runs here: a `PrimaryMachine` goes on.
+        case running
+        /// QEMU refused the state. The image is kept.
+        case failed
     }
 
     public enum Event: Sendable, Equatable {
-        /// All frames of `epoch` are here, in order, and their digest is right.
-        case staged(Epoch)
-        /// `epoch` is written into the replica.
-        case applied(Epoch)
-        case linkLost
-        /// The primary asks for it because its QEMU died, or the operator does.
-        case takeOver
+        /// After a restart of the agent: the first event, once the primary was not heard for as long as a silent link
+        /// is borne (an agent that comes back must not take over from a primary that is well).
+        case started
+        /// A primary asks this host to be its standby. The shell passes on at most one offer of a link, and none that comes
+        /// on a link that was opened before that of a later offer: the order of links is the order of offers.
+        case offered(SessionOffer)
+        /// Memory is reserved, the disks fit, QEMU waits.
+        case prepared(SessionID)
+        case prepareFailed(SessionID, String)
+        /// All frames of the epoch are here, in order, and their digest is right (I6).
+        case staged(SessionID, Epoch)
+        /// The epoch is written into the replica, whole (I7).
+        case applied(SessionID, Epoch)
+        /// The primary tells the register that it won.
+        case registerTold(SessionID, Register)
+        /// The link broke or fell silent.
+        case linkLost(SessionID)
+        /// The primary's agent asks for it: its QEMU died or the guest stands still for a switchover.
+        case takeOver(SessionID, Term)
         /// The primary does not need this standby any more.
-        case dismissed
+        case dismissed(SessionID)
+        /// The operator says that the primary is off and this host shall go on.
+        case force
+        /// The operator gives the image up.
+        case giveUp
+        /// The replica cannot be used any more: its QEMU ended, its memory or disk failed.
+        case imageLost(String)
+        case answered(Nonce, RegisterAnswer)
+        case registerRead(Register?)
+        case registerUnreadable(String)
+        /// The record of this term (`LocalRecord.seen`) is durable.
+        case persisted(Term)
+        /// The guest runs here.
+        case resumed
+        case resumeFailed(String)
     }
 
+    /// What the shell has to do, in the order of the list. Staging, acknowledging and `discard` belong under one lock
+    /// with `handle`; everything else may be carried out elsewhere, and what came of it comes back as an event.
     public enum Action: Sendable, Equatable {
+        /// Make the replica for this offer; write the identity into it, so that it lives and dies with it. `prepared`
+        /// or `prepareFailed` follows.
+        case prepare(SessionOffer, StandbyIdentity)
+        /// Write the record so that it survives a power cut, in the order of these actions; then `persisted(record.seen)`.
+        case persist(LocalRecord)
+        /// Tell the primary that the session may begin.
+        case accept(SessionID, StandbyIdentity)
+        /// Tell the asker why not, and what this host knows of the register.
+        case refuse(SessionID, String, knows: Register?)
+        /// Send the acknowledgement of this epoch, with the digest found, on the session's link.
         case acknowledge(Epoch)
+        /// Write the epoch into the replica; `applied` follows. Epochs are applied in the order of these actions.
         case apply(Epoch)
-        /// Drop frames of epochs after this one: they are not complete and never will be.
+        /// Drop frames of epochs after this one, and held output of them: they are not complete and never will be.
         case discard(after: Epoch)
-        /// Everything committed is applied: run the guest.
+        /// As for the primary: `answered` with the same nonce follows in any case.
+        case compareAndSet(expecting: Register?, to: Register, nonce: Nonce)
+        /// As for the primary: `registerRead` or `registerUnreadable` follows.
+        case readRegister
+        /// Close the session's link.
+        case closeLink
+        /// Everything committed is applied: flush the disks, mark the image as used up (durably with the image, before
+        /// any vCPU runs), load the state and run the guest; let out what is held of the output of this epoch and of
+        /// those before it. `resumed` or `resumeFailed` follows.
         case resume(from: Epoch)
-        /// Tell the operator that the primary is not heard any more.
-        case reportPrimaryLost
-        /// End the standby QEMU and remove the replica.
+        /// Go on with `PrimaryMachine(tookOver:)` under this register.
+        case becomePrimary(Register)
+        /// End the standby QEMU and remove the replica, its identity first.
         case dismantle
-        /// The request cannot be followed: there is nothing to resume from, or it is running already.
-        case refuse(String)
+        /// The primary is not heard any more.
+        case reportPrimaryLost
+        /// The operator's command cannot be followed.
+        case refuseCommand(String)
+        /// One sentence for the operator and the journal.
+        case report(String)
     }
 
-    public private(set) var state = State.receiving
-    public init() {}
+    struct Request: Sendable, Equatable {
+        var expecting: Register
+        var new: Register
+        var nonce: Nonce
+    }
 
-    /// A machine for a replica found on disk after the agent was restarted: the primary's session is gone, and
-    /// everything up to `applied` is in the replica.
-    public init(recovered applied: Epoch) { state = .orphaned(staged: applied, applied: applied) }
+    public let node: NodeName
+    public let arbitration: Arbitration
+    public internal(set) var state = State.none
+    public internal(set) var image: Image?
+    /// The newest epoch that is held whole.
+    public internal(set) var staged = Epoch.firstCopy
+    /// The newest epoch that is in the replica.
+    public internal(set) var applied = Epoch.firstCopy
+    /// The register as last told, read or won.
+    public internal(set) var register: Register?
+    var seen: Term
+    var request: Request?
+    var random: RandomSource
 
+    /// Without an image; `seed` is random.
+    public init(node: NodeName, arbitration: Arbitration, record: LocalRecord, seed: UInt64) {
+        self.node = node
+        self.arbitration = arbitration
+        seen = record.seen
+        register = record.register
+        random = RandomSource(seed: seed)
+    }
+
+    /// For a whole image that was found after a restart of the agent and was not used up: epochs after `applied` up to
+    /// `staged` are applied once more, in order, and reported. `started` is the first event.
+    public init(
+        node: NodeName, arbitration: Arbitration, record: LocalRecord, seed: UInt64, found image: Image,
+        staged: Epoch, applied: Epoch
+    ) {
+        self.init(node: node, arbitration: arbitration, record: record, seed: seed)
+        self.image = image
+        self.staged = staged
+        self.applied = applied
+        state = .orphaned
+    }
+
+    /// Feeds one event in; the actions are to be carried out in order.
     public mutating func handle(_ event: Event) -> [Action] {
         var actions: [Action] = []
-        switch (state, event) {
-        case (.receiving, .staged(let epoch)):
-            guard epoch == Epoch(1) else {
-                return refuse("checkpoint \(epoch) arrived where checkpoint 1 was expected")
-            }
-            state = .holding(staged: epoch, applied: .firstCopy)
-            actions += [.acknowledge(epoch), .apply(epoch)]
-
-        case (.holding(let staged, let applied), .staged(let epoch)):
-            guard epoch == staged.next else {
-                return refuse("checkpoint \(epoch) arrived where checkpoint \(staged.next) was expected")
-            }
-            state = .holding(staged: epoch, applied: applied)
-            actions += [.acknowledge(epoch), .apply(epoch)]
-
-        case (.holding(let staged, _), .applied(let epoch)):
-            state = .holding(staged: staged, applied: epoch)
-        case (.orphaned(let staged, _), .applied(let epoch)):
-            state = .orphaned(staged: staged, applied: epoch)
-
-        case (.takingOver(let committed, _), .applied(let epoch)):
-            if epoch == committed {
-                state = .running(from: committed)
-                actions.append(.resume(from: committed))
-            } else {
-                state = .takingOver(committed: committed, applied: epoch)
-            }
-
-        case (.holding(let staged, let applied), .takeOver), (.orphaned(let staged, let applied), .takeOver):
-            actions.append(.discard(after: staged))
-            if applied == staged {
-                state = .running(from: staged)
-                actions.append(.resume(from: staged))
-            } else {
-                state = .takingOver(committed: staged, applied: applied)
-            }
-
-        case (.receiving, .takeOver):
-            return refuse("no checkpoint is complete yet: the first copy was still under way")
-        case (.takingOver, .takeOver), (.running, .takeOver):
-            return refuse("the guest is already being resumed or runs here")
-        case (.ended, .takeOver):
-            return refuse("the replica was given up")
-
-        case (.holding(let staged, let applied), .linkLost):
-            state = .orphaned(staged: staged, applied: applied)
-            actions += [.discard(after: staged), .reportPrimaryLost]
-
-        case (.receiving, .linkLost), (.receiving, .dismissed), (.holding, .dismissed), (.orphaned, .dismissed):
-            state = .ended
-            actions.append(.dismantle)
-
-        case (.takingOver, _), (.running, _), (.ended, _), (.orphaned, _), (.receiving, .applied):
-            // Frames and messages of a session that is over have no effect: above all, nothing is acknowledged.
-            break
+        switch event {
+        case .staged(let session, let epoch): stage(session, epoch, &actions)
+        case .applied(let session, let epoch): apply(session, epoch, &actions)
+        case .started: start(&actions)
+        case .offered(let offer): consider(offer, &actions)
+        case .prepared(let session): prepare(session, &actions)
+        case .prepareFailed(let session, let reason): failToPrepare(session, reason, &actions)
+        case .registerTold(let session, let register): note(register, of: session, &actions)
+        case .linkLost(let session): loseLink(session, &actions)
+        case .takeOver(let session, let term): beAsked(session, term, &actions)
+        case .dismissed(let session): beDismissed(session, &actions)
+        case .force: force(&actions)
+        case .giveUp: giveUp(&actions)
+        case .imageLost(let reason): loseImage(reason, &actions)
+        case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
+        case .registerRead(let current): learn(current, &actions)
+        case .registerUnreadable: if case .arbitrating = state { actions.append(.readRegister) }
+        case .persisted(let term): note(durable: term, &actions)
+        case .resumed: run(&actions)
+        case .resumeFailed(let reason): failToResume(reason, &actions)
         }
         return actions
     }
 
-    private func refuse(_ reason: String) -> [Action] { [.refuse(reason)] }
+    public var record: LocalRecord { LocalRecord(seen: seen, register: register) }
 }

@@ -1,0 +1,268 @@
+import Model
+
+/// Sessions and epochs: the straight line from an offer to released output.
+extension PrimaryMachine {
+    mutating func consider(_ candidate: NodeName, asked: Bool, _ actions: inout [Action]) {
+        guard case .solo = state, request == nil, let register, asked || reprotection == .automatic else { return }
+        let id = SessionID(random.next())
+        state = .offering(id, to: candidate)
+        actions.append(
+            .offer(
+                SessionOffer(
+                    session: id, term: register.term, lineage: register.lineage, level: register.level, primary: node),
+                to: candidate))
+    }
+
+    mutating func accept(_ id: SessionID, _ standby: StandbyIdentity, _ actions: inout [Action]) {
+        guard case .offering(id, let candidate) = state, standby.node == candidate else { return }
+        state = .copying(Session(id: id, standby: standby))
+        actions.append(.startCopy)
+    }
+
+    mutating func beRefused(_ id: SessionID, _ reason: String, _ actions: inout [Action]) {
+        guard case .offering(id, let candidate) = state else { return }
+        state = .solo
+        actions += [.closeLink, .report("\(candidate) will not be the standby: \(reason)")]
+    }
+
+    mutating func seal(_ id: SessionID, _ epoch: Epoch, isLast: Bool, _ actions: inout [Action]) {
+        switch state {
+        case .copying(var session) where session.id == id:
+            checkOrder(epoch, after: session.sealed)
+            session.sealed = epoch
+            state = .pairing(session)
+            // Before the register can say PAIRED, nothing more may leave by itself.
+            actions.append(.hold)
+        case .pairing(var session) where session.id == id:
+            checkOrder(epoch, after: session.sealed)
+            session.sealed = epoch
+            state = .pairing(session)
+        case .paired(var session) where session.id == id:
+            checkOrder(epoch, after: session.sealed)
+            session.sealed = epoch
+            if isLast { session.last = epoch }
+            state = .paired(session)
+        default:
+            // The standby was lost while the guest stood still.
+            break
+        }
+    }
+
+    private func checkOrder(_ epoch: Epoch, after sealed: Epoch) {
+        precondition(epoch == sealed.next, "epochs are sealed in order")
+    }
+
+    /// I1: an acknowledgement counts only in the session that it belongs to.
+    mutating func acknowledge(_ id: SessionID, _ epoch: Epoch, _ digestMatches: Bool, _ actions: inout [Action]) {
+        switch state {
+        case .pairing(var session) where session.id == id:
+            guard isExpected(epoch, digestMatches, session, &actions) else { return }
+            session.acknowledged = epoch
+            state = .pairing(session)
+            actions.append(.release(through: epoch))
+            if epoch == Epoch(1) { ask(.pair, from: register, &actions) }
+        case .paired(var session) where session.id == id:
+            guard isExpected(epoch, digestMatches, session, &actions) else { return }
+            session.acknowledged = epoch
+            state = .paired(session)
+            actions.append(.release(through: epoch))
+            if epoch == session.last { handOver(session, &actions) }
+        default:
+            break
+        }
+    }
+
+    private mutating func isExpected(
+        _ epoch: Epoch, _ digestMatches: Bool, _ session: Session, _ actions: inout [Action]
+    ) -> Bool {
+        if digestMatches, epoch == session.acknowledged.next, epoch <= session.sealed { return true }
+        actions.append(
+            .report(
+                "the standby acknowledged epoch \(epoch) \(digestMatches ? "out of order" : "with another digest") while"
+                    + " \(session.acknowledged.next)...\(session.sealed) were expected: its copy cannot be trusted"))
+        loseStandby(session.id, &actions)
+        return false
+    }
+
+    mutating func loseStandby(_ id: SessionID, _ actions: inout [Action]) {
+        switch state {
+        case .offering(id, _):
+            state = .solo
+            actions.append(.closeLink)
+        case .copying(let session) where session.id == id:
+            state = .solo
+            actions += [.closeLink, .releaseEverything, .detach]
+        case .pairing(let session) where session.id == id:
+            // PAIRED was asked for after acknowledgement 1 and not before: until then the register says SOLO.
+            guard request != nil else {
+                state = .solo
+                actions += [.closeLink, .releaseEverything, .detach]
+                return
+            }
+            beLonely(&actions)
+        case .paired(let session) where session.id == id:
+            beLonely(&actions)
+        default:
+            break
+        }
+    }
+
+    /// I12: whatever was asked for before may still take effect; only SOLO at a later term lets output leave again.
+    private mutating func beLonely(_ actions: inout [Action]) {
+        actions += [.closeLink, .report("the standby is lost: output is held until it is decided who goes on")]
+        if arbitration == .manual(.freeze), !isLeaving {
+            state = .frozen
+            request = nil
+            return
+        }
+        state = .lonely
+        if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+    }
+
+    // MARK: - Switchover
+
+    mutating func switchOver(_ actions: inout [Action]) {
+        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, request == nil else {
+            actions.append(.report("a switchover needs a pair, and no other change under way"))
+            return
+        }
+        guestStandsStill = true
+        actions.append(.sealLast)
+    }
+
+    private mutating func handOver(_ session: Session, _ actions: inout [Action]) {
+        guard let register else { return }
+        if arbitration.isManual {
+            // Durably given away before the standby hears of it: a restarted agent must not go on.
+            ask(.handOver, from: register, &actions)
+        } else {
+            state = .handingOver(session)
+            actions.append(.askTakeOver(register.term.next))
+        }
+    }
+
+    mutating func handOverIsOverdue(_ actions: inout [Action]) {
+        guard case .handingOver = state else { return }
+        if arbitration.isManual {
+            actions.append(
+                .report("nothing is heard of the standby that was to take over: look there, or go on here"))
+        } else {
+            actions.append(.closeLink)
+            state = .lonely
+            ask(.solo, from: register, &actions)
+        }
+    }
+
+    // MARK: - The guest and its operator
+
+    mutating func loseGuest(_ actions: inout [Action]) {
+        switch state {
+        case .pairing where request == nil:
+            loseGuestAlone(&actions)
+        case .pairing, .paired:
+            // The standby decides with the arbiter, or by this message alone when there is none.
+            actions.append(.askTakeOver(max(seen, request?.new.term ?? seen).next))
+            beFenced(&actions)
+        case .adopting, .lonely, .handingOver, .fencing:
+            beFenced(&actions)
+        case .solo, .offering, .copying, .frozen, .forked:
+            loseGuestAlone(&actions)
+        case .fenced, .ended:
+            break
+        }
+    }
+
+    private mutating func loseGuestAlone(_ actions: inout [Action]) {
+        end(&actions)
+        actions.append(.report("the guest is gone, and no standby can go on with it"))
+    }
+
+    private mutating func beFenced(_ actions: inout [Action]) {
+        state = .fenced
+        request = nil
+        actions += [.dropHeld, .becomeStandby(record)]
+    }
+
+    mutating func endGuest(_ actions: inout [Action]) {
+        switch state {
+        // Being killed, or gone: `guestLost` says when.
+        case .fencing, .fenced, .ended: break
+        default: end(&actions)
+        }
+    }
+
+    mutating func unprotect(_ actions: inout [Action]) {
+        switch state {
+        case .solo, .offering, .copying:
+            leave(&actions)
+        case .pairing where request == nil:
+            leave(&actions)
+        case .pairing, .paired:
+            // Acknowledgements go on releasing until SOLO is won.
+            guard !guestStandsStill else {
+                actions.append(.report("a switchover is under way"))
+                return
+            }
+            isLeaving = true
+            if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+        case .adopting, .lonely:
+            isLeaving = true
+        case .frozen:
+            isLeaving = true
+            goOn(&actions)
+        case .handingOver, .forked, .fencing, .fenced, .ended:
+            actions.append(.report("protection cannot be ended now"))
+        }
+    }
+
+    /// The register says SOLO for certain.
+    mutating func leave(_ actions: inout [Action]) {
+        actions += [.dismissStandby, .closeLink, .releaseEverything, .detach, .end]
+        state = .ended
+        request = nil
+    }
+
+    private mutating func end(_ actions: inout [Action]) {
+        if session != nil { actions.append(.dismissStandby) }
+        actions += [.closeLink, .end]
+        state = .ended
+        request = nil
+    }
+
+    mutating func setLevel(_ level: Level, _ actions: inout [Action]) {
+        guard request == nil, !guestStandsStill else {
+            actions.append(.report("another change is under way: turn the dial again when it is done"))
+            return
+        }
+        switch state {
+        case .solo, .paired:
+            // I21. In `paired` output is held already; in `solo` the register says SOLO before and after.
+            ask(.level(level), from: register, &actions)
+        default:
+            actions.append(.report("the dial can be turned when the guest runs alone or paired"))
+        }
+    }
+
+    mutating func goOn(_ actions: inout [Action]) {
+        switch state {
+        case .frozen, .forked:
+            state = .lonely
+            ask(.solo, from: register, &actions)
+        case .handingOver where arbitration.isManual:
+            // Nobody could be asked whether the standby runs: what comes now is another history.
+            lineage = Lineage(random.next())
+            actions.append(.closeLink)
+            state = .lonely
+            ask(.solo, from: register, &actions)
+        default:
+            actions.append(.report("there is nothing to decide here"))
+        }
+    }
+
+    mutating func giveUp(_ actions: inout [Action]) {
+        switch state {
+        case .frozen, .forked: fence(&actions)
+        default: actions.append(.report("there is nothing to decide here"))
+        }
+    }
+}

@@ -1,0 +1,223 @@
+import Model
+
+/// The register: what is asked for, and what follows from the answers.
+extension PrimaryMachine {
+    // MARK: - Taking the guest in hand
+
+    /// I14: nothing leaves until the register was read and claimed.
+    mutating func start(_ actions: inout [Action]) {
+        guard case .adopting = state, request == nil else { return }
+        actions.append(.hold)
+        guard arbitration.isManual else {
+            actions.append(.readRegister)
+            return
+        }
+        guard let register else { return ask(.solo, from: nil, &actions) }
+        guard isMine(register) else { return beDeposed(by: register, &actions) }
+        adopt(register, &actions)
+    }
+
+    /// True when this host owns the register, or may claim it from its owner by the operator's word.
+    private func isMine(_ current: Register) -> Bool { current.owner == node || (isFresh && overridesRegister) }
+
+    private mutating func adopt(_ current: Register, _ actions: inout [Action]) {
+        guard isFresh || current.lineage == lineage else {
+            // Another history of the guest was claimed since: this process is a leftover.
+            register = current
+            return fence(&actions)
+        }
+        register = current
+        if isFresh, !overridesRegister, current.mode == .paired, let standby = current.standby {
+            leaveAlone(
+                "\(standby.node) may hold the last state of this VM: fail over there, or say that this is overridden",
+                &actions)
+        } else if arbitration == .manual(.freeze), current.mode == .paired, !isFresh {
+            state = .frozen
+            actions.append(.report("the agent was restarted and the standby is lost: output is held until you decide"))
+        } else {
+            ask(.solo, from: current, &actions)
+        }
+    }
+
+    // MARK: - Asking
+
+    /// True while an answer of the arbiter is waited for.
+    var isAsking: Bool {
+        if let request { return !request.isGranted && !arbitration.isManual }
+        if case .adopting = state { return !arbitration.isManual }
+        return false
+    }
+
+    /// Asks for a change of `current`, instead of whatever was asked for before.
+    mutating func ask(_ purpose: Request.Purpose, from current: Register?, _ actions: inout [Action]) {
+        guard let new = successor(of: current, purpose) else { return }
+        let nonce = Nonce(random.next())
+        request = Request(purpose: purpose, expecting: current, new: new, nonce: nonce)
+        if arbitration.isManual {
+            grant(new, &actions)
+        } else {
+            actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
+        }
+    }
+
+    private func successor(of current: Register?, _ purpose: Request.Purpose) -> Register? {
+        let term = arbitration.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
+        switch purpose {
+        case .solo:
+            return Register(
+                term: term, owner: node, mode: .solo, session: .none, standby: nil, lineage: lineage,
+                level: current?.level ?? level)
+        case .pair:
+            guard let session, let current else { return nil }
+            return Register(
+                term: term, owner: node, mode: .paired, session: session.id, standby: session.standby,
+                lineage: lineage, level: current.level)
+        case .level(let level):
+            guard var next = current else { return nil }
+            next.term = term
+            next.level = level
+            return next
+        case .handOver:
+            guard let session, let current else { return nil }
+            return current.solo(owner: session.standby.node, term: term)
+        }
+    }
+
+    // MARK: - Answers
+
+    mutating func take(_ answer: RegisterAnswer, to nonce: Nonce, _ actions: inout [Action]) {
+        guard let request, request.nonce == nonce, !request.isGranted else { return }
+        switch answer {
+        case .applied(let current) where current == request.new: grant(current, &actions)
+        case .applied(let current): learn(current, &actions)
+        case .conflict(let current): learn(current, &actions)
+        // I12: neither yes nor no. Reading tells which, and asking again is harmless under the same nonce.
+        case .unknown: actions.append(.readRegister)
+        }
+    }
+
+    /// What the register is, from an answer or a reading.
+    mutating func learn(_ current: Register?, _ actions: inout [Action]) {
+        guard isAsking else { return }
+        if let request, current == request.expecting {
+            actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
+            return
+        }
+        guard let current, current.term >= seen else {
+            guard seen > Term(0) else { return ask(.solo, from: nil, &actions) }
+            // I11: a term that was in use cannot be unknown to the arbiter that granted it.
+            actions += [
+                .report("the arbiter forgot term \(seen): it is not used until both hosts are enrolled again"),
+                .readRegister,
+            ]
+            return
+        }
+        seen = current.term
+        guard isMine(current) else { return beDeposed(by: current, &actions) }
+        guard let request else { return adopt(current, &actions) }
+        if current == request.new {
+            // Asked for by this run of the agent or, word for word, by an earlier one: either way the older term is burnt.
+            grant(current, &actions)
+        } else {
+            register = current
+            ask(request.purpose, from: current, &actions)
+        }
+    }
+
+    /// I11: what was granted is made durable before anything rests on it.
+    private mutating func grant(_ current: Register, _ actions: inout [Action]) {
+        register = current
+        seen = max(seen, current.term)
+        request?.isGranted = true
+        actions.append(.persist(record))
+    }
+
+    mutating func enter(_ term: Term, _ actions: inout [Action]) {
+        guard let granted = request, granted.isGranted, granted.new.term == term, let register else { return }
+        request = nil
+        switch (granted.purpose, state) {
+        case (.solo, .pairing), (.solo, .paired):
+            leave(&actions)
+        case (.solo, _):
+            isFresh = false
+            if guestStandsStill { actions.append(.resumeGuest) }
+            guestStandsStill = false
+            if isLeaving { return leave(&actions) }
+            state = .solo
+            actions += [.releaseEverything, .detach]
+        case (.pair, .pairing(let session)):
+            state = .paired(session)
+            actions.append(.tellRegister(register))
+        case (.level(let level), .paired):
+            actions += [.tellRegister(register), .report("the dial stands at \(level.rawValue)")]
+        case (.level(let level), _):
+            actions.append(.report("the dial stands at \(level.rawValue)"))
+        case (.handOver, .paired(let session)):
+            state = .handingOver(session)
+            actions.append(.askTakeOver(register.term))
+        case (.pair, _), (.handOver, _):
+            break
+        }
+    }
+
+    // MARK: - Somebody else
+
+    /// Another node told us a register that is not older than ours and not our own.
+    mutating func hear(of peer: Register, _ actions: inout [Action]) {
+        guard let register, peer.owner != node, peer.term >= register.term else { return }
+        switch state {
+        case .solo, .offering, .pairing, .paired, .handingOver, .frozen: break
+        // Either it is being decided, or (`copying`) the other host has nothing yet that it could have gone on with.
+        case .adopting, .copying, .lonely, .forked, .fencing, .fenced, .ended: return
+        }
+        guard arbitration.isManual else {
+            // The arbiter knows.
+            guard peer.term > register.term else { return }
+            state = .adopting
+            request = nil
+            actions += [.hold, .closeLink, .readRegister]
+            return
+        }
+        seen = max(seen, peer.term)
+        if register.owner != node || (register.mode == .paired && peer.term > register.term) {
+            // It was given away, or the operator gave it to the other host while nothing more left here.
+            beDeposed(by: peer, &actions)
+        } else {
+            state = .forked
+            request = nil
+            guestStandsStill = true
+            actions += [
+                .hold, .stopGuest, .closeLink,
+                .report(
+                    "\(node) and \(peer.owner) both ran the guest alone (terms \(register.term) and \(peer.term)): it"
+                        + " stands still here until you say which of the two histories stays; they are never merged"),
+            ]
+        }
+    }
+
+    private mutating func beDeposed(by current: Register, _ actions: inout [Action]) {
+        seen = max(seen, current.term)
+        register = current
+        guard !isFresh else {
+            return leaveAlone("\(current.owner) may run this VM (term \(current.term)), not \(node)", &actions)
+        }
+        fence(&actions)
+    }
+
+    /// A guest that was never ours is not touched.
+    private mutating func leaveAlone(_ reason: String, _ actions: inout [Action]) {
+        state = .ended
+        request = nil
+        actions += [
+            .report("\(reason); the guest here is not protected"), .releaseEverything, .detach, .end,
+        ]
+    }
+
+    mutating func fence(_ actions: inout [Action]) {
+        state = .fencing
+        request = nil
+        actions += [
+            .dropHeld, .closeLink, .report("another host may run the guest: it is ended here"), .killGuest,
+        ]
+    }
+}

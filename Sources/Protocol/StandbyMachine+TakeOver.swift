@@ -1,0 +1,150 @@
+import Model
+
+/// Taking over: who may, and what has to be done first.
+extension StandbyMachine {
+    mutating func start(_ actions: inout [Action]) {
+        guard case .orphaned = state, let image else { return }
+        if let register, register.owner == node, register.mode == .solo, register.term > image.term {
+            // Won before the restart.
+            return win(register, &actions)
+        }
+        actions.append(.reportPrimaryLost)
+        if !arbitration.isManual { arbitrate(&actions) }
+    }
+
+    /// I16: the pair that the register names is this image's, and of no other.
+    private func isEligible(_ current: Register, _ image: Image) -> Bool {
+        current.owner == image.primary && current.mode == .paired && current.standby == image.identity
+            && current.session == image.session && current.lineage == image.lineage && applied > .firstCopy
+    }
+
+    /// Only the holder of this image can have won a later term for this host: every other image had to be given up
+    /// before the session of this one was accepted.
+    private func isOurs(_ current: Register, _ image: Image) -> Bool {
+        current.owner == node && current.mode == .solo && current.lineage == image.lineage && current.term > image.term
+    }
+
+    /// The register is still the one under which the session was offered: the primary may have asked for PAIRED, and the
+    /// image may yet be the last one.
+    private func isUndecided(_ current: Register, _ image: Image) -> Bool {
+        current.owner == image.primary && current.mode == .solo && current.term == image.term
+    }
+
+    mutating func arbitrate(_ actions: inout [Action]) {
+        guard let image else { return }
+        state = .arbitrating
+        if let register, isEligible(register, image) {
+            ask(from: register, &actions)
+        } else {
+            actions.append(.readRegister)
+        }
+    }
+
+    private mutating func ask(from current: Register, _ actions: inout [Action]) {
+        let new = current.solo(owner: node, term: current.term.next)
+        let nonce = Nonce(random.next())
+        request = Request(expecting: current, new: new, nonce: nonce)
+        actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
+    }
+
+    mutating func take(_ answer: RegisterAnswer, to nonce: Nonce, _ actions: inout [Action]) {
+        guard case .arbitrating = state, let request, request.nonce == nonce else { return }
+        switch answer {
+        case .applied(let current): learn(current, &actions)
+        case .conflict(let current): learn(current, &actions)
+        // I12: reading tells whether it took effect.
+        case .unknown: actions.append(.readRegister)
+        }
+    }
+
+    mutating func learn(_ current: Register?, _ actions: inout [Action]) {
+        guard case .arbitrating = state, let image else { return }
+        guard let current, current.term >= seen else {
+            actions += [
+                .report("the arbiter forgot term \(seen): it is not used until both hosts are enrolled again"),
+                .readRegister,
+            ]
+            return
+        }
+        seen = current.term
+        register = current
+        if isOurs(current, image) {
+            win(current, &actions)
+        } else if let request, current == request.expecting {
+            actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
+        } else if isEligible(current, image) {
+            ask(from: current, &actions)
+        } else if isUndecided(current, image) {
+            actions.append(.readRegister)
+        } else {
+            actions += [
+                .report("\(current.owner) goes on alone (term \(current.term)): this image is outdated"), .closeLink,
+            ]
+            drop(&actions)
+        }
+    }
+
+    mutating func beAsked(_ session: SessionID, _ term: Term, _ actions: inout [Action]) {
+        // The primary asks only after acknowledgement 1; while the arbiter is being asked, its answer decides.
+        guard case .holding = state, let image, image.session == session else { return }
+        actions.append(.discard(after: staged))
+        guard arbitration.isManual else { return arbitrate(&actions) }
+        win(
+            Register(
+                term: max(term, seen.next), owner: node, mode: .solo, session: .none, standby: nil,
+                lineage: image.lineage, level: register?.level ?? .system), &actions)
+    }
+
+    mutating func force(_ actions: inout [Action]) {
+        switch state {
+        case .orphaned:
+            guard let image, arbitration.isManual else { return arbitrate(&actions) }
+            // Nobody could be asked: what the other side did meanwhile is another history (`Register.lineage`).
+            win(
+                Register(
+                    term: Term(max(seen, register?.term ?? image.term).number + Term.forcedStep), owner: node,
+                    mode: .solo, session: .none, standby: nil, lineage: Lineage(random.next()),
+                    level: register?.level ?? .system), &actions)
+        case .arbitrating:
+            actions.append(.refuseCommand("the arbiter is being asked: \(node) goes on as soon as it agrees"))
+        case .failed where applied > .firstCopy && applied == staged:
+            state = .resuming
+            actions.append(.resume(from: staged))
+        case .preparing, .receiving, .holding:
+            actions.append(.refuseCommand("the primary is there: ask there"))
+        case .none, .failed:
+            actions.append(.refuseCommand("there is no whole image here to go on from"))
+        case .takingOver, .resuming, .running:
+            actions.append(.refuseCommand("the guest is being resumed, or runs here"))
+        }
+    }
+
+    /// From here on this host is the only one that may run the guest.
+    private mutating func win(_ won: Register, _ actions: inout [Action]) {
+        register = won
+        seen = max(seen, won.term)
+        request = nil
+        state = .takingOver(isRecorded: false)
+        actions += [.closeLink, .persist(record)]
+    }
+
+    /// I8, I11: everything committed is in the replica, and the term is durable.
+    mutating func resumeIfReady(_ actions: inout [Action]) {
+        guard case .takingOver(isRecorded: true) = state, applied == staged else { return }
+        state = .resuming
+        actions.append(.resume(from: staged))
+    }
+
+    mutating func run(_ actions: inout [Action]) {
+        guard case .resuming = state, let register else { return }
+        state = .running
+        image = nil
+        actions.append(.becomePrimary(register))
+    }
+
+    mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
+        guard case .resuming = state else { return }
+        state = .failed
+        actions.append(.report("QEMU did not go on from checkpoint \(staged): \(reason)"))
+    }
+}

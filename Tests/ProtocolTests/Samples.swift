@@ -1,0 +1,179 @@
+import Model
+import Protocol
+
+let alpha = NodeName("alpha").unsafelyUnwrapped
+let beta = NodeName("beta").unsafelyUnwrapped
+let standby = StandbyIdentity(node: beta, incarnation: 42)
+
+/// A primary on alpha that is driven by answers: the register lives in the test.
+struct PrimaryScene {
+    var machine: PrimaryMachine
+    var register: Register?
+    /// All actions since the last call of `take`.
+    private var actions: [PrimaryMachine.Action] = []
+
+    init(
+        _ arbitration: Arbitration = .arbiter, guest: PrimaryMachine.Guest = .fresh(overridesRegister: false),
+        record: LocalRecord = LocalRecord(), register: Register? = nil,
+        reprotection: PrimaryMachine.Reprotection = .automatic, seed: UInt64 = 7
+    ) {
+        machine = PrimaryMachine(
+            node: alpha, arbitration: arbitration, reprotection: reprotection, guest: guest, level: .system,
+            record: record, seed: seed)
+        self.register = register
+    }
+
+    @discardableResult mutating func feed(_ event: PrimaryMachine.Event) -> [PrimaryMachine.Action] {
+        let new = machine.handle(event)
+        actions += new
+        return new
+    }
+
+    /// Answers everything that was asked, as a healthy arbiter and disk do, until nothing is left to answer.
+    @discardableResult mutating func settle() -> [PrimaryMachine.Action] {
+        var seen: [PrimaryMachine.Action] = []
+        while !actions.isEmpty {
+            let batch = actions
+            actions = []
+            for action in batch {
+                seen.append(action)
+                switch action {
+                case .readRegister: feed(.registerRead(register))
+                case .compareAndSet(let expecting, let new, let nonce):
+                    if register == expecting {
+                        register = new
+                        feed(.answered(nonce, .applied(new)))
+                    } else {
+                        feed(.answered(nonce, .conflict(register)))
+                    }
+                case .persist(let record): feed(.persisted(record.seen))
+                default: break
+                }
+            }
+        }
+        return seen
+    }
+
+    /// Forgets what was asked: nobody answers.
+    mutating func ignore() { actions = [] }
+
+    var session: SessionID {
+        if case .offering(let id, _) = machine.state { return id }
+        return machine.session?.id ?? .none
+    }
+
+    static func solo(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
+        var scene = PrimaryScene(arbitration)
+        scene.feed(.started)
+        scene.settle()
+        return scene
+    }
+
+    static func copying(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
+        var scene = solo(arbitration)
+        scene.feed(.candidate(beta, asked: false))
+        scene.feed(.accepted(scene.session, standby))
+        scene.settle()
+        return scene
+    }
+
+    /// Checkpoint 1 is sealed and not acknowledged.
+    static func pairing(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
+        var scene = copying(arbitration)
+        scene.feed(.sealed(scene.session, Epoch(1)))
+        scene.settle()
+        return scene
+    }
+
+    /// Three epochs are sealed, one is acknowledged.
+    static func paired(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
+        var scene = pairing(arbitration)
+        scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true))
+        scene.settle()
+        for epoch in 2...3 { scene.feed(.sealed(scene.session, Epoch(UInt64(epoch)))) }
+        scene.ignore()
+        return scene
+    }
+
+    /// The register as beta would have won it from what it is now.
+    func takenOver() -> Register {
+        var taken = register ?? machine.register.unsafelyUnwrapped
+        taken.term = Term(taken.term.number + 1)
+        taken.owner = beta
+        taken.mode = .solo
+        taken.session = .none
+        taken.standby = nil
+        return taken
+    }
+}
+
+let offer = SessionOffer(
+    session: SessionID(11), term: Term(4), lineage: Lineage(5), level: .system, primary: alpha)
+
+/// A standby on beta.
+struct StandbyScene {
+    var machine: StandbyMachine
+
+    init(_ arbitration: Arbitration = .arbiter, record: LocalRecord = LocalRecord()) {
+        machine = StandbyMachine(node: beta, arbitration: arbitration, record: record, seed: 9)
+    }
+
+    @discardableResult mutating func feed(_ event: StandbyMachine.Event) -> [StandbyMachine.Action] {
+        machine.handle(event)
+    }
+
+    static func receiving(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
+        var scene = StandbyScene(arbitration)
+        scene.feed(.offered(offer))
+        scene.feed(.persisted(offer.term))
+        scene.feed(.prepared(offer.session))
+        return scene
+    }
+
+    /// Two epochs are staged, one is applied, and the register was told.
+    static func holding(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
+        var scene = receiving(arbitration)
+        scene.feed(.staged(offer.session, Epoch(1)))
+        scene.feed(.applied(offer.session, Epoch(1)))
+        scene.feed(.registerTold(offer.session, scene.pair))
+        scene.feed(.staged(offer.session, Epoch(2)))
+        return scene
+    }
+
+    static func arbitrating() -> StandbyScene {
+        var scene = holding()
+        scene.feed(.linkLost(offer.session))
+        return scene
+    }
+
+    /// The register that names this standby's image.
+    var pair: Register {
+        Register(
+            term: Term(5), owner: alpha, mode: .paired, session: offer.session, standby: machine.image?.identity,
+            lineage: offer.lineage, level: .system)
+    }
+
+    func solo(_ owner: NodeName, term: UInt64) -> Register {
+        Register(
+            term: Term(term), owner: owner, mode: .solo, session: .none, standby: nil, lineage: offer.lineage,
+            level: .system)
+    }
+}
+
+extension [PrimaryMachine.Action] {
+    var request: (expecting: Register?, new: Register, nonce: Nonce)? {
+        for case .compareAndSet(let expecting, let new, let nonce) in self { return (expecting, new, nonce) }
+        return nil
+    }
+    /// Without what is only said.
+    var deeds: [PrimaryMachine.Action] { filter { if case .report = $0 { false } else { true } } }
+    var releasesFreely: Bool { contains(.releaseEverything) }
+}
+
+extension [StandbyMachine.Action] {
+    var request: (expecting: Register?, new: Register, nonce: Nonce)? {
+        for case .compareAndSet(let expecting, let new, let nonce) in self { return (expecting, new, nonce) }
+        return nil
+    }
+    var deeds: [StandbyMachine.Action] { filter { if case .report = $0 { false } else { true } } }
+}
