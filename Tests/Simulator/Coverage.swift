@@ -1,0 +1,169 @@
+import Protocol
+
+/// Counts how often each cell of the machines' tables had an effect: a cell is a state and an event, and it has an effect
+/// when the machine changes or more is to be done than to say something.
+struct Coverage {
+    private(set) var primary = [Int](
+        repeating: 0, count: PrimaryMachine.State.names.count * PrimaryMachine.Event.names.count)
+    private(set) var standby = [Int](
+        repeating: 0, count: StandbyMachine.State.names.count * StandbyMachine.Event.names.count)
+
+    mutating func visit(
+        _ before: PrimaryMachine.State, _ event: PrimaryMachine.Event, _ after: PrimaryMachine.State,
+        _ actions: [PrimaryMachine.Action], isChanged: Bool
+    ) {
+        guard isChanged || before.number != after.number || !actions.allSatisfy(\.isWords) else { return }
+        primary[before.number * PrimaryMachine.Event.names.count + event.number] += 1
+    }
+
+    mutating func visit(
+        _ before: StandbyMachine.State, _ event: StandbyMachine.Event, _ after: StandbyMachine.State,
+        _ actions: [StandbyMachine.Action], isChanged: Bool
+    ) {
+        guard isChanged || before.number != after.number || !actions.allSatisfy(\.isWords) else { return }
+        standby[before.number * StandbyMachine.Event.names.count + event.number] += 1
+    }
+
+    mutating func add(_ other: Coverage) {
+        for index in primary.indices { primary[index] += other.primary[index] }
+        for index in standby.indices { standby[index] += other.standby[index] }
+    }
+
+    /// `machine state event`, with how often.
+    var cells: [(name: String, count: Int)] {
+        var cells: [(String, Int)] = []
+        for (index, count) in primary.enumerated() {
+            let (state, event) = index.quotientAndRemainder(dividingBy: PrimaryMachine.Event.names.count)
+            cells.append(("primary \(PrimaryMachine.State.names[state]) \(PrimaryMachine.Event.names[event])", count))
+        }
+        for (index, count) in standby.enumerated() {
+            let (state, event) = index.quotientAndRemainder(dividingBy: StandbyMachine.Event.names.count)
+            cells.append(("standby \(StandbyMachine.State.names[state]) \(StandbyMachine.Event.names[event])", count))
+        }
+        return cells
+    }
+}
+
+extension PrimaryMachine.Action {
+    var isWords: Bool { if case .report = self { true } else { false } }
+}
+
+extension StandbyMachine.Action {
+    var isWords: Bool {
+        switch self {
+        case .report, .refuse, .refuseCommand: true
+        default: false
+        }
+    }
+}
+
+extension PrimaryMachine.State {
+    static let names = [
+        "adopting", "solo", "offering", "copying", "pairing", "paired", "handingOver", "lonely", "frozen", "forked",
+        "fencing", "fenced", "ended",
+    ]
+    var name: String { Self.names[number] }
+    var number: Int {
+        switch self {
+        case .adopting: 0
+        case .solo: 1
+        case .offering: 2
+        case .copying: 3
+        case .pairing: 4
+        case .paired: 5
+        case .handingOver: 6
+        case .lonely: 7
+        case .frozen: 8
+        case .forked: 9
+        case .fencing: 10
+        case .fenced: 11
+        case .ended: 12
+        }
+    }
+}
+
+extension PrimaryMachine.Event {
+    static let names = [
+        "started", "candidate", "accepted", "refused", "peerRegister", "sealed", "sealedLast", "acknowledged",
+        "standbyLost", "handOverOverdue", "guestLost", "guestEnded", "unprotect", "switchOver",
+        "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
+    ]
+    var number: Int {
+        switch self {
+        case .started: 0
+        case .candidate: 1
+        case .accepted: 2
+        case .refused: 3
+        case .peerRegister: 4
+        case .sealed: 5
+        case .sealedLast: 6
+        case .acknowledged: 7
+        case .standbyLost: 8
+        case .handOverOverdue: 9
+        case .guestLost: 10
+        case .guestEnded: 11
+        case .unprotect: 12
+        case .switchOver: 13
+        case .setLevel: 14
+        case .goOn: 15
+        case .giveUp: 16
+        case .answered: 17
+        case .registerRead: 18
+        case .registerUnreadable: 19
+        case .persisted: 20
+        }
+    }
+}
+
+extension StandbyMachine.State {
+    static let names = [
+        "none", "preparing", "receiving", "holding", "orphaned", "arbitrating", "takingOver", "resuming", "running",
+        "failed",
+    ]
+    var name: String { Self.names[number] }
+    var number: Int {
+        switch self {
+        case .none: 0
+        case .preparing: 1
+        case .receiving: 2
+        case .holding: 3
+        case .orphaned: 4
+        case .arbitrating: 5
+        case .takingOver: 6
+        case .resuming: 7
+        case .running: 8
+        case .failed: 9
+        }
+    }
+}
+
+extension StandbyMachine.Event {
+    static let names = [
+        "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
+        "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
+        "resumed", "resumeFailed",
+    ]
+    var number: Int {
+        switch self {
+        case .started: 0
+        case .offered: 1
+        case .prepared: 2
+        case .prepareFailed: 3
+        case .staged: 4
+        case .applied: 5
+        case .registerTold: 6
+        case .linkLost: 7
+        case .takeOver: 8
+        case .dismissed: 9
+        case .force: 10
+        case .giveUp: 11
+        case .imageLost: 12
+        case .answered: 13
+        case .registerRead: 14
+        case .registerUnreadable: 15
+        case .persisted: 16
+        case .resumed: 17
+        case .resumeFailed: 18
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/// The cells of the two tables in docs/PROTOCOL.md: which events have an effect in which state. A run of the whole program
+/// has to visit each of them and no other.
+enum Tables {
+    static let primary: [(state: String, events: String)] = [
+        ("adopting", "started guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),
+        (
+            "solo",
+            "candidate peerRegister guestLost guestEnded "
+                + "unprotect setLevel answered registerRead registerUnreadable persisted"
+        ),
+        ("offering", "accepted refused peerRegister standbyLost guestLost guestEnded unprotect"),
+        ("copying", "sealed standbyLost guestLost guestEnded unprotect"),
+        (
+            "pairing",
+            "peerRegister acknowledged standbyLost guestLost guestEnded "
+                + "unprotect answered registerRead registerUnreadable persisted"
+        ),
+        (
+            "paired",
+            "peerRegister sealedLast acknowledged standbyLost guestLost guestEnded unprotect "
+                + "switchOver setLevel answered registerRead registerUnreadable persisted"
+        ),
+        ("handingOver", "peerRegister handOverOverdue guestLost guestEnded goOn"),
+        ("lonely", "guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),
+        ("frozen", "peerRegister guestLost guestEnded unprotect goOn giveUp"),
+        ("forked", "guestLost guestEnded goOn giveUp"),
+        ("fencing", "guestLost"),
+    ]
+    static let standby: [(state: String, events: String)] = [
+        ("none", "offered"),
+        ("preparing", "offered prepared prepareFailed linkLost dismissed imageLost persisted"),
+        ("receiving", "offered staged applied linkLost dismissed imageLost"),
+        ("holding", "offered staged registerTold linkLost takeOver dismissed imageLost"),
+        ("orphaned", "started offered force giveUp imageLost"),
+        ("arbitrating", "offered giveUp imageLost answered registerRead registerUnreadable"),
+        ("takingOver", "applied imageLost persisted"),
+        ("resuming", "resumed resumeFailed"),
+        ("failed", "force giveUp"),
+    ]
+
+    /// `machine state event` of each.
+    static let cells: Set<String> = Set(
+        primary.flatMap { row in row.events.split(separator: " ").map { "primary \(row.state) \($0)" } }
+            + standby.flatMap { row in row.events.split(separator: " ").map { "standby \(row.state) \($0)" } })
+}

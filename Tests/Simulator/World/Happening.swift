@@ -1,0 +1,79 @@
+import Model
+import Protocol
+
+/// Everything that can come up in the queue.
+enum Happening {
+    case guestStep(guest: Int)
+    case guestEnds(guest: Int)
+    case fault(Int)
+    case faultsStop
+    case operatorLooks
+    case operatorActs(Command)
+    case agentStarts(HostIndex)
+    case powerReturns(HostIndex)
+    case wakes(HostIndex)
+    case imageIsLost(HostIndex)
+    case arbiterReturns
+    case request(Question)
+    /// What concerns one life of one agent; it waits while the agent stands still, and is gone when the agent is.
+    case agent(HostIndex, life: Int, AgentWork)
+}
+
+/// What an agent's shell has to do at some time.
+enum AgentWork {
+    case arrive(connection: Int, Message)
+    case checkSilence(connection: Int)
+    case ask(Question)
+    case answer(Question, RegisterAnswer)
+    case answerRead(question: Int, Register?)
+    case questionTimesOut(Question)
+    case persisted(LocalRecord)
+    case lookForStandby
+    case offerFails(SessionID)
+    case copyStep(SessionID, Int)
+    case cutEpoch(SessionID)
+    case cutLastEpoch(SessionID)
+    case handOverOverdue(SessionID)
+    case guestIsGone(Int)
+    case prepared(SessionID)
+    case failsToPrepare(SessionID)
+    case applyHalf(SessionID, Epoch)
+    case applyRest(SessionID, Epoch)
+    case resume(SessionID, Epoch)
+    case primarySilent
+}
+
+/// A question to the arbiter.
+struct Question {
+    enum Kind {
+        case read
+        case compareAndSet(expecting: Register?, new: Register, nonce: Nonce)
+    }
+    var id: Int
+    var host: HostIndex
+    var life: Int
+    var store = 0
+    var kind: Kind
+}
+
+/// What a link carries.
+enum Message {
+    case offer(SessionOffer)
+    case accept(SessionID, StandbyIdentity)
+    case refuse(SessionID, String, knows: Register?)
+    case copy(SessionID, step: Int, [Change])
+    case data(SessionID, Epoch, part: Int, [Change], outputs: [Int], isDamaged: Bool)
+    case checkpointEnd(SessionID, Epoch, tip: Int)
+    case acknowledge(SessionID, Epoch)
+    case registerTold(SessionID, Register)
+    case released(SessionID, Epoch)
+    case takeOver(SessionID, Term)
+    case goodbye(SessionID)
+    case closed
+}
+
+/// One page group and the version that was written into it.
+struct Change {
+    var group: Int
+    var version: Int
+}

@@ -1,0 +1,88 @@
+import Model
+import Protocol
+
+/// One host: what survives its agent, and what does not.
+final class Host {
+    let index: HostIndex
+    let name: NodeName
+    var other: HostIndex { 1 - index }
+
+    // survives everything
+    var durable = LocalRecord()
+    /// Which QEMU process is ours, and of which lineage: written with the record.
+    var tag: (guest: Int, lineage: Lineage)?
+
+    // survives the agent
+    var isPowered = true
+    var guest: Guest?
+    var replica: Replica?
+    /// The last step that its guest sent out without waiting for an acknowledgement.
+    var lastFree = -1
+
+    // the agent's own
+    var isUp = true
+    /// Counts starts of the agent; whatever was under way for an earlier one is gone.
+    var life = 0
+    var stalledUntil = 0
+    /// What came for the agent while it stood still.
+    var deferred: [AgentWork] = []
+    var actionsUntilCrash = -1
+    var downMilliseconds = 0
+    var primary: PrimaryMachine?
+    var standby: StandbyMachine?
+    var unwritten: [LocalRecord] = []
+    /// The register was won while this life lasted, by claim or by takeover (I14).
+    var hasClaimed = false
+    var link = -1
+    /// The newest link on which an offer came.
+    var newestOffer = -1
+    var lastWrite = 0
+    var session = SessionID.none
+    /// The link on which each offer that is not answered yet came.
+    var offers: [(session: SessionID, link: Int)] = []
+    var sealed = Epoch.firstCopy
+    var held: [(epoch: Epoch, packet: Int)] = []
+    var copyIsDone = false
+    var question = 0
+    /// Readings of the register, one after the other.
+    var readings = 0
+    var applyQueue: [Epoch] = []
+    var resumeFails = false
+    var losesImage = false
+    /// A command of the operator is being carried out that may destroy the last copy.
+    var isTold = false
+    /// The operator's word that this host shall go on.
+    var isForced = false
+
+    init(_ index: HostIndex) {
+        self.index = index
+        name = NodeName(unchecked: index == 0 ? "alpha" : "beta")
+    }
+
+    func isAwake(at time: Int) -> Bool { isPowered && isUp && stalledUntil <= time }
+
+    /// What the agent had in its memory is gone.
+    func forgetLife() {
+        life += 1
+        isUp = false
+        stalledUntil = 0
+        deferred = []
+        actionsUntilCrash = -1
+        (primary, standby) = (nil, nil)
+        unwritten = []
+        hasClaimed = false
+        link = -1
+        session = .none
+        offers = []
+        newestOffer = -1
+        (sealed, held, copyIsDone) = (.firstCopy, [], false)
+        (question, readings) = (0, 0)
+        applyQueue = []
+        isTold = false
+        if let replica {
+            // Frames of epochs that are not whole lie in slots that nobody completes any more.
+            self.replica?.slots = replica.slots.filter { $0.isComplete }
+            self.replica?.outputs.removeAll { $0.epoch > replica.staged }
+        }
+    }
+}

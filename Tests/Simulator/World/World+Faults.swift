@@ -1,0 +1,202 @@
+import Model
+import Protocol
+
+/// What goes wrong.
+extension World {
+    func inject(_ fault: Fault) {
+        trace("fault: \(fault)")
+        if plan.isSingleFault { wasPairedAtFault = wasPaired && arbiter.register?.mode == .paired }
+        switch fault {
+        case .cut(let from, let milliseconds):
+            cutUntil[from] = max(cutUntil[from], now + milliseconds)
+        case .cutBothWays(let milliseconds):
+            for host in 0..<2 { cutUntil[host] = max(cutUntil[host], now + milliseconds) }
+        case .cutFromArbiter(let host, let requests, let replies, let milliseconds):
+            if requests { cutToArbiter[host] = max(cutToArbiter[host], now + milliseconds) }
+            if replies { cutFromArbiter[host] = max(cutFromArbiter[host], now + milliseconds) }
+        case .stall(let index, let milliseconds):
+            hosts[index].stalledUntil = max(hosts[index].stalledUntil, now + milliseconds)
+        case .crash(let index, let actions, let milliseconds):
+            let host = hosts[index]
+            guard host.isUp, host.isPowered else { return }
+            host.downMilliseconds = milliseconds
+            host.actionsUntilCrash = actions
+            if actions == 0 { crash(host) }
+        case .powerCut(let index, let milliseconds):
+            cutPower(hosts[index])
+            queue.add(.powerReturns(index), at: now + milliseconds)
+        case .guestDies:
+            for host in hosts { if let guest = host.guest, guest.isAlive { endGuest(guest.id) } }
+        case .resumeFails(let index): hosts[index].resumeFails = true
+        case .imageLost(let index):
+            loseImage(hosts[index])
+        case .imageLostWhenNeeded(let index): hosts[index].losesImage = true
+        case .arbiterDown(let milliseconds):
+            arbiter.isUp = false
+            queue.add(.arbiterReturns, at: now + milliseconds)
+        case .arbiterSlow(let milliseconds): arbiter.slowUntil = now + milliseconds
+        case .arbiterForgets:
+            lastKnownRegister = arbiter.register ?? lastKnownRegister
+            arbiter.forget()
+        case .reset:
+            for index in hosts.indices where hosts[index].link >= 0 { close(hosts[index].link, at: hosts[index]) }
+            for host in hosts where host.link >= 0 && host.isUp { loseLink(host.link, host) }
+        case .damagedFrame: nextFrameIsDamaged = true
+        case .command(let command): carryOut(command)
+        }
+    }
+
+    func loseImage(_ host: Host) {
+        guard host.replica != nil, host.isUp else { return }
+        host.losesImage = false
+        host.isTold = true
+        feed(host, .imageLost("planted"))
+        host.isTold = false
+    }
+
+    /// The agent dies. Its kernel closes its sockets.
+    func crash(_ host: Host) {
+        guard host.isUp else { return }
+        trace("\(host.name)'s agent dies")
+        for link in links.indices { close(link, at: host) }
+        // What was being written may have reached the disk, whole: it is replaced by rename.
+        if let record = host.unwritten.first, random.chance(perMille: 500) { host.durable = record }
+        host.forgetLife()
+        queue.add(.agentStarts(host.index), at: now + max(1, host.downMilliseconds))
+    }
+
+    func cutPower(_ host: Host) {
+        guard host.isPowered else { return }
+        trace("\(host.name) loses power")
+        vanish(host)
+        if let record = host.unwritten.first, random.chance(perMille: 500) { host.durable = record }
+        host.forgetLife()
+        host.isPowered = false
+        host.guest?.isAlive = false
+        host.guest?.isRunning = false
+        host.replica = nil
+    }
+
+    func startAgent(_ host: Host) {
+        guard host.isPowered, !host.isUp else { return }
+        host.isUp = true
+        host.life += 1
+        trace("\(host.name)'s agent starts")
+        later(host, 50, .lookForStandby)
+        if let guest = host.guest, guest.isAlive {
+            if let tag = host.tag, tag.guest == guest.id {
+                host.primary = newPrimary(host, .ours(tag.lineage))
+            } else {
+                host.primary = newPrimary(host, .fresh(overridesRegister: false))
+            }
+            if mutant == .startsWithoutClaim, let register = host.durable.register, host.tag?.guest == guest.id,
+                register.owner == host.name
+            {
+                if host.guest?.gate != .detached { host.guest?.gateLife = host.life }
+                host.guest?.gate = .flowing
+                host.primary = PrimaryMachine(
+                    tookOver: register, arbitration: plan.arbitration, reprotection: .automatic, seed: random.next())
+            }
+            return feed(host, PrimaryMachine.Event.started)
+        }
+        if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
+            let image = StandbyMachine.Image(
+                session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
+                primary: replica.primary)
+            let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
+            if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
+            host.standby = StandbyMachine(
+                node: host.name, arbitration: plan.arbitration, record: host.durable, seed: standbySeed(host),
+                found: image, staged: replica.staged, applied: applied)
+            if applied < replica.staged {
+                host.applyQueue = (applied.number + 1...replica.staged.number).map { Epoch($0) }
+                startApplyingAgain(host)
+            }
+            later(host, Self.silence, .primarySilent)
+        } else {
+            host.replica = nil
+            host.standby = newStandby(host)
+        }
+    }
+
+    /// Brings a guest up that is not ours yet, and protects it.
+    func boot(_ index: HostIndex, overridesRegister: Bool) {
+        let host = hosts[index]
+        trace("the operator boots the guest at \(host.name)")
+        let root = history.step(after: -1)
+        let guest = Guest(id: newID(), tip: root, memory: [Int](repeating: root, count: Guest.groups))
+        host.guest = guest
+        host.tag = nil
+        host.lastFree = -1
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+        protect(host, overridesRegister: overridesRegister)
+    }
+
+    func protect(_ host: Host, overridesRegister: Bool) {
+        if host.standby?.image != nil {
+            host.isTold = true
+            feed(host, StandbyMachine.Event.giveUp)
+            host.isTold = false
+            guard host.isUp, host.standby?.image == nil else { return }
+        }
+        host.standby = nil
+        (host.question, host.readings) = (0, 0)
+        host.primary = newPrimary(host, .fresh(overridesRegister: overridesRegister))
+        later(host, 50, .lookForStandby)
+        feed(host, PrimaryMachine.Event.started)
+    }
+
+    // MARK: - Healing
+
+    /// From here on nothing goes wrong any more, and service has to come back.
+    func heal() {
+        trace("faults stop")
+        isHealing = true
+        for index in hosts.indices {
+            cutUntil[index] = min(cutUntil[index], now)
+            cutToArbiter[index] = min(cutToArbiter[index], now)
+            cutFromArbiter[index] = min(cutFromArbiter[index], now)
+            let host = hosts[index]
+            host.stalledUntil = min(host.stalledUntil, now)
+            host.actionsUntilCrash = -1
+            (host.resumeFails, host.losesImage) = (false, false)
+            host.isPowered = true
+            startAgent(host)
+        }
+        arbiter.isUp = true
+        arbiter.slowUntil = 0
+        if let last = lastKnownRegister, arbiter.register == nil {
+            // Both hosts are enrolled again with what the two of them know.
+            let known = hosts.compactMap(\.durable.register).max { $0.term < $1.term }
+            arbiter.register = [last, known].compactMap { $0 }.max { $0.term < $1.term }
+        }
+        nextFrameIsDamaged = false
+    }
+
+    /// Output flows, and what can be protected is.
+    var isWell: Bool {
+        guard now - lastOutput < 200, now > plan.faultPhase + 50 else { return false }
+        for host in hosts {
+            if case .paired(let session) = host.primary?.state, session.acknowledged > Epoch(1),
+                hosts[host.other].standby?.state == .holding
+            {
+                if plan.isSingleFault, wasPairedAtFault, boots > 0 {
+                    verdict.fail("live", "the guest had to be booted again after a single fault")
+                }
+                return true
+            }
+        }
+        return false
+    }
+
+    func describeIllness() -> String {
+        let states = hosts.map { host in
+            "\(host.name): \(host.primary.map { "primary \($0.state.name)" } ?? "")"
+                + "\(host.standby.map { "standby \($0.state.name)" } ?? "")"
+                + "\(host.guest?.isAlive == true ? ", guest alive" : "")"
+        }
+        return
+            "\(now - lastOutput < 300 ? "no protection" : "no output") \(now - plan.faultPhase) ms after the last fault"
+            + " (\(states.joined(separator: "; ")); register \(describe(arbiter.register)))"
+    }
+}

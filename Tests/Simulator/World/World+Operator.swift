@@ -1,0 +1,146 @@
+import Model
+import Protocol
+
+/// What an operator does: at bad moments by the plan, and sensibly when something waits for a decision.
+extension World {
+    func carryOut(_ command: Command) {
+        switch command {
+        case .switchOver: for host in hosts { feed(host, PrimaryMachine.Event.switchOver) }
+        case .unprotect:
+            for host in hosts {
+                if mutant == .releasesOnUnprotect, host.primary?.session != nil {
+                    for (_, packet) in host.held { clientSees(packet, host) }
+                    host.held = []
+                }
+                feed(host, PrimaryMachine.Event.unprotect)
+            }
+        case .setLevel:
+            let level = random.pick([Level.restart, .component, .system])
+            for host in hosts { feed(host, PrimaryMachine.Event.setLevel(level)) }
+        case .giveUp(let index):
+            let host = hosts[index]
+            host.isTold = true
+            if host.primary != nil { feed(host, PrimaryMachine.Event.giveUp) } else { giveUpImage(host) }
+            host.isTold = false
+        case .force(let index, let truthfully):
+            let host = hosts[index]
+            guard host.isUp, host.standby?.state == .orphaned else { return }
+            if truthfully {
+                cutPower(hosts[host.other])
+                queue.add(.powerReturns(host.other), at: now + random.outage())
+            }
+            host.isForced = true
+            feed(host, StandbyMachine.Event.force)
+        case .endGuest:
+            for host in hosts {
+                guard let guest = host.guest, guest.isAlive, host.isUp, host.primary != nil else { continue }
+                host.guest?.isAlive = false
+                host.guest?.isRunning = false
+                wasEnded = true
+                feed(host, .guestEnded)
+                if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
+            }
+        case .goOn(let index): feed(hosts[index], PrimaryMachine.Event.goOn)
+        }
+    }
+
+    private func giveUpImage(_ host: Host) {
+        if mutant == .givesUpWhileAsking, host.standby?.state == .arbitrating {
+            // The answer to what was asked is not waited for.
+            host.isTold = false
+            feed(host, .imageLost("given up"))
+            return
+        }
+        feed(host, StandbyMachine.Event.giveUp)
+    }
+
+    /// An operator who sees that the primary is lost, and cannot wait.
+    func alarm(_ host: Host) {
+        guard plan.operatorIsNervous, !isHealing else { return }
+        let command = random.pick([Command.giveUp(host.index), .force(host.index, truthfully: true)])
+        queue.add(.operatorActs(command), at: now + random.within(1...200))
+    }
+
+    func operatorLooks() {
+        queue.add(.operatorLooks, at: now + 250)
+        for host in hosts where host.isUp && host.isPowered && host.stalledUntil <= now { lookAfter(host) }
+        lookAfterBoots()
+    }
+
+    private func lookAfter(_ host: Host) {
+        let peer = hosts[host.other]
+        if host.primary == nil, host.standby == nil {
+            if host.guest?.isAlive == true {
+                // Protection was ended, or refused because the guest belongs to the other host.
+                guard isHealing else { return }
+                if let register = rules(host), register.owner != host.name || peer.guest?.isAlive == true {
+                    if let guest = host.guest { endGuest(guest.id) }
+                } else {
+                    protect(host, overridesRegister: !canGoOn(fromImageAt: peer))
+                }
+            } else {
+                host.standby = newStandby(host)
+            }
+            return
+        }
+        guard isHealing || random.chance(perMille: 100) else { return }
+        if case .failed = host.standby?.state {
+            host.isTold = true
+            feed(host, random.chance(perMille: 100) ? .giveUp : StandbyMachine.Event.force)
+            host.isTold = false
+            return
+        }
+        guard plan.arbitration != .arbiter else { return }
+        lookAfterManual(host, peer)
+    }
+
+    private func lookAfterManual(_ host: Host, _ peer: Host) {
+        switch host.primary?.state {
+        case .frozen: feed(host, .goOn)
+        case .handingOver:
+            switch peer.standby?.state {
+            case .takingOver, .resuming, .failed: break
+            default: if peer.isUp, peer.primary == nil { feed(host, .goOn) }
+            }
+        case .forked:
+            host.isTold = true
+            if mutant == .mergesForks { host.isTold = false }
+            let peerIsForked = if case .forked = peer.primary?.state { true } else { false }
+            if peerIsForked, host.index == 1 {
+                feed(host, .goOn)
+            } else if peer.primary != nil {
+                feed(host, PrimaryMachine.Event.giveUp)
+            } else if isHealing, peer.isUp {
+                feed(host, .goOn)
+            }
+            if host.primary?.state != .fencing { host.isTold = false }
+        default: break
+        }
+        if isHealing, host.standby?.state == .orphaned, peer.isUp, peer.guest?.isAlive != true {
+            host.isForced = true
+            feed(host, StandbyMachine.Event.force)
+        }
+    }
+
+    /// Boots the guest when nothing is left to go on from.
+    private func lookAfterBoots() {
+        guard isHealing || wasEnded, !canGoOn else {
+            looksInVain = 0
+            return
+        }
+        looksInVain += 1
+        guard looksInVain > 4 else { return }
+        let owner: HostIndex
+        if plan.arbitration == .arbiter {
+            owner = hosts.first { $0.name == arbiter.register?.owner }?.index ?? 0
+        } else {
+            let newest = newestRegister
+            owner = newest?.owner == hosts[1].name ? 1 : 0
+        }
+        guard hosts[owner].isUp, hosts[owner].primary == nil else { return }
+        looksInVain = 0
+        if !wasEnded { boots += 1 }
+        wasEnded = false
+        boot(owner, overridesRegister: true)
+    }
+}

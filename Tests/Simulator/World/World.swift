@@ -1,0 +1,282 @@
+import Model
+import Protocol
+
+/// One run: two hosts, an arbiter, clients, and everything that goes wrong between them, from one seed.
+final class World {
+    let plan: Plan
+    let mutant: Mutant?
+    let isTraced: Bool
+    var random: Random
+    var now = 0
+    var queue = EventQueue()
+    let hosts = [Host(0), Host(1)]
+    var links: [SimLink] = []
+    var arbiter = SimArbiter()
+    var history = History()
+    var clients = ClientRule()
+    var checkpoints = CheckpointRule()
+    var registers = RegisterRule()
+    var verdict = Verdict()
+    var coverage: Coverage
+    /// `cutUntil[a]`: what host a sends to the other is not carried until then.
+    var cutUntil = [0, 0]
+    var cutToArbiter = [0, 0]
+    var cutFromArbiter = [0, 0]
+    var nextFrameIsDamaged = false
+    var nextID = 0
+    var lastOutput = 0
+    var isHealing = false
+    var happenings = 0
+    /// How often a guest had to be booted because nothing was left to go on from.
+    var boots = 0
+    var wasPaired = false
+    var wasPairedAtFault = false
+    var wasEnded = false
+    var lastKnownRegister: Register?
+    var looksInVain = 0
+
+    static let silence = 500
+    static let healingMax = 12_000
+
+    init(seed: UInt64, mutant: Mutant?, coverage: Coverage, isTraced: Bool) {
+        random = Random(seed: seed)
+        plan = Plan(seed: seed, random: &random)
+        self.mutant = mutant
+        self.coverage = coverage
+        self.isTraced = isTraced
+    }
+
+    /// Runs to the end, or to the first violation.
+    func run() {
+        for host in hosts { host.standby = newStandby(host) }
+        boot(0, overridesRegister: false)
+        for (index, entry) in plan.faults.enumerated() { queue.add(.fault(index), at: entry.at) }
+        queue.add(.faultsStop, at: plan.faultPhase)
+        queue.add(.operatorLooks, at: 300)
+        while verdict.violation == nil, let next = queue.next() {
+            now = next.time
+            happenings += 1
+            happen(next.happening)
+            if isHealing {
+                if isWell { return }
+                if now > plan.faultPhase + Self.healingMax {
+                    verdict.fail("live", describeIllness())
+                }
+            }
+        }
+    }
+
+    private func happen(_ happening: Happening) {
+        switch happening {
+        case .agent(let index, let life, let work):
+            let host = hosts[index]
+            guard host.life == life, host.isUp else { return }
+            guard host.stalledUntil <= now, host.deferred.isEmpty else {
+                if host.deferred.isEmpty { queue.add(.wakes(index), at: endOfFault(host.stalledUntil)) }
+                host.deferred.append(work)
+                return
+            }
+            doWork(work, host)
+        case .wakes(let index): wake(hosts[index])
+        case .imageIsLost(let index): loseImage(hosts[index])
+        case .guestStep(let id): stepGuest(id)
+        case .request(let question): arriveAtArbiter(question)
+        case .fault(let index): inject(plan.faults[index].fault)
+        case .faultsStop: heal()
+        case .operatorLooks: operatorLooks()
+        case .operatorActs(let command): if !isHealing { carryOut(command) }
+        case .guestEnds(let id): endGuest(id)
+        case .agentStarts(let index): startAgent(hosts[index])
+        case .powerReturns(let index):
+            hosts[index].isPowered = true
+            startAgent(hosts[index])
+        case .arbiterReturns: arbiter.isUp = true
+        }
+    }
+
+    /// What came while the agent stood still is taken up in the order in which it came.
+    private func wake(_ host: Host) {
+        guard !host.deferred.isEmpty else { return }
+        guard host.stalledUntil <= now else {
+            queue.add(.wakes(host.index), at: endOfFault(host.stalledUntil))
+            return
+        }
+        let life = host.life
+        let deferred = host.deferred
+        host.deferred = []
+        for work in deferred where host.life == life && host.isUp && verdict.violation == nil { doWork(work, host) }
+    }
+
+    private func doWork(_ work: AgentWork, _ host: Host) {
+        switch work {
+        case .arrive(let link, let message): arrive(message, on: link, at: host)
+        case .checkSilence(let link): checkSilence(of: link, at: host)
+        case .ask(let question): send(question, from: host)
+        case .answer(let question, let answer): take(answer, to: question, host)
+        case .answerRead(let question, let register): take(register, to: question, host)
+        case .questionTimesOut(let question): timeOut(question, host)
+        case .persisted(let record): persisted(record, host)
+        case .lookForStandby: lookForStandby(host)
+        case .offerFails(let session): feed(host, .standbyLost(session))
+        case .copyStep(let session, let step): copy(step, of: session, host)
+        case .cutEpoch(let session): cutEpoch(of: session, host)
+        case .cutLastEpoch(let session): cutLastEpoch(of: session, host)
+        case .handOverOverdue(let session): if host.session == session { feed(host, .handOverOverdue) }
+        case .guestIsGone(let id):
+            if host.guest?.id == id { feed(host, .guestLost) }
+        case .prepared(let session): feed(host, .prepared(session))
+        case .failsToPrepare(let session): feed(host, .prepareFailed(session, "planted"))
+        case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
+        case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
+        case .resume(let session, let epoch): resume(from: epoch, session, host)
+        case .primarySilent: feed(host, StandbyMachine.Event.started)
+        }
+    }
+
+    /// Later in this life of the agent, on its own clock.
+    func later(_ host: Host, _ milliseconds: Int, _ work: AgentWork) {
+        let drifted = milliseconds + milliseconds * plan.drift[host.index] / 1000
+        queue.add(.agent(host.index, life: host.life, work), at: now + drifted)
+    }
+
+    /// Whatever lasts ends at the latest when faults stop.
+    func endOfFault(_ time: Int) -> Int { isHealing ? max(now, min(time, now)) : min(time, plan.faultPhase) }
+
+    func newID() -> Int {
+        nextID += 1
+        return nextID
+    }
+
+    func trace(_ text: @autoclosure () -> String) {
+        guard isTraced else { return }
+        let time = String(now)
+        print(String(repeating: " ", count: max(0, 7 - time.count)) + time + "  " + text())
+    }
+
+    // MARK: - Feeding the machines
+
+    func feed(_ host: Host, _ event: PrimaryMachine.Event) {
+        guard let before = host.primary?.state else { return }
+        // A copy of the machine costs more than a routine event.
+        let copy = isRoutine(event) ? nil : host.primary
+        guard let actions = host.primary?.handle(event), let after = host.primary?.state else { return }
+        coverage.visit(before, event, after, actions, isChanged: copy != nil && copy != host.primary)
+        if isTraced, !isRoutine(event), !actions.isEmpty || before.number != after.number {
+            trace("\(host.name) primary \(before.name) \(event) -> \(after.name) \(shortened(actions))")
+        }
+        let life = host.life
+        for action in actions {
+            guard survives(host) else { return }
+            perform(action, host)
+            guard host.life == life, verdict.violation == nil else { return }
+        }
+    }
+
+    func feed(_ host: Host, _ event: StandbyMachine.Event) {
+        guard let before = host.standby?.state else { return }
+        let copy = isRoutine(event) ? nil : host.standby
+        guard let actions = host.standby?.handle(event), let after = host.standby?.state else { return }
+        coverage.visit(before, event, after, actions, isChanged: copy != nil && copy != host.standby)
+        if isTraced, !isRoutine(event), !actions.isEmpty || before.number != after.number {
+            trace("\(host.name) standby \(before.name) \(event) -> \(after.name) \(shortened(actions))")
+        }
+        let life = host.life
+        for action in actions {
+            guard survives(host) else { return }
+            perform(action, host)
+            guard host.life == life, verdict.violation == nil else { return }
+        }
+    }
+
+    /// Actions by their names, with what is worth a line.
+    private func shortened<Action>(_ actions: [Action]) -> String {
+        actions.map { action in
+            let text = "\(action)"
+            return text.hasPrefix("report(") ? text : String(text.prefix { $0 != "(" })
+        }.joined(separator: " ")
+    }
+
+    private func isRoutine(_ event: PrimaryMachine.Event) -> Bool {
+        switch event {
+        case .sealed, .acknowledged: true
+        default: false
+        }
+    }
+
+    private func isRoutine(_ event: StandbyMachine.Event) -> Bool {
+        switch event {
+        case .staged, .applied: true
+        default: false
+        }
+    }
+
+    /// False when the agent dies instead of carrying out its next action.
+    private func survives(_ host: Host) -> Bool {
+        guard host.actionsUntilCrash >= 0 else { return true }
+        host.actionsUntilCrash -= 1
+        guard host.actionsUntilCrash < 0 else { return true }
+        crash(host)
+        return false
+    }
+
+    // MARK: - Durable records
+
+    func persist(_ record: LocalRecord, _ host: Host) {
+        if mutant == .persistsLate || mutant == .forgetsToPersist {
+            later(host, 0, .persisted(record))
+            return
+        }
+        host.unwritten.append(record)
+        host.lastWrite = max(host.lastWrite, now + random.within(1...8))
+        queue.add(.agent(host.index, life: host.life, .persisted(record)), at: host.lastWrite)
+    }
+
+    private func persisted(_ record: LocalRecord, _ host: Host) {
+        if mutant != .forgetsToPersist {
+            host.durable = record
+            if mutant == .persistsLate, random.chance(perMille: 700) { host.durable = LocalRecord() }
+        }
+        if !host.unwritten.isEmpty { host.unwritten.removeFirst() }
+        if let register = record.register, register.owner == host.name, let guest = host.guest, guest.isAlive,
+            host.primary != nil
+        {
+            host.tag = (guest.id, register.lineage)
+            if register.mode == .solo { host.guest?.lineage = register.lineage }
+        }
+        if plan.arbitration != .arbiter, record.register?.owner == host.name { host.hasClaimed = true }
+        if host.primary != nil {
+            feed(host, PrimaryMachine.Event.persisted(record.seen))
+        } else {
+            feed(host, StandbyMachine.Event.persisted(record.seen))
+        }
+    }
+
+    // MARK: - What is true
+
+    /// The register that counts: the arbiter's, or without one the host's own.
+    func rules(_ host: Host) -> Register? {
+        plan.arbitration == .arbiter ? arbiter.register ?? lastKnownRegister : host.durable.register
+    }
+
+    /// The newest register that anybody knows.
+    var newestRegister: Register? {
+        if plan.arbitration == .arbiter { return arbiter.register ?? lastKnownRegister }
+        return hosts.compactMap(\.durable.register).max { $0.term < $1.term }
+    }
+
+    /// True when some guest or image could still go on.
+    var canGoOn: Bool {
+        for host in hosts {
+            if let guest = host.guest, guest.isAlive { return true }
+            if canGoOn(fromImageAt: host) { return true }
+        }
+        return false
+    }
+
+    func canGoOn(fromImageAt host: Host) -> Bool {
+        guard let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp else { return false }
+        guard plan.arbitration == .arbiter, let register = arbiter.register else { return true }
+        return register.standby == replica.identity
+            || (register.owner == host.name && register.mode == .solo && register.term > replica.term)
+    }
+}
