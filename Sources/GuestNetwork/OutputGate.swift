@@ -150,6 +150,17 @@ public final class OutputGate: Sendable {
         return released
     }
 
+    /// Forgets what is held, and goes on holding. Returns the frames that were dropped.
+    public func drop() -> Int {
+        state.withLock { state in
+            let frames = state.current.frames + state.sealed.reduce(0) { $0 + $1.frames }
+            state.sealed = []
+            state.current = HeldOutput(nic: nic, epoch: state.current.epoch)
+            state.holding = true
+            return frames
+        }
+    }
+
     public var held: Held {
         state.withLock { state in
             Held(

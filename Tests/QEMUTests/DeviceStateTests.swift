@@ -2,7 +2,7 @@ import Glibc
 import QEMU
 import Testing
 
-@Suite(.serialized) struct DeviceStateTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct DeviceStateTests {
     static func section(_ id: UInt32, _ name: String, _ contents: [UInt8]) -> [UInt8] {
         func be(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) } }
         return [4] + be(id) + [UInt8(name.utf8.count)] + Array(name.utf8) + be(0) + be(1) + contents + [0x7e] + be(id)

@@ -4,7 +4,7 @@ import QEMU
 import Testing
 
 /// What is added to a running VM, used, and taken away without a trace.
-@Suite(.serialized) struct DeviceTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct DeviceTests {
     /// All that could show a trace.
     static func inventory(_ monitor: QMPConnection) throws -> [String: JSONValue] {
         var found: [String: JSONValue] = [:]

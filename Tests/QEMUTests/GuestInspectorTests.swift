@@ -2,7 +2,7 @@ import Glibc
 import QEMU
 import Testing
 
-@Suite(.serialized) struct GuestInspectorTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct GuestInspectorTests {
     private func inspect(_ arguments: [String], in directory: TestDirectory) throws -> GuestDescription {
         let qemu = try RunningQEMU(["-S", "-display", "none"] + arguments, in: directory)
         return try GuestInspector.inspect(try qemu.connect())

@@ -2,7 +2,7 @@ import Glibc
 import QEMU
 import Testing
 
-@Suite(.serialized) struct QMPConnectionTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct QMPConnectionTests {
     private static func reason(_ path: String, timeout: Duration = .milliseconds(100)) -> QMPError.Reason? {
         do {
             _ = try QMPConnection(path: path, timeout: timeout)

@@ -3,7 +3,7 @@ import LinuxSystem
 import QEMU
 import Testing
 
-@Suite(.serialized) struct ResumeTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct ResumeTests {
     struct Shape: Sendable, CustomTestStringConvertible {
         var name: String
         var arguments: [String]

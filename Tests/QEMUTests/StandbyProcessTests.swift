@@ -2,7 +2,7 @@ import Glibc
 import QEMU
 import Testing
 
-@Suite(.serialized) struct StandbyProcessTests {
+@Suite(.serialized, .timeLimit(.minutes(2))) struct StandbyProcessTests {
     private func start(
         _ extra: [String], in directory: TestDirectory, program: String = "qemu-system-x86_64",
         timeout: Duration = .seconds(20)

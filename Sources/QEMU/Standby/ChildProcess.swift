@@ -81,7 +81,8 @@ final class ChildProcess {
     /// Nil while it runs, else how it ended, for example `ended with status 1`.
     var ending: String? {
         guard isOurs else { return handle.hasExited() ? "ended" : nil }
-        if status == nil {
+        // Looked up first: where this process also traces that one, waitpid would take its stops for its end.
+        if status == nil, handle.hasExited() {
             var value: Int32 = 0
             if waitpid(pid, &value, WNOHANG) == pid { status = value }
         }
