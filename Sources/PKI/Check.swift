@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Model
 import SwiftASN1
 import X509
 

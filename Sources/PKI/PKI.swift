@@ -11,6 +11,8 @@
 /// stands in the subject's common name and, as what counts, in the URI `romulus://node/NAME` among the alternative
 /// names. Addresses and DNS names may stand beside it for the eyes of other tools; Romulus does not look at them,
 /// because a host keeps its name when its address changes.
+import Model
+
 public enum Profile {
     public static let authorityCertificateFile = "ca.crt"
     public static let authorityKeyFile = "ca.key"
@@ -32,47 +34,10 @@ public enum Profile {
     static let secondsPerDay = 86400.0
 }
 
-/// The name of a host in the pair: 1-64 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash. It
-/// stands in certificates, in file names and in the configuration of the other host.
-public struct NodeName: Hashable, Sendable, Codable, Comparable, LosslessStringConvertible {
-    public let description: String
-
-    /// Nil when `text` is not a valid name.
-    public init?(_ text: String) {
-        let allowed = text.utf8.allSatisfy { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-                true
-            default: false
-            }
-        }
-        guard allowed, (1...64).contains(text.utf8.count), !text.hasPrefix("."), !text.hasPrefix("-") else {
-            return nil
-        }
-        description = text
-    }
-
+extension NodeName {
     /// As `init?(_:)`, with the sentence that an operator is shown.
     public init(checking text: String) throws(PKIError) {
         guard let name = NodeName(text) else { throw .badNodeName(text) }
         self = name
     }
-
-    public init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        let text = try container.decode(String.self)
-        guard let name = NodeName(text) else {
-            throw DecodingError.dataCorruptedError(
-                in: container, debugDescription: PKIError.badNodeName(text).description)
-        }
-        self = name
-    }
-
-    public func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        try container.encode(description)
-    }
-
-    public static func < (a: NodeName, b: NodeName) -> Bool { a.description < b.description }
 }

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Model
 
 /// Why a certificate or key could not be made or loaded. Each description is one sentence for the operator: what,
 /// where, why and the way out.

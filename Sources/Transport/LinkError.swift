@@ -41,6 +41,11 @@ public struct LinkError: Error, Equatable, Sendable, CustomStringConvertible {
         case noGreeting(FrameType)
         /// The stream ended inside a frame.
         case truncated
+        /// A frame that this kind of link does not carry, as half a sentence.
+        case unexpected(String)
+
+        // Silence.
+        case noAnswer(within: Duration)
 
         // The end.
         case closed
@@ -101,6 +106,10 @@ extension LinkError.Cause: CustomStringConvertible {
             "it began with a \(type) frame instead of the greeting: run the same release on both hosts"
         case .truncated:
             "the stream ended inside a frame: its agent or the connection died"
+        case .unexpected(let what):
+            "\(what): run the same release on both machines"
+        case .noAnswer(let duration):
+            "it did not answer within \(duration): see its log, and the network in between"
         case .closed:
             "it was closed on this side"
         case .closedByPeer:

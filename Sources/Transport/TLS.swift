@@ -1,3 +1,4 @@
+import Model
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -60,7 +61,7 @@ enum TLS {
 
 extension LinkError.Cause {
     /// What NIO or TLS threw, in our words. `verdict` is what our own check of the peer's certificate said.
-    init(_ error: any Error, verdict: Result<PKI.NodeName, LinkError.Cause>?) {
+    init(_ error: any Error, verdict: Result<NodeName, LinkError.Cause>?) {
         switch error {
         case let error as LinkError.Cause:
             self = error

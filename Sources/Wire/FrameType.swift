@@ -20,11 +20,15 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case diskDigests = 18
     case diskDigestsReply = 19
     case synced = 20
+    case register = 21
+    // Between a node and its witness; never in a session.
+    case registerRequest = 40
+    case registerReply = 41
 
     /// The longest body of this type, in bytes. A header that announces more is refused before its body is read.
     public var bodyMax: Int {
         switch self {
-        case .hello, .accept, .refuse, .goodbye: 64 << 10
+        case .hello, .accept, .refuse, .goodbye, .register: 64 << 10
         case .offer: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
@@ -36,6 +40,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskRead: DiskRead.size
         case .diskDigests: DiskDigests.size
         case .synced: Synced.size
+        case .registerRequest, .registerReply: 16 << 10
         }
     }
 
@@ -61,6 +66,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskDigests: "diskDigests"
         case .diskDigestsReply: "diskDigestsReply"
         case .synced: "synced"
+        case .register: "register"
+        case .registerRequest: "registerRequest"
+        case .registerReply: "registerReply"
         }
     }
 }

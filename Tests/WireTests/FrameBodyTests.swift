@@ -5,7 +5,9 @@ import Wire
 @Suite struct FrameBodyTests {
     @Test func everyTypeThatIsNotJSONOrPagesIsCovered() {
         let covered = Set(BodyKind.all.map(\.type))
-        let elsewhere: Set<FrameType> = [.hello, .offer, .accept, .refuse, .goodbye, .pages]
+        let elsewhere: Set<FrameType> = [
+            .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .registerRequest, .registerReply,
+        ]
         #expect(covered.union(elsewhere) == Set(FrameType.allCases) && covered.isDisjoint(with: elsewhere))
     }
 

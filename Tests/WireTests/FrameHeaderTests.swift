@@ -83,7 +83,7 @@ import Wire
     }
 
     @Test func unknownTypesAndFlagsAreRefused() {
-        for type in [UInt8(0), 21, 255] {
+        for type in [UInt8(0), 22, 255] {
             #expect(throws: WireError.unknownType(type)) { try parse(signed(write(Self.sample), 5, [type])) }
         }
         for flags in [[UInt8(1), 0], [0, 0x80]] {
@@ -107,7 +107,8 @@ import Wire
         for type in FrameType.allCases {
             switch type {
             case .offer: #expect(type.bodyMax == 1 << 20)
-            case .hello, .accept, .refuse, .goodbye: #expect(type.bodyMax == 64 << 10)
+            case .hello, .accept, .refuse, .goodbye, .register: #expect(type.bodyMax == 64 << 10)
+            case .registerRequest, .registerReply: #expect(type.bodyMax == 16 << 10)
             default: #expect(data.contains(type) ? type.bodyMax == 4 << 20 : type.bodyMax <= 128)
             }
         }
