@@ -3,6 +3,7 @@ import GuestNetwork
 import LinuxSystem
 import Logging
 import Model
+import Protocol
 import QEMU
 import Storage
 
@@ -38,6 +39,9 @@ public final class Replica: @unchecked Sendable {
         var command: StandbyCommand
         var qemuPID: Int32
         var slotCapacity: Int
+        var image: StandbyMachine.Image
+        /// The guest was resumed from it: it is not to be used again.
+        var isUsedUp = false
 
         static func path(in directory: String) -> String { "\(directory)/manifest.json" }
 
@@ -54,6 +58,8 @@ public final class Replica: @unchecked Sendable {
     static let slotCount = 6
 
     public let offer: OfferMessage
+    /// Which image this is; lives and dies with the files.
+    public let image: StandbyMachine.Image
     public let command: StandbyCommand
     public let recovering: Bool
     public let peer: String
@@ -77,8 +83,11 @@ public final class Replica: @unchecked Sendable {
     var qemuEnding: String? { qemu.ending }
 
     /// Makes everything that a standby of `offer` needs; seconds of work.
-    public init(offer: OfferMessage, peer: String, places: ReplicaPlaces, log: Logger) throws(SessionError) {
+    public init(
+        offer: OfferMessage, identity: StandbyIdentity, peer: String, places: ReplicaPlaces, log: Logger
+    ) throws(SessionError) {
         self.offer = offer
+        image = StandbyMachine.Image(offer.session, identity: identity)
         self.peer = peer
         self.places = places
         self.log = log
@@ -114,7 +123,7 @@ public final class Replica: @unchecked Sendable {
             resumeBlocks = try qemu.resumeBlocks(offer.guest)
             try attachFilters()
             try Manifest(
-                offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity
+                offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity, image: image
             ).write(to: places.memoryDirectory)
         } catch {
             undo.run()
@@ -131,7 +140,9 @@ public final class Replica: @unchecked Sendable {
     ) throws(SessionError) {
         do {
             let manifest = try Manifest.read(from: memoryDirectory)
+            guard !manifest.isUsedUp else { throw SessionError(.refused, "the guest was resumed from it already") }
             offer = manifest.offer
+            image = manifest.image
             peer = manifest.peer
             command = manifest.command
             self.log = log
@@ -171,7 +182,7 @@ public final class Replica: @unchecked Sendable {
 
     /// Removes what is left of a replica that cannot be taken up, its QEMU included.
     public static func removeLeftover(_ memoryDirectory: String) {
-        if let manifest = try? Manifest.read(from: memoryDirectory),
+        if let manifest = try? Manifest.read(from: memoryDirectory), !manifest.isUsedUp,
             let qemu = try? StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
         {
@@ -362,6 +373,7 @@ public final class Replica: @unchecked Sendable {
         report.qemuPID = qemuPID
         do {
             for disk in disks { try disk.image.close() }
+            try markUsedUp()
             report.finish = MonotonicClock.now() - decidedAt
             for output in held where output.frames > 0 {
                 guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
@@ -386,6 +398,21 @@ public final class Replica: @unchecked Sendable {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
         }
         return report
+    }
+
+    /// A restarted agent must not resume the guest a second time.
+    private func markUsedUp() throws {
+        var manifest = try Manifest.read(from: places.memoryDirectory)
+        manifest.isUsedUp = true
+        try manifest.write(to: places.memoryDirectory)
+    }
+
+    /// The QEMU, if it runs, of a guest that was resumed from the replica in `directory` by an agent that was then
+    /// killed.
+    public static func resumed(in directory: String) -> (pid: Int32, monitorPath: String, image: StandbyMachine.Image)?
+    {
+        guard let manifest = try? Manifest.read(from: directory), manifest.isUsedUp else { return nil }
+        return (manifest.qemuPID, manifest.command.monitorPath, manifest.image)
     }
 
     /// After the guest was resumed: takes our filters out of it and removes what only a replica needs.
@@ -448,5 +475,13 @@ extension [StagedDisk] {
             throw SessionError(.protocolBroken, "there is no disk \(index) in this session (it has \(count))")
         }
         return self[Int(index)]
+    }
+}
+
+extension StandbyMachine.Image {
+    init(_ offer: SessionOffer, identity: StandbyIdentity) {
+        self.init(
+            session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
+            primary: offer.primary)
     }
 }

@@ -2,16 +2,18 @@ import Glibc
 import LinuxSystem
 import Logging
 import Model
+import Protocol
 import QEMU
 
 /// The running QEMU as the session's thread drives it: inspection, the commands of a checkpoint, filters.
 final class GuestHandle {
     let description: GuestDescription
-    let offer: OfferMessage
+    let offeredDisks: [OfferedDisk]
+    let offeredNICs: [OfferedNIC]
     let blocks: [RAMBlock]
     /// Where the blocks that are tracked lie in the QEMU process.
     let trackedBlocks: [TrackedBlock]
-    /// The guest's drives in the order of `offer.disks`.
+    /// The guest's drives in the order of `offeredDisks`.
     let drives: [GuestDisk]
     let monitor: QMPConnection
 
@@ -61,17 +63,21 @@ final class GuestHandle {
             return TrackedBlock(index: block.index, address: address, length: block.length)
         }
         drives = description.disks.filter(\.isReplicated)
-        offer = OfferMessage(
-            vm: options.vm, level: options.level, term: options.term, guest: description, blocks: blocks,
-            disks: drives.enumerated().map { OfferedDisk(index: UInt16($0), id: $1.name, size: $1.virtualSize) },
-            nics: description.nics.enumerated().compactMap { index, nic in
-                nic.netdev.map { OfferedNIC(index: UInt16(index), netdev: $0) }
-            },
+        offeredDisks = drives.enumerated().map { OfferedDisk(index: UInt16($0), id: $1.name, size: $1.virtualSize) }
+        offeredNICs = description.nics.enumerated().compactMap { index, nic in
+            nic.netdev.map { OfferedNIC(index: UInt16(index), netdev: $0) }
+        }
+    }
+
+    func offer(_ session: SessionOffer, _ options: PrimaryOptions) -> OfferMessage {
+        OfferMessage(
+            session: session, vm: vm, guest: description, blocks: blocks, disks: offeredDisks, nics: offeredNICs,
             epochMilliseconds: options.epochMilliseconds, silenceMilliseconds: options.silenceMilliseconds)
     }
 
     var pid: Int32 { description.process.pid }
     var isAlive: Bool { !process.hasExited() }
+    var exitDescriptor: Int32 { process.number }
     var pollDescriptor: Int32 { monitor.isOpen ? monitor.descriptor : -1 }
 
     /// Ends the guest's QEMU at once; the session notices by its exit.
@@ -232,13 +238,18 @@ final class GuestHandle {
 
     // MARK: - Attaching and detaching
 
-    /// Takes out what an agent that was killed left behind, and hands QEMU the file for its device state.
-    func prepare() throws(SessionError) {
+    /// Takes out what an agent that was killed left behind: it keeps the guest's output back.
+    func removeLeftovers() throws(SessionError) {
         do throws(QMPError) {
             for leftover in try Leftovers.remove(monitor) { log.warning("\(vm): an earlier session left \(leftover)") }
         } catch {
             throw qemuFailed("remove what an earlier session left behind", error)
         }
+    }
+
+    /// Makes room for ourselves, and hands QEMU the file for its device state.
+    func prepare() throws(SessionError) {
+        try removeLeftovers()
         do throws(DeviceError) {
             capture = try DeviceStateCapture.install(monitor)
         } catch {
@@ -246,12 +257,25 @@ final class GuestHandle {
         }
     }
 
-    /// Lets the guest stand still while `body` changes something in QEMU; a guest that somebody else paused stays so.
-    func whileStopped(_ body: () -> Void) {
+    /// Lets the guest stand still, with its disks drained, while `body` changes something in QEMU; a guest that somebody
+    /// else paused stays so.
+    ///
+    /// Mirrors must not come or go under writes: QEMU 7.2 crashes on a write that is in flight between the filter node's
+    /// appearance and its job's (block/mirror.c, `mirror_start_job`), and on one that outlives a cancelled job.
+    func whileStopped<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
         let running = (try? monitor.execute("query-status", nil, timeout: Self.timeout))?["running"]?.bool ?? true
         if running { _ = try? monitor.execute("stop", nil, timeout: Self.timeout) }
-        body()
-        if running { _ = try? monitor.execute("cont", nil, timeout: Self.timeout) }
+        defer { if running { _ = try? monitor.execute("cont", nil, timeout: Self.timeout) } }
+        try body()
+    }
+
+    /// Lets the guest run, whoever stopped it.
+    func resumeAnyway() {
+        do throws(QMPError) {
+            try monitor.execute("cont", timeout: Self.timeout)
+        } catch {
+            log.error("\(vm) cannot be let run on: \(error); enter “cont” at its monitor")
+        }
     }
 
     func close() {

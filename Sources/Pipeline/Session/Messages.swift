@@ -5,6 +5,7 @@
 import Foundation
 import Model
 import NIOCore
+import Protocol
 import QEMU
 import Wire
 
@@ -32,9 +33,8 @@ public struct OfferedNIC: Codable, Sendable, Hashable {
 
 /// The primary asks a node to be the standby of a VM.
 public struct OfferMessage: Codable, Sendable {
+    public var session: SessionOffer
     public var vm: VMName
-    public var level: Level
-    public var term: Term
     public var guest: GuestDescription
     public var blocks: [RAMBlock]
     public var disks: [OfferedDisk]
@@ -46,16 +46,28 @@ public struct OfferMessage: Codable, Sendable {
 
 /// The standby is ready: its QEMU waits, its memory is reserved, its disks fit.
 public struct AcceptMessage: Codable, Sendable {
-    public var node: String
+    /// The node, and the image that it holds from now on.
+    public var identity: StandbyIdentity
     public var qemuPID: Int32
     public var qemuVersion: String
 }
 
-/// The standby will not do it; `reason` is one sentence for the operator.
+/// The standby will not do it, be it a standby or take over; `reason` is one sentence for the operator.
 public struct RefuseMessage: Codable, Sendable {
     public var reason: String
+    /// What the standby's host knows of who may run the VM.
+    public var knows: Register?
 
-    public init(because reason: String) { self.reason = reason }
+    public init(because reason: String, knows: Register? = nil) {
+        self.reason = reason
+        self.knows = knows
+    }
+}
+
+/// The primary tells the register that it won, so that the standby need not read it first when it has to act.
+public struct RegisterMessage: Codable, Sendable {
+    public var register: Register
+    public init(_ register: Register) { self.register = register }
 }
 
 /// The primary does not need the standby any more.
@@ -76,6 +88,7 @@ extension HelloMessage: SessionMessage { public static var type: FrameType { .he
 extension OfferMessage: SessionMessage { public static var type: FrameType { .offer } }
 extension AcceptMessage: SessionMessage { public static var type: FrameType { .accept } }
 extension RefuseMessage: SessionMessage { public static var type: FrameType { .refuse } }
+extension RegisterMessage: SessionMessage { public static var type: FrameType { .register } }
 extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
 
 extension SessionMessage {

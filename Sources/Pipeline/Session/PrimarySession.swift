@@ -16,40 +16,76 @@ public struct PrimaryOptions: Sendable {
     public var vm: VMName
     public var qmpPath: String
     public var level = Level.system
-    public var term = Term(1)
+    /// The node that is to be the standby.
+    public var standby: NodeName
     public var epochMilliseconds = 20
     public var silenceMilliseconds = 500
-    public var policy = PrimaryMachine.LonelyPolicy.runAlone
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     public var planted: PlantedFaults = []
+    /// The operator says that whoever else the register names is off.
+    public var overridesRegister = false
 
-    public init(vm: VMName, qmpPath: String) {
+    public init(vm: VMName, qmpPath: String, standby: NodeName) {
         self.vm = vm
         self.qmpPath = qmpPath
+        self.standby = standby
     }
 }
 
-/// The primary's side of one protected VM.
+/// How the guest comes to be this host's.
+public enum PrimaryOrigin: Sendable {
+    /// The operator named it.
+    case named
+    /// An earlier run of this agent had it.
+    case found(Lineage)
+    /// It was resumed here from a replica.
+    case tookOver(Register)
+
+    public var isNamed: Bool { if case .named = self { true } else { false } }
+}
+
+/// The primary's side of one protected VM, through any number of sessions with a standby, for as long as the guest is
+/// this host's.
 ///
-/// One thread, the session's own, talks to QEMU, captures epochs and takes everything out again at the end; the link's
-/// event loop receives acknowledgements; the shipper encodes and sends. What may leave is decided by `PrimaryMachine`
-/// under one lock.
+/// One thread, its own, talks to QEMU, captures epochs and takes everything out again; the link's event loop receives
+/// acknowledgements; the shipper encodes and sends. What may leave, and who may run, is decided by `PrimaryMachine` under
+/// one lock.
 public final class PrimarySession: LinkHandler, Sendable {
     struct State {
         var machine: PrimaryMachine
         var status = PrimaryStatus()
+        var guest: GuestDescription?
+        var failure: SessionError?
+        var endGuestRequested = false
+        var isUnprotectAsked = false
+        /// The operator wants a standby.
+        var isAsked: Bool
+        /// What the machine wants of the thread.
+        var wishes = Wishes()
+        var connection = Connection()
+        var gates: [OutputGate] = []
+    }
+
+    /// What the machine decided and the session's thread has to carry out.
+    struct Wishes {
+        var offer: SessionOffer?
+        var detach = false
+        /// An earlier run may have stopped the guest and ended.
+        var resumeGuest = false
+        var killGuest = false
+        /// The guest is gone from this host for good.
+        var standby: LocalRecord?
+        var end = false
+    }
+
+    /// One session with a standby, from the dialling of its link on.
+    struct Connection {
+        var session = SessionID.none
         var link: Link?
         var linkDown: String?
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
-        var gates: [OutputGate] = []
-        var stopRequested = false
-        var endGuestRequested = false
-        var offer: OfferMessage?
-        var detachNow = false
-        var goodbyeAnswered = false
-        var failure: SessionError?
         var digestReplies: [DiskDigestsAnswer] = []
         var readReplies: [UInt64: DiskReadAnswer] = [:]
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
@@ -64,31 +100,57 @@ public final class PrimarySession: LinkHandler, Sendable {
     }
 
     public let options: PrimaryOptions
+    let custody: Custody
+    let questions: ArbiterQuestions?
     let state: Mutex<State>
     let wake: EventDescriptor
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
     private let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
-    private let node: String
     private let software: String
+    private let origin: PrimaryOrigin
 
     /// Epochs that may be sealed and not acknowledged before the guest runs on without being checkpointed.
     static let epochsInFlightMax: UInt64 = 3
+    /// Between two offers to a node that was lost or said no, in nanoseconds.
+    static let offerPeriod: UInt64 = 2_000_000_000
 
     /// `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
     public init(
-        options: PrimaryOptions, node: String, software: String, log: Logger,
+        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String, log: Logger,
         connect: @escaping @Sendable (any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         self.options = options
-        self.node = node
+        self.origin = origin
+        self.custody = custody
         self.software = software
         self.log = log
         self.connect = connect
         self.report = report
+        questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()
-        state = Mutex(State(machine: PrimaryMachine(policy: options.policy)))
+        var first = State(machine: Self.machine(origin, options, custody), isAsked: origin.isNamed)
+        if case .tookOver = origin { first.status.phase = .running }
+        state = Mutex(first)
+    }
+
+    private static func machine(
+        _ origin: PrimaryOrigin, _ options: PrimaryOptions, _ custody: Custody
+    ) -> PrimaryMachine {
+        let seed = UInt64.random(in: 1 ... .max)
+        func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
+            PrimaryMachine(
+                node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
+                level: options.level, record: custody.record, seed: seed)
+        }
+        switch origin {
+        case .named: return machine(.fresh(overridesRegister: options.overridesRegister))
+        case .found(let lineage): return machine(.ours(lineage))
+        case .tookOver(let register):
+            return PrimaryMachine(
+                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection, seed: seed)
+        }
     }
 
     public func start() throws(SystemError) {
@@ -102,23 +164,45 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.heldBytes = held.reduce(0) { $0 + $1.bytes }
             status.heldFrames = held.reduce(0) { $0 + $1.frames }
             status.acknowledged = state.machine.acknowledged
-            status.linkBytesSent = state.link?.bytesSent ?? 0
-            status.linkBytesReceived = state.link?.bytesReceived ?? 0
+            status.term = state.machine.register?.term ?? Term(0)
+            status.linkBytesSent = state.connection.link?.bytesSent ?? 0
+            status.linkBytesReceived = state.connection.link?.bytesReceived ?? 0
             return status
         }
     }
 
     /// Ends protection and leaves the guest running as if nothing had been; `ended` is reported when that is done.
     public func unprotect() {
-        state.withLock { $0.stopRequested = true }
+        state.withLock { $0.isUnprotectAsked = true }
+        handle(.unprotect)
+    }
+
+    /// True while the guest runs here without a standby, and may be given one.
+    public var isAlone: Bool { state.withLock { $0.machine.state == .solo } }
+
+    /// Who may run the guest, as last won or read.
+    public var register: Register? { state.withLock { $0.machine.register } }
+
+    /// The operator wants a standby for a guest that runs alone.
+    public func protect() {
+        state.withLock { $0.isAsked = true }
         wake.signal()
     }
 
-    /// The kernel's round-trip time of the link; nil when there is none.
-    public func roundTrip() async -> Duration? { await state.withLock { $0.link }?.roundTrip() }
+    /// Another host offered the VM as its own.
+    public func hear(of offer: SessionOffer) {
+        handle(
+            .peerRegister(
+                Register(
+                    term: offer.term, owner: offer.primary, mode: .solo, session: .none, standby: nil,
+                    lineage: offer.lineage, level: offer.level)))
+    }
 
-    /// What was offered to the standby; nil before the guest was examined.
-    public var offer: OfferMessage? { state.withLock { $0.offer } }
+    /// The kernel's round-trip time of the link; nil when there is none.
+    public func roundTrip() async -> Duration? { await state.withLock { $0.connection.link }?.roundTrip() }
+
+    /// What was found out about the guest; nil before it was examined.
+    public var guest: GuestDescription? { state.withLock { $0.guest } }
 
     /// Ends the guest here at once, so that the standby goes on with it.
     public func endGuest() {
@@ -139,7 +223,10 @@ public final class PrimarySession: LinkHandler, Sendable {
     public func linkClosed(_ link: Link, error: LinkError?) {
         let reason = error.map { "\($0)" } ?? "the standby closed the connection"
         state.withLock { state in
-            if state.answer == nil { state.answer = .failure(SessionError(.peerLost, reason)) }
+            guard state.connection.link === link || state.connection.link == nil else { return }
+            if state.connection.answer == nil {
+                state.connection.answer = .failure(SessionError(.peerLost, reason))
+            }
             loseStandby(reason, &state)
         }
         wake.signal()
@@ -154,28 +241,30 @@ public final class PrimarySession: LinkHandler, Sendable {
             break
         case .accept:
             let message = try AcceptMessage(body)
-            state.withLock { $0.answer = .success(message) }
+            state.withLock { $0.connection.answer = .success(message) }
             wake.signal()
         case .refuse:
             let message = try RefuseMessage(body)
-            state.withLock { $0.answer = .failure(SessionError(.standbyRefused, message.reason)) }
+            state.withLock { state in
+                if let known = message.knows { perform(state.machine.handle(.peerRegister(known)), &state) }
+                state.connection.answer = .failure(SessionError(.standbyRefused, message.reason))
+            }
             wake.signal()
         case .goodbye:
-            state.withLock { $0.goodbyeAnswered = true }
-            wake.signal()
+            break
         case .diskDigestsReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskDigestsAnswer(try DiskDigestsReply(parsing: bytes))
             }
-            state.withLock { $0.digestReplies.append(answer) }
+            state.withLock { $0.connection.digestReplies.append(answer) }
             wake.signal()
         case .diskReadReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskReadAnswer(try DiskReadReply(parsing: bytes))
             }
-            state.withLock { $0.readReplies[answer.id] = answer }
+            state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .synced:
+            .diskRead, .diskDigests, .synced, .register, .registerRequest, .registerReply:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
@@ -194,76 +283,24 @@ public final class PrimarySession: LinkHandler, Sendable {
         let now = MonotonicClock.now()
         state.withLock { state in
             var matches = false
-            if let first = state.expected.first, first.epoch == epoch, first.digest == digest {
+            if let first = state.connection.expected.first, first.epoch == epoch, first.digest == digest {
                 matches = true
                 var timings = first.timings
                 timings.acknowledge = now - first.sentAt
-                state.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.acknowledge)
-                state.expected.removeFirst()
+                state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.acknowledge)
+                state.connection.expected.removeFirst()
                 state.status.last = timings
                 report(.epoch(timings))
             }
-            perform(state.machine.handle(.acknowledged(epoch, digestMatches: matches)), &state)
+            let event = PrimaryMachine.Event.acknowledged(state.connection.session, epoch, digestMatches: matches)
+            perform(state.machine.handle(event), &state)
         }
         wake.signal()
     }
 
     /// Notes what the standby will have to acknowledge; called before the checkpoint's last frame leaves.
     func expectAcknowledgement(of epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings) {
-        state.withLock { $0.expected.append((epoch, digest, timings, MonotonicClock.now())) }
-    }
-
-    // MARK: - Decisions, under the lock
-
-    func perform(_ actions: [PrimaryMachine.Action], _ state: inout State) {
-        for action in actions {
-            switch action {
-            case .hold: break  // The capture switched the gates while the guest stood still.
-            case .release(let epoch):
-                report(.released(state.gates.flatMap { $0.release(through: epoch) }))
-                state.link?.send(controlFrame(Released(), epoch: epoch))
-            case .releaseEverything:
-                report(.released(state.gates.flatMap { $0.releaseEverything() }))
-            case .askTakeOver:
-                state.link?.send(controlFrame(TakeOver(term: Term(options.term.number + 1))))
-            case .dismissStandby:
-                let kind: GoodbyeMessage.Kind = state.stopRequested ? .unprotected : .guestEnded
-                let message = GoodbyeMessage(
-                    kind: state.failure == nil ? kind : .failed,
-                    reason: state.failure?.message
-                        ?? (kind == .unprotected ? "protection was ended" : "the guest ended"))
-                state.link?.send(message.frame)
-            case .detach, .end: state.detachNow = true
-            case .reportProtocolError(let text):
-                let error = SessionError(.protocolBroken, text)
-                state.failure = error
-                state.status.lastError = text
-                report(.failure(error))
-            }
-        }
-    }
-
-    func fail(_ error: SessionError, _ state: inout State) {
-        if state.failure == nil {
-            state.failure = error
-            state.status.lastError = error.message
-            report(.failure(error))
-        }
-        loseStandby(error.message, &state)
-        wake.signal()
-    }
-
-    func loseStandby(_ reason: String, _ state: inout State) {
-        guard state.linkDown == nil else { return }
-        state.linkDown = reason
-        let actions = state.machine.handle(.standbyLost)
-        if !actions.isEmpty || options.policy == .freeze {
-            state.status.phase = .peerLost
-            if state.status.lastError == nil { state.status.lastError = "the standby is lost: \(reason)" }
-            report(.event("peer-lost", "the standby is lost: \(reason)"))
-        }
-        perform(actions, &state)
-        state.link?.close()
+        state.withLock { $0.connection.expected.append((epoch, digest, timings, MonotonicClock.now())) }
     }
 
     // MARK: - The session's thread
@@ -271,7 +308,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     private func run() {
         let ended: String
         do throws(SessionError) {
-            ended = try protectUntilTheEnd()
+            ended = try carry()
         } catch {
             state.withLock { state in
                 if state.failure == nil {
@@ -283,38 +320,156 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             ended = error.message
         }
-        let link = state.withLock { state in
+        questions?.stop()
+        let (link, record) = state.withLock { state in
             if state.status.phase != .failed { state.status.phase = .ended }
-            return state.link
+            return (state.connection.link, state.wishes.standby)
         }
         link?.close()
+        if let record { report(.gaveWay(record)) }
         report(.ended(ended))
     }
 
-    private func protectUntilTheEnd() throws(SessionError) -> String {
-        let guest = try GuestHandle(options: options, log: log)
-        state.withLock { state in
-            state.status.qemuPID = guest.description.process.pid
-            state.offer = guest.offer
-            state.status.phase = .connecting
-        }
-        let link = try connect(self)
-        state.withLock { $0.link = link }
-        let hello = HelloMessage(node: node, software: software)
-        link.send(hello.frame)
-        state.withLock { $0.status.phase = .preparing }
-        link.send(guest.offer.frame)
-        let accepted = try waitForAnswer(seconds: 60)
-        report(.event("standby-accepted", "\(accepted.node) started its QEMU (pid \(accepted.qemuPID))"))
-
-        let heartbeat: HeartbeatThread
+    /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
+    /// in order.
+    private func carry() throws(SessionError) -> String {
+        var guest: GuestHandle? = try GuestHandle(options: options, log: log)
+        let pid = guest?.pid ?? 0
+        let process: PidDescriptor
         do throws(SystemError) {
-            heartbeat = try HeartbeatThread(options.vm, silenceMilliseconds: options.silenceMilliseconds) { [self] in
-                beat()
-            }
+            process = try PidDescriptor(pid)
         } catch {
-            throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
+            throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone: \(error)")
         }
+        let lineage = state.withLock { state in
+            state.status.qemuPID = pid
+            state.guest = guest?.description
+            return state.machine.lineage
+        }
+        report(.found(pid: pid, lineage: lineage))
+        if case .tookOver = origin {} else { handle(.started) }
+
+        if !origin.isNamed {
+            // Between sessions the monitor is the operator's.
+            guest?.close()
+            guest = nil
+        }
+        var nextOffer: UInt64 = 0
+        while true {
+            let (wishes, endGuest) = takeWishes()
+            if wishes.killGuest || endGuest { try? process.kill() }
+            if wishes.detach {
+                let attached = try attach(&guest)
+                try attached.removeLeftovers()
+                if wishes.resumeGuest { attached.resumeAnyway() }
+                guest = attached
+            }
+            if let offer = wishes.offer {
+                if let ended = try serve(offer, &guest) { return ended }
+                state.withLock { state in
+                    state.wishes.detach = false
+                    state.isAsked = false
+                }
+                nextOffer = MonotonicClock.now() + Self.offerPeriod
+                continue
+            }
+            if wishes.standby != nil { return "another host goes on with the guest" }
+            if wishes.end {
+                // What ends by itself says why.
+                let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
+                if let reason { throw SessionError(.refused, "\(options.vm) cannot be protected: \(reason)") }
+                return "protection was ended by the operator"
+            }
+            if process.hasExited() {
+                handle(.guestLost)
+                guard state.withLock({ $0.wishes.standby != nil }) else {
+                    throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) died, and it had no standby")
+                }
+                continue
+            }
+            let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
+            if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
+                nextOffer = MonotonicClock.now() + Self.offerPeriod
+                handle(.candidate(options.standby, asked: isAsked))
+                if state.withLock({ $0.wishes.offer != nil }) { continue }
+            }
+            waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
+            _ = wake.take()
+        }
+    }
+
+    /// The handle that is there already, which its user then owns, or a new one.
+    private func attach(_ guest: inout GuestHandle?) throws(SessionError) -> GuestHandle {
+        defer { guest = nil }
+        if let guest { return guest }
+        return try GuestHandle(options: options, log: log)
+    }
+
+    private func takeWishes() -> (Wishes, endGuest: Bool) {
+        state.withLock { state in
+            let wishes = state.wishes
+            state.wishes.offer = nil
+            state.wishes.detach = false
+            state.wishes.resumeGuest = false
+            state.wishes.killGuest = false
+            return (wishes, state.endGuestRequested)
+        }
+    }
+
+    /// One session with the standby; `guest` is used up. Returns why, when there is nothing more to do for this guest
+    /// afterwards.
+    private func serve(_ offer: SessionOffer, _ guest: inout GuestHandle?) throws(SessionError) -> String? {
+        state.withLock { state in
+            state.connection = Connection()
+            state.connection.session = offer.session
+            state.status.memoryProgress = 0
+            state.status.diskProgress = 0
+        }
+        do throws(SessionError) {
+            let link = try connect(self)
+            let attached = try attach(&guest)
+            return try protect(attached, offer, link)
+        } catch {
+            state.withLock { $0.connection.link }?.close()
+            handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
+            let (isLost, wasProtected) = state.withLock { state in
+                (
+                    error.code == .peerLost || error.code == .standbyRefused,
+                    !origin.isNamed || state.status.last.epoch > .firstCopy
+                )
+            }
+            guard isLost, wasProtected else { throw error }
+            state.withLock { state in
+                if case .tookOver = origin, state.status.last.epoch == .firstCopy {
+                    state.status.phase = .running
+                } else {
+                    state.status.phase = .peerLost
+                }
+                state.status.lastError = error.message
+            }
+            return nil
+        }
+    }
+
+    private func protect(
+        _ guest: GuestHandle, _ offer: SessionOffer, _ link: Link
+    ) throws(SessionError) -> String? {
+        do throws(SessionError) {
+            state.withLock { state in
+                state.connection.link = link
+                state.status.phase = .preparing
+            }
+            link.send(HelloMessage(node: custody.node.description, software: software).frame)
+            link.send(guest.offer(offer, options).frame)
+            let accepted = try waitForAnswer(seconds: 60)
+            report(
+                .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
+            handle(.accepted(offer.session, accepted.identity))
+        } catch {
+            guest.close()
+            throw error
+        }
+        let heartbeat = try beatingHeart()
         defer { heartbeat.stop() }
         let protection = try Protection(session: self, guest: guest, link: link)
         let outcome: Result<String, SessionError>
@@ -327,12 +482,22 @@ public final class PrimarySession: LinkHandler, Sendable {
         return try outcome.get()
     }
 
+    private func beatingHeart() throws(SessionError) -> HeartbeatThread {
+        do throws(SystemError) {
+            return try HeartbeatThread(options.vm, silenceMilliseconds: options.silenceMilliseconds) { [self] in
+                beat()
+            }
+        } catch {
+            throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
+        }
+    }
+
     private func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {
         let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
         while MonotonicClock.now() < deadline {
-            let (answer, stop) = state.withLock { ($0.answer, $0.stopRequested) }
+            let (answer, end) = state.withLock { ($0.connection.answer, $0.wishes.end) }
             if let answer { return try answer.get() }
-            if stop { throw SessionError(.refused, "protection was ended before it began") }
+            if end { throw SessionError(.refused, "protection was ended before it began") }
             waitReadable([wake.number], nanoseconds: 100_000_000)
             _ = wake.take()
         }
@@ -342,7 +507,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     /// Keeps the link warm, and notices a standby that fell silent.
     private func beat() {
         state.withLock { state in
-            guard let link = state.link, state.linkDown == nil else { return }
+            guard let link = state.connection.link, state.connection.linkDown == nil else { return }
             let now = MonotonicClock.now()
             link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
             guard now > link.lastReceived else { return }

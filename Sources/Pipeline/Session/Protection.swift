@@ -43,7 +43,7 @@ final class Protection {
                 vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
                 sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2) },
                 failed: { [session] error in session.state.withLock { session.fail(error, &$0) } },
-                linkRate: { [session] in session.state.withLock { $0.linkBytesPerSecond } })
+                linkRate: { [session] in session.state.withLock { $0.connection.linkBytesPerSecond } })
         } catch {
             throw SessionError(.system, "\(session.options.vm) cannot be protected: \(error)")
         }
@@ -56,7 +56,8 @@ final class Protection {
         } catch {
             // Wherever the death of QEMU was noticed, the standby is told.
             guard error.code == .guestLost || !guest.isAlive else {
-                giveUp(error)
+                // A lost standby was decided about already: the guest runs alone by now, and may be protected again.
+                if error.code != .peerLost { giveUp(error) }
                 throw error
             }
             if let shutdown = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" }) { return guestEnded(shutdown) }
@@ -67,11 +68,13 @@ final class Protection {
     private func protect() throws(SessionError) -> String {
         session.state.withLock { $0.status.phase = .syncing }
         try guest.prepare()
-        for (index, disk) in guest.offer.disks.enumerated() {
-            mirrors.append(
-                try DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender))
+        try guest.whileStopped { () throws(SessionError) in
+            for (index, disk) in guest.offeredDisks.enumerated() {
+                mirrors.append(
+                    try DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender))
+            }
         }
-        for nic in guest.offer.nics { outputs.append(try NICOutput(nic, guest: guest)) }
+        for nic in guest.offeredNICs { outputs.append(try NICOutput(nic, guest: guest)) }
         let gates = gates
         session.state.withLock { $0.gates = gates }
 
@@ -266,8 +269,7 @@ final class Protection {
         session.state.withLock { state in
             sealed = epoch
             state.status.sealed = epoch
-            session.perform(state.machine.handle(.sealed(epoch)), &state)
-            if first { state.status.phase = .protected }
+            session.perform(state.machine.handle(.sealed(state.connection.session, epoch)), &state)
         }
         try guest.resume()
         if !guest.stoppedByUs, !guestPaused {
@@ -341,74 +343,59 @@ final class Protection {
                 if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
             }
         }
-        if session.state.withLock({ $0.endGuestRequested }) { guest.kill() }
+        let (wishes, endGuest, failure, lost) = session.state.withLock {
+            ($0.wishes, $0.endGuestRequested, $0.failure, $0.connection.linkDown)
+        }
+        if endGuest || wishes.killGuest { guest.kill() }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
-        let (stop, detach, failure, lost) = session.state.withLock {
-            ($0.stopRequested, $0.detachNow, $0.failure, $0.linkDown)
-        }
-        if stop { return unprotect() }
-        if detach {
-            if let failure { throw failure }
-            throw SessionError(
-                .peerLost, "the standby was lost (\(lost ?? "no reason")); the guest runs on unprotected")
-        }
-        return nil
+        guard wishes.end || wishes.detach else { return nil }
+        if let failure { throw failure }
+        if wishes.end { return "protection was ended by the operator" }
+        throw SessionError(.peerLost, "the standby was lost (\(lost ?? "no reason")); the guest runs on unprotected")
     }
 
     private func guestEnded(_ shutdown: QMPEvent) -> String {
-        session.state.withLock { session.perform($0.machine.handle(.guestEnded), &$0) }
-        waitForGoodbye()
+        // The pair is given up at the arbiter too, so that the guest can be started and protected again.
+        session.handle(.unprotect)
+        let deadline = MonotonicClock.now() + 5_000_000_000
+        while MonotonicClock.now() < deadline, session.state.withLock({ !$0.wishes.end }) {
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+        session.handle(.guestEnded)
         return "the guest was shut down (\(shutdown.data["reason"]?.string ?? "no reason given"))"
     }
 
     private func guestGone() throws(SessionError) -> String {
         // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
         shipper.close()
-        session.state.withLock { session.perform($0.machine.handle(.guestLost), &$0) }
+        session.handle(.guestLost)
         let deadline = MonotonicClock.now() + 2_000_000_000
-        while MonotonicClock.now() < deadline, session.state.withLock({ $0.linkDown == nil }) {
+        while MonotonicClock.now() < deadline, session.state.withLock({ $0.connection.linkDown == nil }) {
             waitReadable([session.wake.number], nanoseconds: 20_000_000)
             _ = session.wake.take()
         }
-        throw SessionError(
-            .guestLost,
-            "the guest's QEMU (pid \(guest.description.process.pid)) died; the standby was asked to take over")
+        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
     }
 
-    private func unprotect() -> String {
-        session.state.withLock { state in
-            let actions = state.machine.handle(.unprotect)
-            // The standby must have let go before anything unacknowledged may leave.
-            session.perform(actions.filter { $0 == .dismissStandby }, &state)
-        }
-        waitForGoodbye()
-        session.state.withLock { session.perform([.releaseEverything, .detach], &$0) }
-        return "protection was ended by the operator"
-    }
-
-    /// Protection cannot go on. A standby that is still heard must let go before anything unacknowledged may leave.
+    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone.
     private func giveUp(_ error: SessionError) {
         guest.letRunOn()
-        let isHeard = session.state.withLock { state -> Bool in
-            guard state.linkDown == nil else { return false }
-            state.failure = state.failure ?? error
-            session.perform(state.machine.handle(.unprotect).filter { $0 == .dismissStandby }, &state)
-            return true
+        let isKnown = session.state.withLock { state -> Bool in
+            guard state.failure == nil else { return true }
+            state.failure = error
+            return false
         }
-        if isHeard {
-            session.report(.failure(error))
-            waitForGoodbye()
-        }
-    }
-
-    private func waitForGoodbye() {
-        let deadline = MonotonicClock.now() + UInt64(options.silenceMilliseconds) * 1_000_000
-        while MonotonicClock.now() < deadline,
-            session.state.withLock({ !$0.goodbyeAnswered && $0.linkDown == nil })
-        {
-            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+        if !isKnown { session.report(.failure(error)) }
+        session.handle(.unprotect)
+        while guest.isAlive {
+            let wishes = session.state.withLock { $0.wishes }
+            if wishes.end || wishes.detach || wishes.standby != nil { return }
+            if wishes.killGuest { guest.kill() }
+            waitReadable([session.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
             _ = session.wake.take()
         }
+        session.handle(.guestLost)
     }
 
     // MARK: - Leaving no trace
@@ -416,11 +403,7 @@ final class Protection {
     /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
     func takeDown() {
         session.state.withLock { state in
-            if state.linkDown == nil { state.linkDown = "the session ended" }
-            // A session that failed gives up protection; by policy the guest then runs on alone.
-            if state.failure != nil, options.policy == .runAlone {
-                session.report(.released(gates.flatMap { $0.releaseEverything() }))
-            }
+            if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
             state.gates = []
         }
         if !guest.isAlive {
@@ -428,8 +411,10 @@ final class Protection {
             if dropped > 0 { session.report(.dropped(frames: dropped)) }
         }
         if guest.isAlive {
-            for mirror in mirrors { mirror.stop() }
-            if !outputs.isEmpty { guest.whileStopped { detachOutputs() } }
+            guest.whileStopped {
+                for mirror in mirrors { mirror.stop() }
+                detachOutputs()
+            }
         }
         for gate in gates { gate.close() }
         outputs = []

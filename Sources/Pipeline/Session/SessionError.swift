@@ -1,3 +1,5 @@
+import Model
+
 /// Why a session ended, or did not begin: a stable code for programs and one sentence for people.
 public struct SessionError: Error, Sendable, Equatable, CustomStringConvertible {
     public enum Code: String, Sendable, Codable {
@@ -21,10 +23,13 @@ public struct SessionError: Error, Sendable, Equatable, CustomStringConvertible 
 
     public var code: Code
     public var message: String
+    /// With `refused`: what this host knows of who may run the VM.
+    public var knows: Register?
 
-    public init(_ code: Code, _ message: String) {
+    public init(_ code: Code, _ message: String, knows: Register? = nil) {
         self.code = code
         self.message = message
+        self.knows = knows
     }
 
     public var description: String { message }

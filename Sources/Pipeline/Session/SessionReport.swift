@@ -1,5 +1,6 @@
 import GuestNetwork
 import Model
+import Protocol
 
 /// What a session tells its agent, from any thread.
 public enum SessionReport: Sendable {
@@ -14,6 +15,12 @@ public enum SessionReport: Sendable {
     case dropped(frames: Int)
     /// The guest was resumed on this host.
     case tookOver(TakeOverReport, reason: String)
+    /// The guest was found: its QEMU, and the history that it carries.
+    case found(pid: Int32, lineage: Lineage)
+    /// The guest runs here from now on, and who may run it is known.
+    case becamePrimary(Register)
+    /// Another host goes on with the guest; this one may be its standby.
+    case gaveWay(LocalRecord)
     /// The session is over and cleaned up.
     case ended(_ reason: String)
 }
@@ -44,6 +51,7 @@ public struct StandbyStatus: Sendable {
     public var phase = SessionPhase.syncing
     public var staged = Epoch.firstCopy
     public var applied = Epoch.firstCopy
+    public var term = Term(0)
     public var firstCopyBytes: UInt64 = 0
     public var stagedBytes = 0
     public var lastError: String?
@@ -57,6 +65,7 @@ public struct PrimaryStatus: Sendable {
     public var phase = SessionPhase.connecting
     public var sealed = Epoch.firstCopy
     public var acknowledged = Epoch.firstCopy
+    public var term = Term(0)
     /// Of the first copy, 0 to 1.
     public var memoryProgress = 0.0
     public var diskProgress = 0.0

@@ -41,7 +41,11 @@ public final class StandbySession: LinkHandler, Sendable {
         var readingPaused = false
         var outputs: [HeldOutput] = []
         var takeOver: TakeOverRequest?
-        var unacknowledged: [(epoch: Epoch, digest: CheckpointDigest)] = []
+        /// Of epochs that are staged and not acknowledged.
+        var digests: [Epoch: CheckpointDigest] = [:]
+        var hasStarted = false
+        /// Under which the guest runs here.
+        var won: Register?
         var status: StandbyStatus
         var finished = false
 
@@ -70,23 +74,30 @@ public final class StandbySession: LinkHandler, Sendable {
 
     public let vm: VMName
     private let offer: OfferMessage
+    private var session: SessionID { offer.session.session }
     private let replica: Replica
     private let state: Mutex<State>
     private let wake: EventDescriptor
     private let startedAt = MonotonicClock.now()
     private let heartbeat = Mutex<HeartbeatThread?>(nil)
+    private let custody: Custody
+    private let questions: ArbiterQuestions?
     private let report: @Sendable (SessionReport) -> Void
     private let log: Logger
     /// After a restart of the agent: the first epoch that is applied once more.
     private let firstRecovered: Epoch?
 
-    /// Takes over a replica whose QEMU waits for its state. `report` is called from any thread.
+    /// Goes on with a replica whose QEMU waits for its state. `report` is called from any thread.
+    /// - Parameter machine: the one that accepted the offer; nil for a replica that an earlier run of the agent left.
     public init(
-        replica: Replica, link: Link?, log: Logger, report: @escaping @Sendable (SessionReport) -> Void
+        replica: Replica, machine accepted: StandbyMachine?, custody: Custody, link: Link?, log: Logger,
+        report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         vm = replica.offer.vm
         offer = replica.offer
         self.replica = replica
+        self.custody = custody
+        questions = custody.arbiter.map { ArbiterQuestions(replica.offer.vm, $0) }
         self.report = report
         self.log = log
         wake = try EventDescriptor()
@@ -94,8 +105,11 @@ public final class StandbySession: LinkHandler, Sendable {
         let recovered = replica.recovering ? stage.recover() : []
         firstRecovered = recovered.first
         let machine =
-            replica.recovering
-            ? StandbyMachine(recovered: recovered.last ?? replica.appliedEpoch) : StandbyMachine()
+            accepted
+            ?? StandbyMachine(
+                node: custody.node, arbitration: custody.rule, record: custody.record,
+                seed: .random(in: 1 ... .max), found: replica.image, staged: recovered.last ?? replica.appliedEpoch,
+                applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch)
         var status = StandbyStatus()
         status.staged = recovered.last ?? replica.appliedEpoch
         status.applied = replica.appliedEpoch
@@ -121,51 +135,63 @@ public final class StandbySession: LinkHandler, Sendable {
         state.withLock { state in
             var status = state.status
             status.stagedBytes = state.stage.stagedBytes
+            status.term = state.machine.register?.term ?? offer.session.term
             return status
         }
     }
 
-    /// Runs the guest here from the last committed checkpoint. `completion` is called once, from any thread.
+    /// The operator says that the primary is off: runs the guest here from the last committed checkpoint, once the
+    /// arbiter agrees where there is one. `completion` is called once, from any thread.
     public func takeOver(
         reason: String, completion: @escaping @Sendable (Result<TakeOverReport, SessionError>) -> Void
     ) {
-        let refusal = state.withLock { state -> SessionError? in
-            if case .takingOver = state.machine.state {
-                state.takeOver?.completions.append(completion)
-                return nil
+        state.withLock { state in
+            switch state.machine.state {
+            case .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
+            default:
+                state.takeOver = TakeOverRequest(
+                    reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
+                perform(state.machine.handle(.force), &state)
             }
-            let actions = state.machine.handle(.takeOver)
-            for case .refuse(let reason) in actions {
-                return SessionError(.refused, "\(vm) cannot be taken over: \(reason)")
-            }
-            state.takeOver = TakeOverRequest(
-                reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
-            state.status.phase = .failingOver
-            perform(actions, &state)
-            // Nobody may go on talking to a standby that decided to run.
-            state.link?.close()
-            return nil
         }
         wake.signal()
-        if let refusal { completion(.failure(refusal)) }
     }
 
     /// Gives the replica up: ends its QEMU and removes its files, unless the guest runs here already.
     public func dismiss(reason: String) {
         state.withLock { state in
-            let actions = state.machine.handle(.dismissed)
             state.status.lastError = reason
-            perform(actions, &state)
+            perform(state.machine.handle(.giveUp), &state)
         }
         wake.signal()
+    }
+
+    /// Another offer for the same VM. When it is to be followed, this replica is given up, and the machine that goes on
+    /// is returned; else the reason why not.
+    public func consider(_ offer: SessionOffer) -> Result<StandbyMachine, SessionError> {
+        state.withLock { state in
+            var machine = state.machine
+            for case .refuse(_, let reason, let known) in machine.handle(.offered(offer)) {
+                return .failure(SessionError(.refused, reason, knows: known))
+            }
+            state.status.lastError = "a newer session takes its place"
+            state.link?.close()
+            state.link = nil
+            questions?.stop()
+            state.enqueue(.dismantle(reason: "a newer session takes its place"))
+            wake.signal()
+            return .success(machine)
+        }
     }
 
     /// The command line of the QEMU that waits here.
     public var command: StandbyCommand { replica.command }
 
     /// What tells the primary that this session is ready for its first copy.
-    public func acceptance(node: String) -> ByteBuffer {
-        AcceptMessage(node: node, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description).frame
+    public var acceptance: ByteBuffer {
+        AcceptMessage(
+            identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description
+        ).frame
     }
 
     // MARK: - Frames, on the link's event loop
@@ -209,16 +235,18 @@ public final class StandbySession: LinkHandler, Sendable {
         case .diskDigests:
             state.enqueue(.digests(try parse(body) { (bytes) throws(WireError) in try DiskDigests(parsing: bytes) }))
         case .takeOver:
+            let asked = try parse(body) { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
             let reason = "the primary's agent saw the guest's QEMU die"
             report(.event("take-over-asked", reason))
             state.takeOver = TakeOverRequest(reason: reason, decidedAt: MonotonicClock.now())
-            state.status.phase = .failingOver
-            perform(state.machine.handle(.takeOver), &state)
+            perform(state.machine.handle(.takeOver(session, asked.term)), &state)
+        case .register:
+            let message = try RegisterMessage(body)
+            perform(state.machine.handle(.registerTold(session, message.register)), &state)
         case .goodbye:
             let message = try GoodbyeMessage(body)
             state.status.lastError = message.reason
-            state.link?.send(message.frame)
-            perform(state.machine.handle(.dismissed), &state)
+            perform(state.machine.handle(.dismissed(session)), &state)
         case .synced:
             let synced = try parse(body) { (bytes) throws(WireError) in try Synced(parsing: bytes) }
             guard synced.frameCount == state.firstCopy.frameCount, synced.byteCount == state.firstCopy.byteCount else {
@@ -226,7 +254,8 @@ public final class StandbySession: LinkHandler, Sendable {
                     .protocolBroken,
                     "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
-        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply:
+        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .registerRequest,
+            .registerReply:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }
@@ -264,7 +293,8 @@ public final class StandbySession: LinkHandler, Sendable {
         let epoch = Epoch(header.epoch)
         try state.stage.finish(epoch, end)
         state.status.staged = epoch
-        perform(state.machine.handle(.staged(epoch)), &state, digest: end.digest)
+        state.digests[epoch] = end.digest
+        perform(state.machine.handle(.staged(session, epoch)), &state)
     }
 
     private func parse<Value>(
@@ -307,36 +337,83 @@ public final class StandbySession: LinkHandler, Sendable {
 
     // MARK: - Decisions, under the lock
 
-    private func perform(_ actions: [StandbyMachine.Action], _ state: inout State, digest: CheckpointDigest? = nil) {
+    private func handle(_ event: StandbyMachine.Event) {
+        state.withLock { perform($0.machine.handle(event), &$0) }
+        wake.signal()
+    }
+
+    private func perform(_ actions: [StandbyMachine.Action], _ state: inout State) {
         for action in actions {
             switch action {
             case .acknowledge(let epoch):
-                // Checkpoint 1 rests on the first copy, which may still be on its way into the replica: until that is
-                // applied, nothing is acknowledged, and then in order.
-                guard let digest else { break }
-                state.unacknowledged.append((epoch, digest))
-                if state.status.applied > .firstCopy { acknowledge(&state) }
+                guard let digest = state.digests.removeValue(forKey: epoch) else { break }
+                state.link?.send(controlFrame(Ack(digest: digest), epoch: epoch))
             case .apply(let epoch): state.enqueue(.checkpoint(epoch))
             case .discard(let epoch):
                 state.stage.discardIncomplete()
                 state.pending = []
+                state.digests = [:]
                 for disk in replica.disks { disk.discard(after: epoch) }
+            case .compareAndSet(let expected, let new, let nonce):
+                report(.event("asked", new.question(to: custody.arbiter?.name)))
+                questions?.compareAndSet(expecting: expected, to: new, nonce: nonce) { [weak self] answer in
+                    self?.report(answer.event)
+                    self?.handle(.answered(nonce, answer))
+                }
+            case .readRegister:
+                questions?.read { [weak self] reading in
+                    switch reading {
+                    case .value(let register): self?.handle(.registerRead(register))
+                    case .unknown(let reason):
+                        self?.state.withLock { $0.status.lastError = reason }
+                        self?.handle(.registerUnreadable(reason))
+                    }
+                }
+            case .persist(let record): persist(record)
+            case .closeLink:
+                state.link?.close()
+                state.link = nil
             case .resume(let epoch): state.enqueue(.resume(from: epoch))
+            case .becomePrimary(let register): state.won = register
             case .reportPrimaryLost:
                 state.status.phase = .peerLost
             case .dismantle:
-                state.enqueue(.dismantle(reason: state.status.lastError ?? "the primary ended protection"))
-            case .refuse(let reason):
-                fail(SessionError(.protocolBroken, reason), &state)
+                let reason = state.status.lastError ?? "the primary ended protection"
+                complete(.failure(SessionError(.refused, reason)), &state)
+                state.enqueue(.dismantle(reason: reason))
+            case .refuseCommand(let reason):
+                complete(.failure(SessionError(.refused, "\(vm) cannot be taken over: \(reason)")), &state)
+            case .report(let text):
+                state.status.lastError = text
+                report(.event("decided", text))
+            case .prepare, .accept, .refuse:
+                preconditionFailure("offers are answered before the session begins")
             }
+        }
+        switch state.machine.state {
+        case .takingOver, .resuming: state.status.phase = .failingOver
+        default: break
         }
     }
 
-    private func acknowledge(_ state: inout State) {
-        for (epoch, digest) in state.unacknowledged {
-            state.link?.send(controlFrame(Ack(digest: digest), epoch: epoch))
+    private func complete(_ outcome: Result<TakeOverReport, SessionError>, _ state: inout State) {
+        let completions = state.takeOver?.completions ?? []
+        state.takeOver?.completions = []
+        for completion in completions { completion(outcome) }
+    }
+
+    private func persist(_ record: LocalRecord) {
+        decisionQueue.async { [self] in
+            do {
+                try custody.persist(record)
+                handle(.persisted(record.seen))
+            } catch {
+                let failure = SessionError(
+                    .system, "what was decided about \(vm) cannot be kept, so nothing rests on it: \(error)")
+                state.withLock { $0.status.lastError = failure.message }
+                report(.failure(failure))
+            }
         }
-        state.unacknowledged = []
     }
 
     private func pauseReading(_ state: inout State) {
@@ -359,6 +436,7 @@ public final class StandbySession: LinkHandler, Sendable {
         if !state.readingPaused { state.link?.resumeReading() }
     }
 
+    /// What the primary did wrong ends the link and leaves the image whole; a failure of our own loses the image.
     private func fail(_ error: SessionError, _ state: inout State) {
         log.error("\(error)", metadata: ["vm": "\(vm)"])
         state.status.lastError = error.message
@@ -366,14 +444,22 @@ public final class StandbySession: LinkHandler, Sendable {
         let link = state.link
         state.link = nil
         link?.close()
-        losePrimary(error.message, &state)
+        if error.code == .protocolBroken {
+            losePrimary(error.message, &state)
+        } else {
+            perform(state.machine.handle(.imageLost(error.message)), &state)
+        }
     }
 
     private func losePrimary(_ reason: String, _ state: inout State) {
-        let actions = state.machine.handle(.linkLost)
-        guard !actions.isEmpty else { return }
+        let now = MonotonicClock.now()
         if state.status.lastError == nil { state.status.lastError = reason }
-        report(.event("peer-lost", "the primary is not heard any more: \(reason)"))
+        if state.takeOver == nil { state.takeOver = TakeOverRequest(reason: reason, decidedAt: now) }
+        let before = state.machine.state
+        let actions = state.machine.handle(.linkLost(session))
+        if !actions.isEmpty, before == .holding {
+            report(.event("peer-lost", "the primary is not heard any more: \(reason)"))
+        }
         perform(actions, &state)
     }
 
@@ -381,15 +467,21 @@ public final class StandbySession: LinkHandler, Sendable {
 
     private func run() {
         var applier = Applier(memory: replica.memory, disks: replica.disks)
+        var hasQEMU = true
         defer { heartbeat.withLock { $0?.stop() } }
+        defer { questions?.stop() }
         if replica.recovering { applier.restore(deviceState: replica.savedDeviceState(before: firstRecovered)) }
         while true {
             let (item, finished) = state.withLock { ($0.dequeue(), $0.finished) }
             if finished { return }
             guard let item else {
-                waitReadable([wake.number, replica.qemuExitDescriptor], nanoseconds: 1_000_000_000)
+                waitReadable(
+                    [wake.number, hasQEMU ? replica.qemuExitDescriptor : -1], nanoseconds: 1_000_000_000)
                 _ = wake.take()
-                if let ending = replica.qemuEnding { loseQEMU(ending) }
+                if hasQEMU, let ending = replica.qemuEnding {
+                    hasQEMU = false
+                    loseQEMU(ending)
+                }
                 continue
             }
             do throws(SessionError) {
@@ -404,12 +496,10 @@ public final class StandbySession: LinkHandler, Sendable {
     private func loseQEMU(_ ending: String) {
         state.withLock { state in
             let error = SessionError(.qemu, "the QEMU that waited for \(vm) here \(ending): protect it again")
-            let actions = state.machine.handle(.dismissed)
+            let actions = state.machine.handle(.imageLost(error.message))
             guard !actions.isEmpty else { return }
             state.status.lastError = error.message
             report(.failure(error))
-            state.link?.close()
-            state.link = nil
             perform(actions, &state)
         }
     }
@@ -432,12 +522,11 @@ public final class StandbySession: LinkHandler, Sendable {
             state.withLock { state in
                 state.stage.free(epoch)
                 state.status.applied = epoch
+                perform(state.machine.handle(.applied(session, epoch)), &state)
                 if epoch == Epoch(1), case .holding = state.machine.state {
-                    acknowledge(&state)
                     state.status.phase = .protected
                     report(.event("standby-ready", "checkpoint 1 is complete: this host can take over"))
                 }
-                perform(state.machine.handle(.applied(epoch)), &state)
                 resumeReading(&state)
             }
         case .read(let request): answer(request)
@@ -500,30 +589,45 @@ public final class StandbySession: LinkHandler, Sendable {
         } catch {
             outcome = .failure(error)
         }
-        let completions = state.withLock { state in
-            switch outcome {
-            case .success: state.status.phase = .running
-            case .failure(let error):
-                state.status.phase = .failed
-                state.status.lastError = error.message
-            }
-            state.outputs = []
-            return state.takeOver?.completions ?? []
-        }
         switch outcome {
         case .success(let result): report(.tookOver(result, reason: request?.reason ?? "asked"))
         case .failure(let error): report(.failure(error))
         }
-        for completion in completions { completion(outcome) }
-        replica.forgetStaging()
-        state.withLock { $0.finished = true }
+        if case .success = outcome { replica.forgetStaging() }
+        let won = state.withLock { state -> Register? in
+            state.outputs = []
+            switch outcome {
+            case .success:
+                state.status.phase = .running
+                perform(state.machine.handle(.resumed), &state)
+                state.finished = true
+            case .failure(let error):
+                perform(state.machine.handle(.resumeFailed(error.message)), &state)
+                state.status.phase = .failed
+                state.status.lastError = error.message
+            }
+            complete(outcome, &state)
+            // A primary that asked for this waits for the end of the connection.
+            state.link?.close()
+            state.link = nil
+            return state.won
+        }
+        if let won { report(.becamePrimary(won)) }
     }
 
     /// Keeps the link warm, and notices a primary that fell silent.
     private func beat() {
         state.withLock { state in
-            guard let link = state.link else { return }
             let now = MonotonicClock.now()
+            if replica.recovering, !state.hasStarted,
+                now > startedAt + UInt64(offer.silenceMilliseconds) * 1_000_000
+            {
+                state.hasStarted = true
+                state.takeOver = TakeOverRequest(reason: "this agent was restarted", decidedAt: now)
+                perform(state.machine.handle(.started), &state)
+                wake.signal()
+            }
+            guard let link = state.link else { return }
             link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
             // The making of the replica, before this session began, is no silence of the primary; nor is a pause of ours.
             let heard = max(link.lastReceived, startedAt)

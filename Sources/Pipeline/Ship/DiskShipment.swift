@@ -64,8 +64,11 @@ final class DiskShipment: DiskSink {
         let deadline = MonotonicClock.now() + Self.digestTimeout
         while MonotonicClock.now() < deadline {
             let (answer, over) = session.state.withLock { state in
-                let index = state.digestReplies.firstIndex { $0.disk == disk.index && $0.first == first }
-                return (index.map { state.digestReplies.remove(at: $0) }, state.linkDown != nil || state.stopRequested)
+                let index = state.connection.digestReplies.firstIndex { $0.disk == disk.index && $0.first == first }
+                return (
+                    index.map { state.connection.digestReplies.remove(at: $0) },
+                    state.connection.linkDown != nil || state.wishes.end
+                )
             }
             if answer != nil || over { return answer }
             waitReadable([session.wake.number], nanoseconds: 20_000_000)
@@ -169,7 +172,9 @@ final class DiskShipment: DiskSink {
             controlFrame(DiskRead(id: id, disk: disk, offset: offset, length: UInt32(target.count))))
         let deadline = MonotonicClock.now() + Self.readTimeout
         while MonotonicClock.now() < deadline {
-            let (answer, down) = session.state.withLock { ($0.readReplies.removeValue(forKey: id), $0.linkDown) }
+            let (answer, down) = session.state.withLock {
+                ($0.connection.readReplies.removeValue(forKey: id), $0.connection.linkDown)
+            }
             if let answer {
                 guard answer.status == 0, answer.data.count == target.count else {
                     throw .failed(

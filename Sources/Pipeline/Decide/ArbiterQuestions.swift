@@ -1,0 +1,78 @@
+import Arbitration
+import Model
+import Synchronization
+
+/// Carries a machine's questions to the arbiter: one is under way at a time, a new one replaces it, and after an answer
+/// that was none the next one waits, 50 ms at first and up to 1 s.
+final class ArbiterQuestions: Sendable {
+    private struct State {
+        var task: Task<Void, Never>?
+        var generation: UInt64 = 0
+        var unanswered = 0
+    }
+
+    private let vm: VMName
+    private let arbiter: any Arbiter
+    private let state = Mutex(State())
+
+    init(_ vm: VMName, _ arbiter: any Arbiter) {
+        self.vm = vm
+        self.arbiter = arbiter
+    }
+
+    /// `answer` is called once, from any thread, unless another question replaced this one.
+    func compareAndSet(
+        expecting expected: Register?, to new: Register, nonce: Nonce,
+        _ answer: @escaping @Sendable (RegisterAnswer) -> Void
+    ) {
+        ask { [vm, arbiter] in
+            await arbiter.compareAndSet(vm, expecting: expected, to: new, nonce: nonce)
+        } isKnown: {
+            if case .unknown = $0 { false } else { true }
+        } then: {
+            answer($0)
+        }
+    }
+
+    /// As `compareAndSet`.
+    func read(_ answer: @escaping @Sendable (RegisterReading) -> Void) {
+        ask { [vm, arbiter] in
+            await arbiter.read(vm)
+        } isKnown: {
+            if case .unknown = $0 { false } else { true }
+        } then: {
+            answer($0)
+        }
+    }
+
+    func stop() {
+        state.withLock { state in
+            state.generation += 1
+            state.task?.cancel()
+            state.task = nil
+        }
+    }
+
+    private func ask<Answer: Sendable>(
+        _ question: @escaping @Sendable () async -> Answer, isKnown: @escaping @Sendable (Answer) -> Bool,
+        then: @escaping @Sendable (Answer) -> Void
+    ) {
+        state.withLock { state in
+            state.generation += 1
+            let generation = state.generation
+            let pause = state.unanswered == 0 ? 0 : min(1000, 50 << min(state.unanswered - 1, 5))
+            state.task?.cancel()
+            state.task = Task.detached(priority: .high) { [self] in
+                if pause > 0 { try? await Task.sleep(for: .milliseconds(pause)) }
+                guard self.state.withLock({ $0.generation == generation }) else { return }
+                let answer = await question()
+                let isCurrent = self.state.withLock { state in
+                    guard state.generation == generation else { return false }
+                    state.unanswered = isKnown(answer) ? 0 : state.unanswered + 1
+                    return true
+                }
+                if isCurrent { then(answer) }
+            }
+        }
+    }
+}

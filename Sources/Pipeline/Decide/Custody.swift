@@ -1,0 +1,33 @@
+import Arbitration
+import Dispatch
+import Model
+import Protocol
+
+/// What a VM's machine needs from outside to decide: who this host is, whom it asks, and where it remembers.
+public struct Custody: Sendable {
+    public var node: NodeName
+    public var rule: Protocol.Arbitration
+    /// Nil when the rule is `manual`.
+    public var arbiter: (any Arbiter)?
+    public var reprotection: PrimaryMachine.Reprotection
+    /// What this agent remembers of the VM now.
+    public var record: LocalRecord
+    /// Writes what is to be remembered so that it survives a power cut; blocks.
+    public var persist: @Sendable (LocalRecord) throws -> Void
+
+    public init(
+        node: NodeName, rule: Protocol.Arbitration, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
+        record: LocalRecord, persist: @escaping @Sendable (LocalRecord) throws -> Void
+    ) {
+        self.node = node
+        self.rule = rule
+        self.arbiter = arbiter
+        self.reprotection = reprotection
+        self.record = record
+        self.persist = persist
+    }
+}
+
+/// Where durable writes of decisions are made, one after another: they may take milliseconds, and the link's event loop
+/// and the epoch thread must not wait for them.
+let decisionQueue = DispatchQueue(label: "romulus.decisions", qos: .userInitiated)
