@@ -23,9 +23,12 @@ public protocol AgentService: Sendable {
     /// Begins a failover to the standby.
     func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus
 
-    /// Events with an id above `after`, oldest first, at most `limit`, of one VM or of all. When there is none yet,
-    /// waits up to `wait` for one and then answers with what there is.
-    func events(vm: VMName?, after: UInt64, limit: Int, wait: Duration) async throws(APIError) -> [Event]
+    /// The events that `query` asks for, oldest first. When there is none yet, waits up to `wait` for one and then
+    /// answers with what there is.
+    func events(_ query: EventQuery, wait: Duration) async throws(APIError) -> [Event]
+
+    /// The last chain of decisions about a VM, also of one that the agent has nothing to do with any more.
+    func explanation(of vm: VMName) async throws(APIError) -> Explanation
 
     /// The standby's command line as shell text.
     func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String

@@ -9,7 +9,7 @@ public enum JSONCoding {
         if pretty { encoder.outputFormatting.insert(.prettyPrinted) }
         encoder.dateEncodingStrategy = .custom { date, encoder in
             var container = encoder.singleValueContainer()
-            try container.encode(date.formatted(withMilliseconds))
+            try container.encode(text(of: date))
         }
         return try encoder.encode(value)
     }
@@ -19,13 +19,19 @@ public enum JSONCoding {
         decoder.dateDecodingStrategy = .custom { decoder in
             let container = try decoder.singleValueContainer()
             let text = try container.decode(String.self)
-            if let date = (try? withMilliseconds.parse(text)) ?? (try? Date.ISO8601FormatStyle().parse(text)) {
-                return date
-            }
+            if let date = date(text) { return date }
             throw DecodingError.dataCorruptedError(
                 in: container, debugDescription: "“\(text)” is not an ISO 8601 date such as 2026-01-31T12:00:00.000Z")
         }
         return try decoder.decode(type, from: data)
+    }
+
+    /// `2026-01-31T12:00:00.000Z`.
+    public static func text(of date: Date) -> String { date.formatted(withMilliseconds) }
+
+    /// Reads that form, also without the milliseconds; nil for any other.
+    public static func date(_ text: String) -> Date? {
+        (try? withMilliseconds.parse(text)) ?? (try? Date.ISO8601FormatStyle().parse(text))
     }
 
     private static let withMilliseconds = Date.ISO8601FormatStyle(includingFractionalSeconds: true)

@@ -13,5 +13,6 @@ public enum Paths {
     public static func protect(_ vm: VMName) -> String { "\(vms)/\(vm)/protect" }
     public static func unprotect(_ vm: VMName) -> String { "\(vms)/\(vm)/unprotect" }
     public static func failover(_ vm: VMName) -> String { "\(vms)/\(vm)/failover" }
+    public static func why(_ vm: VMName) -> String { "\(vms)/\(vm)/why" }
     public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
 }

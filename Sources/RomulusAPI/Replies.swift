@@ -28,56 +28,88 @@ public struct StandbyCommandReply: Codable, Hashable, Sendable {
 
 /// Something that happened to a VM or to the agent.
 public struct Event: Codable, Hashable, Sendable {
-    /// What an event is about. Programs may rely on these words; more may come.
-    public struct Kind: RawRepresentable, Codable, Hashable, Sendable {
-        public let rawValue: String
+    public typealias Kind = EventKind
 
-        public init(rawValue: String) {
-            self.rawValue = rawValue
-        }
-
-        public init(from decoder: any Decoder) throws {
-            rawValue = try decoder.singleValueContainer().decode(String.self)
-        }
-
-        public func encode(to encoder: any Encoder) throws {
-            var container = encoder.singleValueContainer()
-            try container.encode(rawValue)
-        }
-
-        /// A VM entered another `ProtectionState`.
-        public static let state = Kind(rawValue: "state")
-        /// The session with the other host came or went.
-        public static let session = Kind(rawValue: "session")
-        /// Something that the guest's QEMU said or did: a shutdown, a reset, its death.
-        public static let qemu = Kind(rawValue: "qemu")
-        /// A step of a failover.
-        public static let failover = Kind(rawValue: "failover")
-        /// What somebody asked for through the API.
-        public static let request = Kind(rawValue: "request")
-        public static let error = Kind(rawValue: "error")
-    }
-
-    /// Grows by one with each event of this run of the agent, from 1.
+    /// Grows with each event, also over restarts of the agent, which may leave a gap.
     public var id: UInt64
     public var time: Date
+    /// Which boot of the host, and the nanoseconds since it: for order and durations, whatever is done to the clock.
+    public var bootID: String?
+    public var bootNanoseconds: Int64?
     /// Nil when it concerns the agent as a whole.
     public var vm: VMName?
     public var epoch: UInt64?
     public var term: UInt64?
     public var kind: Kind
     public var message: String
+    /// The id of the event that led to this one.
+    public var cause: UInt64?
 
     public init(
-        id: UInt64, time: Date, vm: VMName?, epoch: UInt64? = nil, term: UInt64? = nil, kind: Kind, message: String
+        id: UInt64, time: Date, bootID: String? = nil, bootNanoseconds: Int64? = nil, vm: VMName?,
+        epoch: UInt64? = nil, term: UInt64? = nil, kind: Kind, message: String, cause: UInt64? = nil
     ) {
         self.id = id
         self.time = time
+        self.bootID = bootID
+        self.bootNanoseconds = bootNanoseconds
         self.vm = vm
         self.epoch = epoch
         self.term = term
         self.kind = kind
         self.message = message
+        self.cause = cause
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case id, time, vm, epoch, term, kind, message, cause
+        case bootID = "boot_id"
+        case bootNanoseconds = "boot_ns"
+    }
+}
+
+/// The last chain of decisions about a VM, each with what led to it.
+public struct Explanation: Codable, Hashable, Sendable {
+    public struct Step: Codable, Hashable, Sendable {
+        public var event: Event
+        /// Milliseconds since the event that led to this one; nil when that one is not part of the chain.
+        public var afterMilliseconds: Double?
+        /// True when the host was booted in between, so that only the wall clock tells how long it took.
+        public var byWallClock: Bool?
+
+        enum CodingKeys: String, CodingKey {
+            case event
+            case afterMilliseconds = "after_ms"
+            case byWallClock = "by_wall_clock"
+        }
+    }
+
+    public var vm: VMName
+    /// The host whose journal tells it.
+    public var node: String
+    /// Oldest first.
+    public var steps: [Step]
+
+    /// `events` are those of one chain, oldest first.
+    public init(vm: VMName, node: String, events: [Event]) {
+        self.vm = vm
+        self.node = node
+        let byID = Dictionary(events.map { ($0.id, $0) }) { $1 }
+        steps = events.map { event in
+            guard let cause = event.cause.flatMap({ byID[$0] }) else { return Step(event: event) }
+            let (milliseconds, byWallClock) = Self.milliseconds(from: cause, to: event)
+            return Step(event: event, afterMilliseconds: milliseconds, byWallClock: byWallClock ? true : nil)
+        }
+    }
+
+    /// How long it took from one event to another, and whether only the wall clock tells.
+    public static func milliseconds(from start: Event, to end: Event) -> (Double, byWallClock: Bool) {
+        if let boot = start.bootID, boot == end.bootID, let began = start.bootNanoseconds,
+            let ended = end.bootNanoseconds
+        {
+            return (Double(ended - began) / 1e6, false)
+        }
+        return (end.time.timeIntervalSince(start.time) * 1000, true)
     }
 }
 

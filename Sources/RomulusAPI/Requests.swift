@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Model
 
 /// Protect a VM that runs on this host.
@@ -11,21 +12,26 @@ public struct ProtectRequest: Codable, Hashable, Sendable {
     public var level: Level?
     /// The length of an epoch in milliseconds, 1 to 10000; nil takes the configured one.
     public var epochMilliseconds: Int?
+    /// True when the operator says that whoever else the register names for the VM is off, and that its state is given
+    /// up; nil is false.
+    public var claim: Bool?
 
     public init(
-        vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil
+        vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
+        claim: Bool? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
         self.standby = standby
         self.level = level
         self.epochMilliseconds = epochMilliseconds
+        self.claim = claim
     }
 
     public static let epochMillisecondsRange = 1...10_000
 
     enum CodingKeys: String, CodingKey {
-        case vm, qmp, standby, level
+        case vm, qmp, standby, level, claim
         case epochMilliseconds = "epoch_ms"
     }
 }
@@ -64,4 +70,33 @@ public struct StandbyCommandRequest: Codable, Hashable, Sendable {
     public init(qmp: String) {
         self.qmp = qmp
     }
+}
+
+/// Which events are wanted. All conditions hold together.
+public struct EventQuery: Hashable, Sendable {
+    public var vm: VMName?
+    /// Empty: all.
+    public var kinds: [EventKind]
+    /// By the wall clock.
+    public var since: Date?
+    /// Ids above this one.
+    public var after: UInt64
+    /// 1 to 1000.
+    public var limit: Int
+    /// When there are more than `limit`: the newest of them instead of the oldest. Either way they come oldest first.
+    public var newest: Bool
+
+    public init(
+        vm: VMName? = nil, kinds: [EventKind] = [], since: Date? = nil, after: UInt64 = 0,
+        limit: Int = EventQuery.limitRange.upperBound, newest: Bool = false
+    ) {
+        self.vm = vm
+        self.kinds = kinds
+        self.since = since
+        self.after = after
+        self.limit = limit
+        self.newest = newest
+    }
+
+    public static let limitRange = 1...1000
 }

@@ -62,6 +62,15 @@ public enum Families {
     public static let errors = Family(
         "romulus_errors_total", .counter, "Errors that cost an epoch, a session or a request, by component.")
 
+    // witness
+    public static let witnessRequests = Family(
+        "romulus_witness_requests_total", .counter, "Requests that this witness answered, by outcome.")
+    public static let witnessRefusedLinks = Family(
+        "romulus_witness_refused_links_total", .counter, "Connections to this witness that were refused.")
+    public static let witnessVMs = Family("romulus_witness_vms", .gauge, "VMs whose register this witness keeps.")
+    public static let witnessLogBytes = Family(
+        "romulus_witness_log_bytes", .gauge, "Size of the log of this witness.")
+
     // process
     public static let buildInfo = Family(
         "romulus_build_info", .gauge, "Always 1; carries the version of the agent as a label.")
@@ -77,6 +86,7 @@ public enum Families {
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
+        witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]
 

@@ -22,6 +22,13 @@ struct ProtectVerb: AsyncParsableCommand {
     @Option(help: "The length of an epoch in milliseconds, 1 to 10000. Default: the configured one.")
     var epochMs: Int?
 
+    @Flag(
+        help: """
+            Claim the VM although its register names another host, or a standby that may hold a newer state. This is your \
+            word that the other one is off and that its state is given up.
+            """)
+    var claim = false
+
     @Flag(help: "Wait until the VM is protected, and show how far the first copy is.")
     var wait = false
 
@@ -36,7 +43,8 @@ struct ProtectVerb: AsyncParsableCommand {
     func run() async throws {
         try await reportingErrors {
             let request = ProtectRequest(
-                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: epochMs)
+                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: epochMs,
+                claim: claim ? true : nil)
             var status = try await options.client.protect(request)
             if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }
             switch options.printing.output {

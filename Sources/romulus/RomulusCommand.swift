@@ -15,7 +15,7 @@ struct RomulusCommand: AsyncParsableCommand {
         version: Romulus.version,
         subcommands: [
             ProtectVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, FailoverVerb.self, EventsVerb.self,
-            StandbyCommandVerb.self, PKIVerb.self, VersionVerb.self,
+            WhyVerb.self, StandbyCommandVerb.self, PKIVerb.self, VersionVerb.self,
         ])
 
     static func main() async {

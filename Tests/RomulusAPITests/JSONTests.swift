@@ -31,7 +31,8 @@ import Testing
             #expect(try JSONCoding.decode(VMStatus.self, from: JSONCoding.encode(status)) == status)
         }
         let event = Event(
-            id: 7, time: Samples.since, vm: Samples.name("web"), epoch: 3, term: 1, kind: .failover, message: "“hi”\n")
+            id: 7, time: Samples.since, bootID: "b", bootNanoseconds: 5, vm: Samples.name("web"), epoch: 3, term: 1,
+            kind: .promoted, message: "“hi”\n", cause: 6)
         #expect(try JSONCoding.decode(Event.self, from: JSONCoding.encode(event)) == event)
         let request = ProtectRequest(
             vm: Samples.name("web"), qmp: "/q", standby: "b", level: .system, epochMilliseconds: 5)
@@ -107,15 +108,26 @@ import Testing
         try check(VMList([]), "VMList")
         try check(EventList([]), "EventList")
         try check(
-            Event(id: 1, time: .now, vm: Samples.name("a"), epoch: 1, term: 1, kind: .state, message: ""), "Event")
+            Event(
+                id: 1, time: .now, bootID: "b", bootNanoseconds: 1, vm: Samples.name("a"), epoch: 1, term: 1,
+                kind: .state, message: "", cause: 1), "Event")
+        let explanation = Samples.explanation(sameBoot: false)
+        try check(explanation, "Explanation")
+        try check(explanation.steps[1], "ExplanationStep")
         try check(Health(node: "a", started: .now, peers: [:]), "Health")
         try check(ErrorReply(APIError(.failed, "")), "ErrorReply")
         try check(StandbyCommandReply(""), "StandbyCommandReply")
         try check(
-            ProtectRequest(vm: Samples.name("a"), qmp: "/q", standby: "b", level: .system, epochMilliseconds: 1),
+            ProtectRequest(
+                vm: Samples.name("a"), qmp: "/q", standby: "b", level: .system, epochMilliseconds: 1, claim: true),
             "ProtectRequest")
         try check(UnprotectRequest(vm: Samples.name("a")), "UnprotectRequest")
         try check(FailoverRequest(vm: Samples.name("a"), force: true), "FailoverRequest")
+
+        for kind in EventKind.known {
+            #expect(
+                text.contains("| `\(kind)` | \(kind.isDecision ? "yes " : "")|"), "the table of kinds lacks \(kind)")
+        }
 
         func words(_ name: String, _ key: String) -> [String] {
             let properties = definitions[name]?["properties"] as? [String: [String: Any]]

@@ -43,4 +43,21 @@ enum Samples {
             sync: SyncProgress(memoryDone: 64 << 20, memoryTotal: 256 << 20, diskDone: 64 << 20, diskTotal: 256 << 20),
             linkBytesPerSecond: 12 * 1024 * 1024, lastError: "the link to beta was lost: timeout")
     }
+
+    /// A failover from detection to the first output, 61.25 ms and 0.5 ms after each other, and 75 s to a new standby.
+    static func explanation(sameBoot: Bool = true) -> Explanation {
+        let steps: [(EventKind, Double, String)] = [
+            (.detected, 0, "alpha was silent for 500 ms"), (.promoted, 61.25, "web runs here from checkpoint 812"),
+            (.error, 61.5, "bad\nnews"), (.firstOutput, 61.75, "2 frames left"),
+            (.reProtected, 75_061.75, "gamma has its first checkpoint"),
+        ]
+        let events = steps.enumerated().map { index, step in
+            Event(
+                id: UInt64(index + 10), time: since.addingTimeInterval(step.1 / 1000),
+                bootID: sameBoot ? "b" : "b\(index)", bootNanoseconds: Int64(step.1 * 1e6), vm: name("web"),
+                epoch: index == 1 ? 812 : nil, term: 4, kind: step.0, message: step.2,
+                cause: [nil, 10, 11, 11, 13][index])
+        }
+        return Explanation(vm: name("web"), node: "beta", events: events)
+    }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import Model
 import RomulusAPI
 import Testing
 
@@ -95,5 +96,65 @@ import Testing
         #expect(
             StatusText.event(event, colour: false)
                 == "2026-01-01 12:00:00.250  -  session  term 2  the link to beta is up\n")
+    }
+
+    @Test func whyIsToldInNumberedSentences() {
+        #expect(
+            WhyText.text(Samples.explanation(), colour: false) == """
+                web, as the journal of beta tells it:
+
+                  1  Detected at 2026-01-01 12:00:00.250 UTC (term 4): alpha was silent for 500 ms
+                  2  Promoted, 61 ms later (term 4, epoch 812): web runs here from checkpoint 812
+                  -  error, 0.25 ms later (term 4): bad news
+                  3  First output, 0.50 ms later (term 4): 2 frames left
+                  4  Protected again, 1 min later (term 4): gamma has its first checkpoint
+
+                From the first step to the guest running here 61 ms, to its first output 62 ms, to being protected again 1 min.
+
+                """)
+        let rebooted = WhyText.text(Samples.explanation(sameBoot: false), colour: false)
+        #expect(rebooted.contains("Promoted, 61 ms later by the wall clock (term 4, epoch 812)"))
+    }
+
+    @Test func whySaysWhatIsMissing() {
+        let events = Samples.explanation().steps.map(\.event)
+        let open = WhyText.text(
+            Explanation(vm: Samples.name("web"), node: "beta", events: [events[0]]), colour: false)
+        #expect(open.hasSuffix("500 ms\n\nNothing has come of the last step yet.\n"))
+        let headless = WhyText.text(
+            Explanation(vm: Samples.name("web"), node: "beta", events: Array(events[3...])), colour: false)
+        #expect(headless.contains("1  First output at 2026-01-01"))
+        #expect(headless.contains("\nWhat led to this is not in the journal any more.\n"))
+        #expect(WhyText.text(Explanation(vm: Samples.name("web"), node: "b", events: []), colour: false) == "")
+    }
+
+    /// The kinds have words of their own, so that no sentence begins with a word for programs.
+    @Test func everyDecisionHasItsWords() {
+        for kind in EventKind.decisions {
+            let event = Event(id: 1, time: Samples.since, vm: nil, kind: kind, message: "m")
+            let text = WhyText.text(Explanation(vm: Samples.name("a"), node: "b", events: [event]), colour: false)
+            let words = text.split(separator: "\n")[1].dropFirst(5)
+            #expect(words.first?.isUppercase ?? false && !words.prefix { $0 != ":" }.contains("_"), "\(words)")
+        }
+    }
+
+    @Test(
+        arguments: [
+            ("90s", -90), ("15min", -900), ("15m", -900), ("2h", -7200), ("3d", -259_200), ("1w", -604_800),
+            ("0s", 0), ("2026-01-01", -43_200.25), ("2026-01-01 11:59", -60.25), ("2026-01-01T11:59:59Z", -1.25),
+            ("2026-01-01 12:00:00.125", -0.125),
+        ] as [(String, Double)])
+    func sinceIsUnderstood(text: String, seconds: Double) {
+        let date = SinceText.date(text, now: Samples.since)
+        #expect(date.map { abs($0.timeIntervalSince(Samples.since) - seconds) < 0.001 } ?? false, "\(date as Any)")
+    }
+
+    @Test(arguments: [
+        "", "h", "2", "-2h", "2 h", "2y", "yesterday", "2026-13-01", "2026-1-1", "2026-01-01T", "2026-01-01 25:00",
+        "2026-02-30", "2026-01-01 12:60",
+        "99999999999999999999s", "２h",
+    ])
+    func whatIsNoTimeIsNotUnderstood(text: String) {
+        #expect(SinceText.date(text) == nil)
     }
 }

@@ -41,14 +41,15 @@ public struct AgentClient: AgentService {
     }
 
     public func events(
-        vm: VMName? = nil, after: UInt64 = 0, limit: Int = 1000, wait: Duration = .zero
+        _ query: EventQuery = EventQuery(), wait: Duration = .zero
     ) async throws(APIError) -> [Event] {
-        var query: [(String, String)] = [
-            ("after", String(after)), ("limit", String(limit)), ("wait_ms", String(wait.milliseconds)),
-        ]
-        if let vm { query.append(("vm", vm.description)) }
-        let list: EventList = try await get(Paths.events, query)
+        let list: EventList = try await get(
+            Paths.events, Self.parameters(query) + [("wait_ms", String(wait.milliseconds))])
         return list.events
+    }
+
+    public func explanation(of vm: VMName) async throws(APIError) -> Explanation {
+        try await get(Paths.why(vm))
     }
 
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
@@ -73,14 +74,25 @@ public struct AgentClient: AgentService {
         try await stream(Paths.watch(vm), query, silence: Self.silence + interval, body)
     }
 
-    /// Gives `body` each event with an id above `after` as it happens, until `body` returns false or the task is
-    /// cancelled.
+    /// Gives `body` each event that `query` asks for, those there are and then each as it happens, until `body` returns
+    /// false or the task is cancelled.
     public func follow(
-        vm: VMName? = nil, after: UInt64 = 0, _ body: (Event) async throws(APIError) -> Bool
+        _ query: EventQuery = EventQuery(), _ body: (Event) async throws(APIError) -> Bool
     ) async throws(APIError) {
-        var query = [("after", String(after)), ("follow", "1")]
-        if let vm { query.append(("vm", vm.description)) }
-        try await stream(Paths.events, query, silence: Self.silence, body)
+        var query = query
+        query.newest = false
+        try await stream(Paths.events, Self.parameters(query) + [("follow", "1")], silence: Self.silence, body)
+    }
+
+    private static func parameters(_ query: EventQuery) -> [(String, String)] {
+        var parameters = [("after", String(query.after)), ("limit", String(query.limit))]
+        if let vm = query.vm { parameters.append(("vm", vm.description)) }
+        if !query.kinds.isEmpty {
+            parameters.append(("kind", query.kinds.map(\.rawValue).joined(separator: ",")))
+        }
+        if let since = query.since { parameters.append(("since", JSONCoding.text(of: since))) }
+        if query.newest { parameters.append(("newest", "1")) }
+        return parameters
     }
 
     private func get<Reply: Decodable>(

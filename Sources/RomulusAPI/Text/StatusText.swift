@@ -70,7 +70,8 @@ public enum StatusText {
         let style: Style =
             switch event.kind {
             case .error: .bad
-            case .failover: .warning
+            case .detected, .standbyLost, .refused, .fenced: .warning
+            case .forced, .promoted: .bold
             default: .plain
             }
         parts.append(style.apply(to: Table.oneLine(event.kind.rawValue), colour: colour))
