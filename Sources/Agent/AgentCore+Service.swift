@@ -36,14 +36,25 @@ extension AgentCore: AgentService {
             throw APIError(
                 .refused, "level “\(level.rawValue)” is not there yet: this release protects at level “system”")
         }
-        var options = PrimaryOptions(vm: request.vm, qmpPath: qmp)
+        guard let standbyNode = NodeName(standby) else {
+            throw APIError(.noSuchPeer, "“\(standby)” is not the name of a host")
+        }
+        if case .primary(let session) = state.withLock({ $0.vms[request.vm]?.part }), session.isAlone {
+            note(request.vm, .request, "protection of \(request.vm) was asked for, with \(standby) as standby")
+            session.protect()
+            return try record(of: request.vm).status()
+        }
+        var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standbyNode)
         options.level = level
         options.epochMilliseconds =
             request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
         options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         options.planted = planted
-        options.term = Term((state.withLock { $0.vms[request.vm]?.term.number } ?? 0) + 1)
-        return try startPrimary(options, peer: standby)
+        options.overridesRegister = request.claim ?? false
+        if options.overridesRegister {
+            note(request.vm, .forced, "\(request.vm) was claimed: the operator gives up what other hosts have of it")
+        }
+        return try startPrimary(options, origin: .named)
     }
 
     public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
@@ -80,6 +91,15 @@ extension AgentCore: AgentService {
 
     public func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {
         let record = try record(of: request.vm)
+        do throws(APIError) {
+            return try await failOver(record, request)
+        } catch {
+            if error.code == .refused { note(request.vm, .refused, "a failover was refused: \(error.message)") }
+            throw error
+        }
+    }
+
+    private func failOver(_ record: VMRecord, _ request: FailoverRequest) async throws(APIError) -> VMStatus {
         switch record.part {
         case .primary(let session):
             guard record.state == .protected else {
@@ -103,7 +123,9 @@ extension AgentCore: AgentService {
                     "\(record.peer) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
                 )
             }
-            note(request.vm, .request, "a failover was asked for: the operator says that \(record.peer) is off")
+            note(request.vm, .forced, "a failover was asked for: the operator says that \(record.peer) is off")
+            // The operator's word is on the disk before it takes effect, unless the disk itself is the trouble.
+            _ = await journal.saved(within: .seconds(1))
             let outcome = await withCheckedContinuation { continuation in
                 session.takeOver(reason: "the operator asked for it") { continuation.resume(returning: $0) }
             }
@@ -120,10 +142,12 @@ extension AgentCore: AgentService {
         }
     }
 
-    public func events(
-        vm: VMName?, after: UInt64, limit: Int, wait: Duration
-    ) async throws(APIError) -> [Event] {
-        await events.events(vm: vm, after: after, limit: limit, wait: wait)
+    public func events(_ query: EventQuery, wait: Duration) async throws(APIError) -> [Event] {
+        try await journal.events(query, wait: wait)
+    }
+
+    public func explanation(of vm: VMName) async throws(APIError) -> Explanation {
+        try await journal.explanation(of: vm, node: configuration.node)
     }
 
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
@@ -131,8 +155,8 @@ extension AgentCore: AgentService {
         if let known, case .standby(let session) = known.part { return Replica.text(of: session.command) }
         let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
         let guest: GuestDescription
-        if let known, case .primary(let session) = known.part, let offer = session.offer {
-            guest = offer.guest
+        if let known, case .primary(let session) = known.part, let found = session.guest {
+            guest = found
         } else if let path = request.qmp ?? known?.qmp ?? configured {
             guest = try await offPool { () throws(APIError) in
                 do {

@@ -1,10 +1,13 @@
+import Arbitration
 import Foundation
+import Journal
 import LinuxSystem
 import Logging
 import Model
 import NIOPosix
 import PKI
 import Pipeline
+import Protocol
 import QEMU
 import RomulusAPI
 import Synchronization
@@ -23,11 +26,15 @@ public final class AgentCore: Sendable {
     let identity: TLSIdentity
     let group: MultiThreadedEventLoopGroup
     let registry = Registry()
-    let events = EventLog()
+    let journal: EventJournal
     let started = Date()
     let state = Mutex(State())
     let planted: PlantedFaults
     let log: Logger
+    let store: VMStore
+    let node: NodeName
+    /// Nil: the operator decides.
+    let arbiter: (any Arbiter)?
 
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
@@ -43,7 +50,20 @@ public final class AgentCore: Sendable {
             try FileManager.default.createDirectory(
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: mode])
         }
+        store = try VMStore("\(configuration.stateDirectory)/vms")
+        node = identity.node
+        arbiter = try configuration.makeArbiter(identity: identity, group: group)
+        journal = EventJournal(path: "\(configuration.stateDirectory)/journal.sqlite", limits: configuration.journal) {
+            log.error("\($0)")
+        }
         _ = AgentMetrics(version: Romulus.version, registry: registry)
+    }
+
+    private func custody(of vm: VMName) -> Custody {
+        Custody(
+            node: node, rule: arbiter == nil ? .manual(.runAlone) : .arbiter, arbiter: arbiter,
+            reprotection: configuration.defaults.reprotection, record: store[vm].local,
+            persist: { [store] record in try store.update(vm) { $0.local = record } })
     }
 
     /// Accepts links from the configured peers until the process ends.
@@ -64,54 +84,103 @@ public final class AgentCore: Sendable {
 
     /// Makes the replica of a VM that a peer offers. Called on a thread that may block.
     private func accept(_ offer: OfferMessage, from link: Link) throws(SessionError) -> StandbySession {
-        let claimed = state.withLock { state -> String? in
-            if state.preparing.contains(offer.vm) {
-                return "\(configuration.node) is already preparing a replica of it"
-            }
-            if let known = state.vms[offer.vm], known.isActive {
-                switch (known.part, known.state) {
-                case (.standby, .peerLost):
-                    return
-                        "\(configuration.node) still keeps a replica of \(offer.vm) whose primary was lost: take it over or"
-                        + " give it up there with “romulus unprotect \(offer.vm)”"
-                default:
-                    return
-                        "\(offer.vm) is already \(known.role.rawValue) at \(configuration.node) (\(known.state.rawValue))"
-                }
-            }
-            if let known = state.vms[offer.vm], known.state == .running, known.pid.map(processRuns) ?? false {
-                return
-                    "\(offer.vm) runs at \(configuration.node) itself since its failover (pid \(known.pid ?? 0)); protect it"
-                    + " from there"
-            }
-            state.preparing.insert(offer.vm)
-            return nil
+        guard state.withLock({ $0.preparing.insert(offer.vm).inserted }) else {
+            throw SessionError(.refused, "\(configuration.node) is already preparing a replica of \(offer.vm)")
         }
-        if let claimed { throw SessionError(.refused, claimed) }
         defer { state.withLock { _ = $0.preparing.remove(offer.vm) } }
 
+        let custody = custody(of: offer.vm)
+        var machine = try machine(for: offer, custody)
+        guard let identity = machine.image?.identity else {
+            throw SessionError(.refused, "\(configuration.node) cannot be the standby of \(offer.vm)")
+        }
+        do {
+            try custody.persist(machine.record)
+        } catch {
+            throw SessionError(.system, "\(configuration.node) cannot remember what it promises: \(error)")
+        }
+        _ = machine.handle(.persisted(machine.record.seen))
         let places = ReplicaPlaces(
             node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
             runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
             standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest))
-        let replica = try Replica(offer: offer, peer: link.peerNode, places: places, log: log)
-        return try adopt(replica, link: link, peer: link.peerNode)
+        let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
+        _ = machine.handle(.prepared(offer.session.session))
+        return try adopt(replica, machine, link: link, peer: link.peerNode)
+    }
+
+    /// The machine that takes the offer, or why it is not taken. An older replica of the VM that must give way is gone
+    /// afterwards.
+    private func machine(for offer: OfferMessage, _ custody: Custody) throws(SessionError) -> StandbyMachine {
+        switch state.withLock({ $0.vms[offer.vm]?.part }) {
+        case .standby(let session):
+            let machine = try session.consider(offer.session).get()
+            for _ in 0..<200 where state.withLock({ $0.vms[offer.vm] != nil }) { usleep(50_000) }
+            guard state.withLock({ $0.vms[offer.vm] == nil }) else {
+                throw SessionError(
+                    .refused, "\(configuration.node) still has to give up an older replica of \(offer.vm)")
+            }
+            return machine
+        case .primary(let session):
+            session.hear(of: offer.session)
+            throw SessionError(
+                .refused, "\(offer.vm) is already primary at \(configuration.node)", knows: session.register)
+        case .some(.none), nil:
+            var machine = StandbyMachine(
+                node: custody.node, arbitration: custody.rule, record: custody.record, seed: .random(in: 1 ... .max))
+            for case .refuse(_, let reason, let known) in machine.handle(.offered(offer.session)) {
+                throw SessionError(.refused, reason, knows: known)
+            }
+            return machine
+        }
+    }
+
+    /// Takes up what an earlier run of this agent had in hand: guests first, then replicas.
+    func recover() {
+        for vm in store.vms {
+            guard let guest = store[vm].guest else { continue }
+            guard guest.isAlive else {
+                forgetGuest(of: vm)
+                note(vm, .error, "the QEMU of \(vm) (pid \(guest.pid)) ended while this agent was away")
+                continue
+            }
+            note(vm, .session, "the guest of \(vm) (pid \(guest.pid)) was found after a restart of this agent")
+            take(vm, guest)
+        }
+        recoverReplicas()
+    }
+
+    private func take(_ vm: VMName, _ guest: VMStore.Guest) {
+        var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
+        options.level = guest.level
+        options.epochMilliseconds = guest.epochMilliseconds
+        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
+        do throws(APIError) {
+            _ = try startPrimary(options, origin: .found(guest.lineage))
+        } catch {
+            note(vm, .error, "the guest of \(vm) cannot be taken in hand: \(error.message)")
+        }
     }
 
     /// Takes up replicas that an earlier run of this agent left behind, and removes those that are of no use.
-    func recoverReplicas() {
+    private func recoverReplicas() {
         for vm in Replica.leftBehind(in: configuration.memoryDirectory) {
             let directory = "\(configuration.memoryDirectory)/\(vm)"
+            if let resumed = Replica.resumed(in: directory) {
+                takeResumed(vm, resumed)
+                try? FileManager.default.removeItem(atPath: directory)
+                continue
+            }
             do throws(SessionError) {
                 let replica = try Replica(
                     recovering: directory, runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
                     node: configuration.node,
                     standby: { [configuration] in configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
-                _ = try adopt(replica, link: nil, peer: replica.peer)
+                _ = try adopt(replica, nil, link: nil, peer: replica.peer)
                 note(
                     vm, .session,
-                    "a whole replica of \(vm) was found after a restart of this agent: its session is over, it can be taken"
-                        + " over or given up")
+                    "a whole replica of \(vm) was found after a restart of this agent: its session is over"
+                        + (arbiter == nil ? ", it can be taken over or given up" : ", the arbiter decides"))
             } catch {
                 note(vm, .error, "\(error); it was removed")
                 Replica.removeLeftover(directory)
@@ -119,67 +188,125 @@ public final class AgentCore: Sendable {
         }
     }
 
-    private func adopt(_ replica: Replica, link: Link?, peer: String) throws(SessionError) -> StandbySession {
+    /// A guest that was resumed here just before an earlier run of this agent ended.
+    private func takeResumed(
+        _ vm: VMName, _ resumed: (pid: Int32, monitorPath: String, image: StandbyMachine.Image)
+    ) {
+        guard state.withLock({ $0.vms[vm] == nil }), processRuns(resumed.pid),
+            let startTime = VMStore.startTime(of: resumed.pid)
+        else { return }
+        take(
+            vm,
+            VMStore.Guest(
+                pid: resumed.pid, startTime: startTime, lineage: resumed.image.lineage, qmp: resumed.monitorPath,
+                standby: resumed.image.primary, level: configuration.vms[vm]?.level ?? configuration.defaults.level,
+                epochMilliseconds: configuration.vms[vm]?.epochMilliseconds ?? configuration.defaults.epochMilliseconds)
+        )
+    }
+
+    private func adopt(
+        _ replica: Replica, _ machine: StandbyMachine?, link: Link?, peer: String
+    ) throws(SessionError) -> StandbySession {
         let offer = replica.offer
         let session: StandbySession
         do throws(SystemError) {
-            session = try StandbySession(replica: replica, link: link, log: log) { [weak self] in
-                self?.standby(offer.vm, reported: $0)
+            session = try StandbySession(
+                replica: replica, machine: machine, custody: custody(of: offer.vm), link: link, log: log
+            ) { [weak self] in
+                self?.standby(offer, reported: $0)
             }
         } catch {
             replica.dismantle()
             throw SessionError(.system, "the session of \(offer.vm) cannot be made: \(error)")
         }
         let record = VMRecord(
-            name: offer.vm, part: .standby(session), role: .standby, peer: peer, level: offer.level, term: offer.term,
-            epochMilliseconds: offer.epochMilliseconds, metrics: metrics(of: offer.vm, peer: peer),
-            qmp: replica.qmpPath, pid: replica.qemuPID, state: .syncing)
+            name: offer.vm, part: .standby(session), role: .standby, peer: peer, level: offer.session.level,
+            term: offer.session.term, epochMilliseconds: offer.epochMilliseconds,
+            metrics: metrics(of: offer.vm, peer: peer), qmp: replica.qmpPath, pid: replica.qemuPID, state: .syncing)
         install(record)
-        note(offer.vm, .session, "this host became standby of \(offer.vm) for \(peer)", term: offer.term)
+        note(
+            offer.vm, .session, "this host became standby of \(offer.vm) for \(peer)", term: offer.session.term)
         return session
     }
 
+    /// Notes what happens now in the log and in the journal, where it follows from the VM's last decision. What is not
+    /// given of term and epoch is what the VM's record has.
     func note(
-        _ vm: VMName?, _ kind: Event.Kind, _ message: String, epoch: Epoch? = nil, term: Term? = nil
+        _ vm: VMName?, _ kind: EventKind, _ message: String, epoch: Epoch? = nil, term: Term? = nil
     ) {
         log.info("\(message)", metadata: ["vm": "\(vm?.description ?? "-")", "kind": "\(kind.rawValue)"])
-        events.append(kind, vm: vm, epoch: epoch?.number, term: term?.number, message)
+        let record = vm.flatMap { vm in state.withLock { $0.vms[vm] } }
+        journal.append(
+            kind, vm: vm, term: term ?? record?.term, epoch: epoch ?? record?.acknowledged, message)
     }
 
-    private func standby(_ vm: VMName, reported report: SessionReport) {
+    private func standby(_ offer: OfferMessage, reported report: SessionReport) {
+        let vm = offer.vm
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
-        case .event(let kind, let message): note(vm, Event.Kind(sessionEvent: kind), message)
+        case .event(let kind, let message): note(vm, EventKind(sessionWord: kind, role: .standby), message)
         case .failure(let error):
             metrics?.recordError(.apply)
             note(vm, .error, error.message)
         case .tookOver(let result, let reason):
             metrics?.recordFailover(
                 reason.contains("QEMU") ? .qemuDied : .operator, nanoseconds: result.decisionToRunning)
+            // The takeover is of a term of its own.
+            refresh(vm)
             note(
-                vm, .failover,
+                vm, .promoted,
                 "\(vm) runs here from checkpoint \(result.epoch), \(milliseconds(result.decisionToRunning)) ms after the"
-                    + " decision (\(reason)); \(result.framesReleased) held frames were let out",
+                    + " decision (\(reason))",
                 epoch: result.epoch)
-            state.withLock { state in
-                state.vms[vm]?.refresh()
-                state.vms[vm]?.part = .none
-                state.vms[vm]?.enter(.running)
+            if result.framesReleased > 0 {
+                note(
+                    vm, .firstOutput,
+                    "\(result.framesReleased) frames of committed epochs, which the primary had not let out, left here",
+                    epoch: result.epoch)
             }
+        case .becamePrimary(let register): goOn(offer, register)
         case .ended(let reason):
-            note(vm, .session, "the replica of \(vm) was given up: \(reason)")
+            note(vm, .ended, "the replica of \(vm) was given up: \(reason)")
             state.withLock { state in
                 state.vms[vm]?.part = .none
                 state.vms[vm]?.metrics.remove()
                 state.vms[vm] = nil
             }
-        case .epoch, .released, .dropped: break
+        case .epoch, .released, .dropped, .found, .gaveWay: break
+        }
+    }
+
+    /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
+    private func goOn(_ offer: OfferMessage, _ register: Register) {
+        refresh(offer.vm)
+        let qmp = state.withLock { state -> String? in
+            state.vms[offer.vm]?.part = .none
+            return state.vms[offer.vm]?.qmp
+        }
+        guard let qmp else { return }
+        var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
+        options.level = register.level
+        options.epochMilliseconds = offer.epochMilliseconds
+        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
+        do throws(APIError) {
+            _ = try startPrimary(options, origin: .tookOver(register))
+        } catch {
+            note(offer.vm, .error, "\(offer.vm) runs here, and its agent has no hold on it: \(error.message)")
+        }
+    }
+
+    private func forgetGuest(of vm: VMName) {
+        do throws(SystemError) {
+            try store.update(vm) { $0.guest = nil }
+        } catch {
+            note(vm, .error, "that the guest of \(vm) is gone cannot be remembered: \(error)")
         }
     }
 
     // MARK: - As primary
 
-    func startPrimary(_ options: PrimaryOptions, peer: String) throws(APIError) -> VMStatus {
+    func startPrimary(_ options: PrimaryOptions, origin: PrimaryOrigin) throws(APIError) -> VMStatus {
+        let peer = options.standby.description
         guard let address = configuration.peers[peer]?.address else {
             throw APIError(
                 .noSuchPeer,
@@ -190,7 +317,8 @@ public final class AgentCore: Sendable {
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
-                options: options, node: configuration.node, software: "romulus \(Romulus.version)", log: log,
+                options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
+                log: log,
                 connect: { (handler) throws(SessionError) in
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {
@@ -202,14 +330,15 @@ public final class AgentCore: Sendable {
                         }
                     }
                 },
-                report: { [weak self] in self?.primary(vm, reported: $0) })
+                report: { [weak self] in self?.primary(options, reported: $0) })
         } catch {
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }
         let record = VMRecord(
-            name: vm, part: .primary(session), role: .primary, peer: peer, level: options.level, term: options.term,
-            epochMilliseconds: options.epochMilliseconds, metrics: metrics(of: vm, peer: peer), qmp: options.qmpPath,
-            pid: nil, state: .connecting)
+            name: vm, part: .primary(session), role: .primary, peer: peer, level: options.level,
+            term: session.status.term, epochMilliseconds: options.epochMilliseconds,
+            metrics: metrics(of: vm, peer: peer), qmp: options.qmpPath, pid: nil,
+            state: ProtectionState(session.status.phase))
         let taken = state.withLock { state -> VMRecord? in
             if let known = state.vms[vm], known.isActive { return known }
             state.vms[vm]?.metrics.remove()
@@ -220,7 +349,7 @@ public final class AgentCore: Sendable {
             throw APIError(.refused, "\(vm) is already \(taken.role.rawValue) here (\(taken.state.rawValue))")
         }
         show(record)
-        note(vm, .request, "protection of \(vm) was asked for, with \(peer) as standby", term: options.term)
+        if origin.isNamed { note(vm, .request, "protection of \(vm) was asked for, with \(peer) as standby") }
         do throws(SystemError) {
             try session.start()
         } catch {
@@ -230,27 +359,52 @@ public final class AgentCore: Sendable {
         return record.status()
     }
 
-    private func primary(_ vm: VMName, reported report: SessionReport) {
+    private func primary(_ options: PrimaryOptions, reported report: SessionReport) {
+        let vm = options.vm
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
-        case .event(let kind, let message): note(vm, Event.Kind(sessionEvent: kind), message)
+        case .event(let kind, let message): note(vm, EventKind(sessionWord: kind, role: .primary), message)
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
-            note(vm, .error, error.message)
-        case .epoch(let timings): metrics?.record(timings)
+            note(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+        case .epoch(let timings):
+            metrics?.record(timings)
+            state.withLock { $0.vms[vm]?.acknowledged = timings.epoch }
         case .released(let outputs):
             for output in outputs where output.frames > 0 {
                 metrics?.recordHold(nanoseconds: output.held)
                 metrics?.releasedFrames.add(UInt64(output.frames))
             }
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
-        case .tookOver: break
-        case .ended(let reason):
-            state.withLock { state in
-                state.vms[vm]?.refresh()
-                state.vms[vm]?.part = .none
+        case .found(let pid, let lineage): remember(options, pid, lineage)
+        case .gaveWay(let record):
+            note(vm, .fenced, "another host goes on with \(vm): its guest here is gone", term: record.seen)
+            do throws(SystemError) {
+                try store.update(vm) { memory in
+                    memory.local = record
+                    memory.guest = nil
+                }
+            } catch {
+                note(vm, .error, "that \(vm) was given away cannot be remembered: \(error)")
             }
-            note(vm, .session, "the session of \(vm) ended: \(reason)")
+        case .tookOver, .becamePrimary: break
+        case .ended(let reason):
+            forgetGuest(of: vm)
+            refresh(vm)
+            state.withLock { $0.vms[vm]?.part = .none }
+            note(vm, .ended, "the session of \(vm) ended: \(reason)")
+        }
+    }
+
+    /// Before anything is claimed: a restarted agent must know which process it had in hand.
+    private func remember(_ options: PrimaryOptions, _ pid: Int32, _ lineage: Lineage) {
+        let guest = VMStore.Guest(
+            pid: pid, startTime: VMStore.startTime(of: pid) ?? 0, lineage: lineage, qmp: options.qmpPath,
+            standby: options.standby, level: options.level, epochMilliseconds: options.epochMilliseconds)
+        do throws(SystemError) {
+            try store.update(options.vm) { $0.guest = guest }
+        } catch {
+            note(options.vm, .error, "the guest of \(options.vm) cannot be remembered: \(error)")
         }
     }
 
@@ -276,18 +430,23 @@ public final class AgentCore: Sendable {
     }
 
     func refreshed() -> [VMRecord] {
+        for vm in state.withLock({ Array($0.vms.keys) }) { refresh(vm) }
+        return state.withLock { $0.vms.values.sorted { $0.name < $1.name } }
+    }
+
+    /// Takes over what the session of a VM says of itself now. A session reports with its own lock held and is then
+    /// answered under this one's: it must never be asked under it.
+    private func refresh(_ vm: VMName) {
+        guard let part = state.withLock({ $0.vms[vm]?.part }) else { return }
+        let view = part.view()
         state.withLock { state in
-            for name in state.vms.keys { state.vms[name]?.refresh() }
-            return state.vms.values.sorted { $0.name < $1.name }
+            if state.vms[vm]?.part.session === part.session { state.vms[vm]?.refresh(view) }
         }
     }
 
     func record(of vm: VMName) throws(APIError) -> VMRecord {
-        let record = state.withLock { state in
-            state.vms[vm]?.refresh()
-            return state.vms[vm]
-        }
-        guard let record else {
+        refresh(vm)
+        guard let record = state.withLock({ $0.vms[vm] }) else {
             throw APIError(.noSuchVM, "\(configuration.node) knows no VM “\(vm)”: “romulus list” shows those it knows")
         }
         return record
@@ -329,19 +488,6 @@ private final class OutcomeBox<Value: Sendable, Failure: Error>: Sendable {
 func processRuns(_ pid: Int32) -> Bool {
     guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else { return false }
     return !text[text.index(after: name)...].hasPrefix(" Z")
-}
-
-extension Event.Kind {
-    /// Sessions report finer words than the API keeps.
-    init(sessionEvent kind: String) {
-        self =
-            switch kind {
-            case "guest-paused", "guest-resumed", "guest-reset": .qemu
-            case "take-over-asked": .failover
-            case "holding", "standby-ready", "memory-copied": .state
-            default: .session
-            }
-    }
 }
 
 extension VMMetrics.Component {

@@ -14,7 +14,12 @@ public struct AgentProgram: Service {
     }
 
     public func run() async throws {
-        core.recoverReplicas()
+        core.note(nil, .agent, "romulusd \(Romulus.version) was started at \(core.configuration.node)")
+        defer {
+            core.note(nil, .agent, "romulusd was stopped at \(core.configuration.node)")
+            core.journal.close()
+        }
+        core.recover()
         let listener = try await core.listen()
         log.info("\(core.configuration.node) listens for its peers on \(core.configuration.listen)")
         try await APIServer(service: core, configuration: core.configuration, logger: log).run()

@@ -76,12 +76,12 @@ final class Reception: LinkHandler, Sendable {
                         state.session = session
                         return state.closed
                     }
-                    link.send(session.acceptance(node: node))
+                    link.send(session.acceptance)
                     // The primary may have gone away while its replica was being made.
                     if let closed { session.linkClosed(link, error: closed) }
                 } catch {
                     log.warning("\(link.peerName) asked for a standby of \(offer.vm): \(error)")
-                    refuse(error.message, link)
+                    refuse(error.message, knows: error.knows, link)
                 }
             }
         } catch {
@@ -89,8 +89,8 @@ final class Reception: LinkHandler, Sendable {
         }
     }
 
-    private func refuse(_ reason: String, _ link: Link) {
-        link.send(RefuseMessage(because: reason).frame)
+    private func refuse(_ reason: String, knows: Register? = nil, _ link: Link) {
+        link.send(RefuseMessage(because: reason, knows: knows).frame)
         link.close()
     }
 }

@@ -1,6 +1,7 @@
 import Foundation
 import Model
 import Pipeline
+import QEMU
 import RomulusAPI
 import Telemetry
 
@@ -11,6 +12,30 @@ struct VMRecord: Sendable {
         case standby(StandbySession)
         /// Nothing runs for it here any more; what was last known stays readable.
         case none
+
+        var session: AnyObject? {
+            switch self {
+            case .primary(let session): session
+            case .standby(let session): session
+            case .none: nil
+            }
+        }
+
+        /// Asks the session how it is, which takes its lock.
+        func view() -> View {
+            switch self {
+            case .primary(let session): .primary(session.status, session.guest)
+            case .standby(let session): .standby(session.status)
+            case .none: .none
+            }
+        }
+    }
+
+    /// What a session says of itself at one moment.
+    enum View: Sendable {
+        case primary(PrimaryStatus, GuestDescription?)
+        case standby(StandbyStatus)
+        case none
     }
 
     let name: VMName
@@ -18,7 +43,7 @@ struct VMRecord: Sendable {
     let role: Role
     let peer: String
     let level: Level
-    let term: Term
+    var term: Term
     let epochMilliseconds: Int
     let metrics: VMMetrics
     var qmp: String?
@@ -34,19 +59,21 @@ struct VMRecord: Sendable {
     var linkBytesSent: UInt64 = 0
     var linkBytesReceived: UInt64 = 0
     var last: EpochTimings?
+    /// The last epoch that the standby acknowledged to this host, as its session reported it.
+    var acknowledged: Epoch?
 
     var isActive: Bool { if case .none = part { false } else { true } }
 
-    /// Takes over what the session says of itself now.
-    mutating func refresh() {
-        switch part {
-        case .primary(let session):
-            let status = session.status
+    /// Takes over what its session said of itself.
+    mutating func refresh(_ view: View) {
+        switch view {
+        case .primary(let status, let guest):
             epoch = status.acknowledged
+            term = status.term
             pid = status.qemuPID
             if let error = status.lastError { lastError = error }
             if status.last.epoch > .firstCopy { last = status.last }
-            if let guest = session.offer?.guest, memoryTotal == 0 {
+            if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
                 diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
             }
@@ -58,9 +85,9 @@ struct VMRecord: Sendable {
             metrics.heldOutputBytes.set(Double(status.heldBytes))
             metrics.heldOutputFrames.set(Double(status.heldFrames))
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
-        case .standby(let session):
-            let status = session.status
+        case .standby(let status):
             epoch = status.staged
+            term = status.term
             pid = status.qemuPID
             qmp = status.qmpPath
             if let error = status.lastError { lastError = error }

@@ -4,11 +4,11 @@ import Foundation
 import RomulusAPI
 import ServiceLifecycle
 
-/// The agent of one host.
+/// The agent of one host, or a witness.
 @main
 struct Romulusd: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "romulusd", abstract: "The Romulus agent: one per host, for any number of VMs.",
+        commandName: "romulusd", abstract: "The Romulus agent: one per host, for any number of VMs; or a witness.",
         version: Romulus.version)
 
     @Option(name: .long, help: "The configuration file.")
@@ -26,7 +26,12 @@ struct Romulusd: AsyncParsableCommand {
         do {
             let configuration = try Configuration.load(path: config)
             let log = AgentLog.make(level: configuration.logLevel)
-            let program = try AgentProgram(configuration: configuration, log: log)
+            let program: any Service
+            if let witness = try WitnessProgram(configuration: configuration, log: log) {
+                program = witness
+            } else {
+                program = try AgentProgram(configuration: configuration, log: log)
+            }
             try await ServiceGroup(
                 configuration: ServiceGroupConfiguration(
                     services: [program], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)

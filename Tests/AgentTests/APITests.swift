@@ -54,6 +54,8 @@ import Testing
         ("GET", "/v1/vms/-x", "", 400, "“-x” is not a VM name"),
         ("GET", "/v1/vms/web/watch?interval_ms=1", "", 400, "“interval_ms” must be a whole number from 100 to 60000"),
         ("GET", "/v1/events?after=-1", "", 400, "“after” must be a whole number, not “-1”"),
+        ("GET", "/v1/events?since=yesterday", "", 400, "“since” must be an ISO 8601 date such as"),
+        ("GET", "/v1/vms/-x/why", "", 400, "“-x” is not a VM name"),
         ("GET", "/v1/events?limit=0", "", 400, "“limit” must be a whole number from 1 to 1000"),
         ("GET", "/v1/standby-command", "", 400, "give either “vm” or “qmp”"),
         ("GET", "/v1/standby-command?vm=a&qmp=b", "", 400, "give either “vm” or “qmp”"),
@@ -104,23 +106,51 @@ import Testing
     @Test func eventsAreListedAndFollowed() async throws {
         try await withServer { agent, socket, _ in
             let client = AgentClient(socket: socket)
-            agent.log.append(.state, vm: Self.web, term: 1, "web is protected")
-            agent.log.append(.session, "the link to beta is up")
+            agent.log.append(.asked, vm: Self.web, term: Term(1), epoch: Epoch(7), "who may run web?")
+            agent.log.append(.session, vm: Self.web, "the link to beta is up")
             let all = try await client.events()
-            #expect(all.map(\.id) == [1, 2] && all.map(\.kind) == [.state, .session])
-            #expect(try await client.events(vm: Self.web).map(\.id) == [1])
-            #expect(try await client.events(after: 1).map(\.id) == [2])
-            #expect(try await client.events(limit: 1).map(\.id) == [1])
-            #expect(try await client.events(after: 2, wait: .milliseconds(1)).isEmpty)
+            #expect(all.map(\.id) == [1, 2] && all.map(\.kind) == [.asked, .session] && all.map(\.cause) == [nil, 1])
+            #expect(all[0].term == 1 && all[0].epoch == 7 && all[0].message == "who may run web?")
+            #expect(all[0].bootID == all[1].bootID && all[0].bootNanoseconds ?? 0 > 0)
+            #expect(abs(all[0].time.timeIntervalSinceNow) < 3600)
+            #expect(try await client.events(EventQuery(vm: Self.web)).map(\.id) == [1, 2])
+            #expect(try await client.events(EventQuery(vm: VMName("db"))).isEmpty)
+            #expect(try await client.events(EventQuery(kinds: [.session, .promoted])).map(\.id) == [2])
+            #expect(try await client.events(EventQuery(since: Date(timeIntervalSinceNow: 3600))).isEmpty)
+            #expect(try await client.events(EventQuery(since: Date(timeIntervalSinceNow: -3600))).count == 2)
+            #expect(try await client.events(EventQuery(after: 1)).map(\.id) == [2])
+            #expect(try await client.events(EventQuery(limit: 1)).map(\.id) == [1])
+            #expect(try await client.events(EventQuery(limit: 1, newest: true)).map(\.id) == [2])
+            #expect(try await client.events(EventQuery(after: 2), wait: .milliseconds(1)).isEmpty)
 
             let seen = Mutex<[UInt64]>([])
-            try await client.follow(after: 1) { event in
+            try await client.follow(EventQuery(after: 1)) { event in
                 seen.withLock { $0.append(event.id) }
                 // Each event that was seen brings the next: it can only arrive if following goes on.
                 if event.id < 5 { agent.log.append(.qemu, vm: Self.web, "reset") }
                 return event.id < 5
             }
             #expect(seen.withLock { $0 } == [2, 3, 4, 5])
+        }
+    }
+
+    @Test func whyTellsTheLastChain() async throws {
+        try await withServer { agent, socket, _ in
+            let client = AgentClient(socket: socket)
+            agent.log.append(.state, vm: Self.web, "nothing was decided about it")
+            await #expect(
+                throws: APIError(
+                    .noSuchVM, "the journal of alpha has no decision about “web”: “romulus events” shows what it has")
+            ) {
+                try await client.explanation(of: Self.web)
+            }
+            agent.log.append(.detected, vm: Self.web, "beta is silent")
+            agent.log.append(.promoted, vm: Self.web, "web runs here")
+            let explanation = try await client.explanation(of: Self.web)
+            #expect(explanation.vm == Self.web && explanation.node == "alpha")
+            #expect(explanation.steps.map(\.event.kind) == [.detected, .promoted])
+            let after = explanation.steps.map(\.afterMilliseconds)
+            #expect(after[0] == nil && after[1] ?? -1 >= 0)
         }
     }
 

@@ -188,7 +188,7 @@ import Testing
 
     @Test func eventsAreLinesOrObjects() async throws {
         try await withServer { agent, socket, _ in
-            agent.log.append(.state, vm: Self.web, epoch: 3, term: 1, "web is protected")
+            agent.log.append(.state, vm: Self.web, term: Term(1), epoch: Epoch(3), "web is protected")
             agent.log.append(.session, "the link to beta is up")
             let lines = try await RomulusProgram.run(["events"], socket: socket).out.split(separator: "\n")
             #expect(lines.count == 2 && lines[0].hasSuffix("  web  state  term 1  epoch 3  web is protected"))
@@ -198,13 +198,55 @@ import Testing
         }
     }
 
+    @Test func eventsAreChosen() async throws {
+        try await withServer { agent, socket, _ in
+            for number in 1...1500 { agent.log.append(number % 3 == 0 ? .asked : .state, vm: Self.web, "n\(number)") }
+            func shown(_ arguments: String...) async throws -> [String] {
+                let outcome = try await RomulusProgram.run(["events"] + arguments, socket: socket)
+                #expect(outcome.status == 0 && outcome.err == "")
+                return outcome.out.split(separator: "\n").map { String($0.split(separator: " ").last ?? "") }
+            }
+            #expect(try await shown() == (1301...1500).map { "n\($0)" })
+            #expect(try await shown("web", "--limit", "2") == ["n1499", "n1500"])
+            #expect(try await shown("--kind", "asked", "--limit", "2") == ["n1497", "n1500"])
+            #expect(try await shown("--kind", "asked", "--kind", "state", "--limit", "1") == ["n1500"])
+            // More than one reply takes.
+            #expect(try await shown("--since", "1h") == (1...1500).map { "n\($0)" })
+            #expect(try await shown("--since", "2000-01-01", "--limit", "1") == ["n1500"])
+            #expect(try await shown("--since", "2999-01-01") == [])
+            #expect(try await shown("db") == [])
+            let odd = try await RomulusProgram.run(["events", "--kind", "promotd"], socket: socket)
+            #expect(odd.status == 0 && odd.out == "")
+            #expect(odd.err.hasPrefix("no event is of the kind “promotd”; the kinds are request, detected, "))
+        }
+    }
+
+    @Test func whyTellsInSentences() async throws {
+        try await withServer { agent, socket, _ in
+            agent.log.append(.detected, vm: Self.web, term: Term(3), "beta is silent")
+            agent.log.append(.promoted, vm: Self.web, term: Term(4), epoch: Epoch(812), "web runs here")
+            let told = try await RomulusProgram.run(["why", "web"], socket: socket)
+            let lines = told.out.split(separator: "\n")
+            #expect(told.status == 0 && told.err == "" && lines.count == 4)
+            #expect(lines[0] == "web, as the journal of alpha tells it:")
+            #expect(lines[1].hasPrefix("  1  Detected at 2") && lines[1].hasSuffix(" UTC (term 3): beta is silent"))
+            #expect(lines[2].hasPrefix("  2  Promoted, "))
+            #expect(lines[2].hasSuffix(" later (term 4, epoch 812): web runs here"))
+            #expect(lines[3].hasPrefix("From the first step to the guest running here "))
+            let json = try await RomulusProgram.run(["why", "web", "-o", "json"], socket: socket)
+            #expect(try Self.decode(Explanation.self, json.out).steps.count == 2)
+            let none = try await RomulusProgram.run(["why", "db"], socket: socket)
+            #expect(none.status == 4 && none.err.contains("the journal of alpha has no decision about “db”"))
+        }
+    }
+
     @Test func followingEndsWithAWordWhenTheAgentGoes() async throws {
         let (started, start) = AsyncStream<Void>.makeStream()
         let task = try await withServer { agent, socket, _ in
             agent.log.append(.session, "up")
             agent.with { $0.onEvents = { start.yield() } }
             let task = Task { try await RomulusProgram.run(["events", "--follow"], socket: socket) }
-            // The second question comes when the first event is on its way out.
+            // The first question is for what there is, the second for what is to come.
             var looks = started.makeAsyncIterator()
             await looks.next()
             await looks.next()
@@ -244,6 +286,7 @@ import Testing
         ["protect"], ["protect", "a b"], ["protect", "web", "--epoch-ms", "0"], ["protect", "web", "--level", "x"],
         ["status", "--watch", "--check"], ["status", "--interval", "0"], ["list", "--timeout", "0"],
         ["standby-command"], ["standby-command", "web", "--qmp", "/q"], ["frobnicate"], ["list", "--output", "xml"],
+        ["events", "--since", "yesterday"], ["events", "--limit", "0"], ["events", "--kind", "a,b"], ["why"],
         ["pki", "issue", "-x"], ["pki", "issue", "a", "--tar", "--into", "/x"], ["--socket"],
     ])
     func wrongUsageIs64(arguments: [String]) async throws {

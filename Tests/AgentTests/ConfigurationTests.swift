@@ -1,5 +1,6 @@
 import Agent
 import Foundation
+import Journal
 import Model
 import Testing
 
@@ -39,6 +40,7 @@ import Testing
         #expect(configuration.memoryDirectory == "/dev/shm/romulus")
         #expect(configuration.defaults == .init(epochMilliseconds: 20, level: .system))
         #expect(configuration.detection == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500))
+        #expect(configuration.journal == JournalLimits(days: 90, events: 100_000))
         #expect(configuration.qemu == .init(binary: nil, sandbox: true))
         #expect(configuration.logLevel == .info)
     }
@@ -64,6 +66,7 @@ import Testing
             log_level: debug
             defaults: {epoch_ms: 30, level: system}
             detection: {heartbeat_ms: 20, silence_ms: 200}
+            journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}
             vms:
               web:
@@ -92,6 +95,7 @@ import Testing
         #expect(configuration.stateDirectory == "/s" && configuration.runtimeDirectory == "/r")
         #expect(configuration.memoryDirectory == "/m" && configuration.logLevel == .debug)
         #expect(configuration.detection == .init(heartbeatMilliseconds: 20, silenceMilliseconds: 200))
+        #expect(configuration.journal == JournalLimits(days: 7, events: 5000))
         #expect(configuration.qemu == .init(binary: "/opt/qemu", sandbox: false))
         #expect(Set(configuration.vms.keys.map(\.description)) == ["web", "db", "log"])
         let web = try #require(VMName("web").flatMap { configuration.vms[$0] })
@@ -125,6 +129,8 @@ import Testing
         ("peers:\n  beta: {adress: \"h:1\"}", "unknown key “adress” in “peers.beta”: did you mean “address”?"),
         ("peers:\n  alpha: {address: \"h:1\"}", "r.yaml:4: “peers.alpha” is this host itself"),
         ("peers:\n  -x: {address: \"h:1\"}", "r.yaml:4: “-x” in “peers” must be the name of a host"),
+        ("journal: {days: 0}", "r.yaml:3: “journal.days” must be a whole number from 1 to 3650, not “0”"),
+        ("journal: {events: 999}", "r.yaml:3: “journal.events” must be a whole number from 1000 to 1000000, not “999”"),
         ("defaults:\n  epoch_ms: 0", "r.yaml:4: “defaults.epoch_ms” must be a whole number from 1 to 10000, not “0”"),
         ("defaults:\n  epoch_ms: 1e3", "r.yaml:4: “defaults.epoch_ms” must be a whole number"),
         ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be system (the levels restart"),
@@ -148,11 +154,89 @@ import Testing
         ("vms:\n  web:\n    add: {a: b}", "r.yaml:5: “vms.web.add” must be a list of option lines"),
         ("vms:\n  web:\n    qpm: /x", "r.yaml:5: unknown key “qpm” in “vms.web”: did you mean “qmp”?"),
         ("vms:\n\tweb: {}", "r.yaml:4: not valid YAML"),
+        ("arbiter:", "r.yaml:3: “arbiter” must hold either “witness” or “etcd”"),
+        ("arbiter: {witnes: {}}", "unknown key “witnes” in “arbiter”: did you mean “witness”?"),
+        (
+            "arbiter:\n  witness: {address: \"h:1\", node: w}\n  etcd: {endpoints: [\"http://h:1\"], cluster: c}",
+            "r.yaml:3: “arbiter” must hold either “witness” or “etcd”"
+        ),
+        ("arbiter:\n  witness: {node: w}", "r.yaml:4: “arbiter.witness.address” is missing: it must be HOST:PORT"),
+        ("arbiter:\n  witness: {address: \"h:1\"}", "r.yaml:4: “arbiter.witness.node” is missing: it must be the name"),
+        ("arbiter:\n  witness: {address: h, node: w}", "“arbiter.witness.address” must be HOST:PORT"),
+        (
+            "arbiter:\n  witness: {address: \"h:1\", node: alpha}",
+            "r.yaml:4: “arbiter.witness.node” must be a machine of its own, not “alpha”"
+        ),
+        (
+            "peers: {beta: {address: \"h:1\"}}\narbiter:\n  witness: {address: \"h:1\", node: beta}",
+            "r.yaml:5: “arbiter.witness.node” must be a machine of its own, not “beta”"
+        ),
+        ("arbiter:\n  etcd: {cluster: c}", "r.yaml:4: “arbiter.etcd.endpoints” is missing: it must be a list of URLs"),
+        ("arbiter:\n  etcd: {endpoints: [\"h:1\"], cluster: c}", "r.yaml:4: “arbiter.etcd.endpoints” must be a list"),
+        ("arbiter:\n  etcd: {endpoints: [\"http://h:1/v3\"], cluster: c}", "“arbiter.etcd.endpoints” must be a list"),
+        ("arbiter:\n  etcd: {endpoints: [\"http://h:1\"]}", "r.yaml:4: “arbiter.etcd.cluster” is missing"),
+        ("arbiter:\n  etcd: {endpoints: [\"http://h:1\"], cluster: a/b}", "“arbiter.etcd.cluster” must be a name"),
+        (
+            "arbiter:\n  etcd: {endpoints: [\"http://h:1\", \"https://h:1\"], cluster: c, ca: /a, certificate: /b, key: /c}",
+            "r.yaml:4: “arbiter.etcd.endpoints” must be all https or all http"
+        ),
+        (
+            "arbiter:\n  etcd: {endpoints: [\"https://h:1\"], cluster: c, ca: /a, key: /c}",
+            "r.yaml:4: “arbiter.etcd.certificate” is missing: it must be the absolute path of a PEM file"
+        ),
+        (
+            "arbiter:\n  etcd: {endpoints: [\"http://h:1\"], cluster: c, ca: /a}",
+            "r.yaml:4: “arbiter.etcd.ca” is of no use with http: give https URLs"
+        ),
+        ("witness:", "r.yaml:3: “peers” must name the hosts that may use this witness"),
+        ("witness: {lisen: 1}", "unknown key “lisen” in “witness”: did you mean “listen”?"),
+        (
+            "peers: {beta: {address: \"h:1\"}}\nwitness:\nvms: {web: {}}",
+            "r.yaml:4: “witness” makes this machine a witness, which runs no VMs: leave “vms” out"
+        ),
+        (
+            "peers: {b: {address: \"h:1\"}}\nwitness:\narbiter: {witness: {address: \"h:1\", node: w}}",
+            "r.yaml:4: “witness” makes this machine a witness, which runs no VMs: leave “arbiter” out"
+        ),
         ("? [a]\n: b", "r.yaml:3: a plain key is expected"),
     ])
     func whatIsWrongIsSaidWithItsLine(text: String, complaint: String) {
         let said = Self.complaint(about: Self.minimal + text)
         #expect(said.contains(complaint), "said: \(said)")
+    }
+
+    @Test func theArbiterIsRead() throws {
+        #expect(try Self.load(Self.minimal).arbiter == nil)
+        let witness = try Self.load(Self.minimal + "arbiter: {witness: {address: \"[fd00::3]:7320\", node: gamma}}")
+        #expect(witness.arbiter == .witness(address: HostPort(host: "fd00::3", port: 7320), node: "gamma"))
+        let plain = try Self.load(Self.minimal + "arbiter: {etcd: {endpoints: \"http://h:2379\", cluster: c-1}}")
+        #expect(plain.arbiter == .etcd(.init(endpoints: ["http://h:2379"], cluster: "c-1")))
+        let secure = try Self.load(
+            Self.minimal + """
+                arbiter:
+                  etcd:
+                    endpoints: ["https://10.0.0.3:2379", "https://[fd00::4]:2379"]
+                    cluster: c
+                    ca: /e/ca.crt
+                    certificate: /e/a.crt
+                    key: /e/a.key
+                """)
+        #expect(
+            secure.arbiter
+                == .etcd(
+                    .init(
+                        endpoints: ["https://10.0.0.3:2379", "https://[fd00::4]:2379"], cluster: "c",
+                        tls: .init(ca: "/e/ca.crt", certificate: "/e/a.crt", key: "/e/a.key"))))
+    }
+
+    @Test func aWitnessIsRead() throws {
+        #expect(try Self.load(Self.minimal).witness == nil)
+        let peers = Self.minimal + "peers: {beta: {address: \"h:1\"}}\n"
+        #expect(try Self.load(peers + "witness:").witness?.listen == HostPort(host: "0.0.0.0", port: 7320))
+        let other = try Self.load(peers + "witness: {listen: \"10.0.0.3:1\"}")
+        #expect(other.witness?.listen == HostPort(host: "10.0.0.3", port: 1))
+        let example = try Configuration.load(path: Self.root.appending(path: "deploy/romulusd-witness.yaml").path)
+        #expect(example.witness != nil && example.peers.count == 2)
     }
 
     @Test func everythingThatIsWrongIsSaidAtOnceInOrder() {
@@ -189,6 +273,8 @@ import Testing
         same.api.group = configuration.api.group
         same.qemu.binary = configuration.qemu.binary
         same.vms = configuration.vms
+        #expect(full.arbiter == .witness(address: HostPort(host: "10.0.0.3", port: 7320), node: "gamma"))
+        same.arbiter = configuration.arbiter
         #expect(same == configuration)
     }
 

@@ -17,8 +17,8 @@ import Testing
     }
 
     @Test func aSecondAgentIsRefusedAndADeadOnesSocketReplaced() async throws {
-        try await withServer { _, socket, _ in
-            let second = APIServer(service: FakeAgent(), socket: socket, logger: Logger(label: "test"))
+        try await withServer { agent, socket, _ in
+            let second = APIServer(service: agent, socket: socket, logger: Logger(label: "test"))
             await #expect {
                 try await second.run()
             } throws: { error in
@@ -29,7 +29,7 @@ import Testing
             #expect(health.node == "alpha")
         }
         // A socket that nobody listens on, as a killed agent leaves it.
-        try await withServer { _, first, _ in
+        try await withServer { agent, first, _ in
             let path = first + ".dead"
             let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
             var address = sockaddr_un()
@@ -44,7 +44,7 @@ import Testing
             close(descriptor)
             let (ready, announce) = AsyncStream<Void>.makeStream()
             let server = APIServer(
-                service: FakeAgent(), socket: path, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+                service: agent, socket: path, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
             ) { _ in
                 announce.finish()
             }
@@ -59,22 +59,23 @@ import Testing
     }
 
     @Test func whatIsInTheWayIsNeverRemoved() async throws {
-        let file = "/tmp/romulus-test-file-\(getpid())-\(UInt32.random(in: 0 ... .max))"
-        try Data("mine".utf8).write(to: URL(fileURLWithPath: file))
-        defer { unlink(file) }
-        let server = APIServer(service: FakeAgent(), socket: file, logger: Logger(label: "test"))
-        await #expect {
-            try await server.run()
-        } throws: { error in
-            "\(error)".contains("a file that is no socket is in the way")
-        }
-        #expect(try String(contentsOfFile: file, encoding: .utf8) == "mine")
-        let grouped = APIServer(
-            service: FakeAgent(), socket: file + ".sock", group: "no-such-group", logger: Logger(label: "test"))
-        await #expect {
-            try await grouped.run()
-        } throws: { error in
-            "\(error)".contains("“no-such-group” of “api.group” does not exist")
+        try await withServer { agent, socket, _ in
+            let file = socket + ".file"
+            try Data("mine".utf8).write(to: URL(fileURLWithPath: file))
+            let server = APIServer(service: agent, socket: file, logger: Logger(label: "test"))
+            await #expect {
+                try await server.run()
+            } throws: { error in
+                "\(error)".contains("a file that is no socket is in the way")
+            }
+            #expect(try String(contentsOfFile: file, encoding: .utf8) == "mine")
+            let grouped = APIServer(
+                service: agent, socket: file + ".sock", group: "no-such-group", logger: Logger(label: "test"))
+            await #expect {
+                try await grouped.run()
+            } throws: { error in
+                "\(error)".contains("“no-such-group” of “api.group” does not exist")
+            }
         }
     }
 
@@ -121,10 +122,10 @@ import Testing
     }
 
     @Test func aTakenMetricsPortIsReported() async throws {
-        try await withServer(metrics: HostPort(host: "127.0.0.1", port: 0)) { _, socket, port in
+        try await withServer(metrics: HostPort(host: "127.0.0.1", port: 0)) { agent, socket, port in
             let taken = HostPort(host: "127.0.0.1", port: try #require(port))
             let second = APIServer(
-                service: FakeAgent(), socket: socket + "2", metricsListen: taken,
+                service: agent, socket: socket + "2", metricsListen: taken,
                 logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             await #expect {
                 try await second.run()

@@ -1,5 +1,6 @@
 import Agent
 import Foundation
+import Journal
 import Logging
 import Model
 import RomulusAPI
@@ -21,8 +22,12 @@ final class FakeAgent: AgentService {
         var gate: AsyncStream<Never>?
     }
 
-    let log = EventLog()
+    let log: EventJournal
     private let state = Mutex(State())
+
+    init(log: EventJournal) {
+        self.log = log
+    }
 
     func with<Value: Sendable>(_ body: (inout State) -> Value) -> Value {
         state.withLock { body(&$0) }
@@ -89,9 +94,13 @@ final class FakeAgent: AgentService {
         return status
     }
 
-    func events(vm: VMName?, after: UInt64, limit: Int, wait: Duration) async throws(APIError) -> [Event] {
+    func events(_ query: EventQuery, wait: Duration) async throws(APIError) -> [Event] {
         with { $0.onEvents }()
-        return await log.events(vm: vm, after: after, limit: limit, wait: wait)
+        return try await log.events(query, wait: wait)
+    }
+
+    func explanation(of vm: VMName) async throws(APIError) -> Explanation {
+        try await log.explanation(of: vm, node: "alpha")
     }
 
     func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
@@ -111,7 +120,10 @@ func withServer<Value: Sendable>(
     let directory = "/tmp/romulus-test-\(getpid())-\(UInt32.random(in: 0 ... .max))"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
     defer { try? FileManager.default.removeItem(atPath: directory) }
-    let agent = FakeAgent()
+    let log = Logger(label: "test") { _ in complaints }
+    let journal = EventJournal(path: directory + "/journal.sqlite") { log.error("\($0)") }
+    defer { journal.close() }
+    let agent = FakeAgent(log: journal)
     let socket = directory + "/romulusd.sock"
     let (ready, announce) = AsyncStream<Int?>.makeStream()
     let server = APIServer(

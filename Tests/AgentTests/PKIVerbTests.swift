@@ -1,4 +1,5 @@
 import Foundation
+import Model
 import PKI
 import RomulusAPI
 import Testing

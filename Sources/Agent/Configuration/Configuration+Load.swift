@@ -1,4 +1,5 @@
 import Foundation
+import Journal
 import Logging
 import Model
 import RomulusAPI
@@ -57,7 +58,10 @@ extension Configuration {
                 return (lines.joined(separator: "\n"), false)
             }
             func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
-            let contents = "\(counted(configuration.peers.count, "peer")), \(counted(configuration.vms.count, "VM"))"
+            let peers = counted(configuration.peers.count, "peer")
+            let contents =
+                configuration.witness == nil
+                ? "\(peers), \(counted(configuration.vms.count, "VM"))" : "witness for \(peers)"
             return ("\(path): good: node \(configuration.node), \(contents)", true)
         } catch {
             return (error.description, false)
@@ -66,7 +70,14 @@ extension Configuration {
 
     /// The files that have to be there, with the keys that name them.
     private var filesNeeded: [(key: String, path: String)] {
-        [("tls.ca", tls.ca), ("tls.certificate", tls.certificate), ("tls.key", tls.key)]
+        var files = [("tls.ca", tls.ca), ("tls.certificate", tls.certificate), ("tls.key", tls.key)]
+        if case .etcd(let etcd)? = arbiter, let tls = etcd.tls {
+            files += [
+                ("arbiter.etcd.ca", tls.ca), ("arbiter.etcd.certificate", tls.certificate),
+                ("arbiter.etcd.key", tls.key),
+            ]
+        }
+        return files
     }
 
     private static func whole(_ path: String, _ message: String) -> ConfigurationError {
@@ -113,6 +124,9 @@ extension Configuration {
             peer.finish()
         }
 
+        let arbiter = readArbiter(&top, node: node, peers: Array(peers.keys))
+        let witness = readWitness(&top, peers: Array(peers.keys))
+
         let stateDirectory = top.path("state_directory", default: "/var/lib/romulus")
         let runtimeDirectory = top.path("runtime_directory", default: "/run/romulus")
         let memoryDirectory = top.path("memory_directory", default: "/dev/shm/romulus")
@@ -132,10 +146,19 @@ extension Configuration {
         var defaultSection = top.section("defaults")
         let defaults = Defaults(
             epochMilliseconds: defaultSection.integer("epoch_ms", ProtectRequest.epochMillisecondsRange, default: 20),
-            level: level(&defaultSection, default: .system))
+            level: level(&defaultSection, default: .system),
+            reprotection: defaultSection.choice(
+                "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic))
         defaultSection.finish()
 
         let detection = readDetection(&top)
+        var journalSection = top.section("journal")
+        let standard = JournalLimits()
+        let journal = JournalLimits(
+            days: journalSection.integer("days", JournalLimits.daysRange, default: standard.days),
+            events: journalSection.integer("events", JournalLimits.eventsRange, default: standard.events))
+        journalSection.finish()
+
         var qemuSection = top.section("qemu")
         let qemu = QEMU(
             binary: qemuSection.value("binary", "an absolute path", ConfigurationReader.absolutePath),
@@ -145,9 +168,10 @@ extension Configuration {
         let vms = readVMs(&top, peers: peerSection.names.map(\.name), defaults: defaults)
         guard let node, let tls else { return nil }
         return Configuration(
-            node: node, listen: listen, tls: tls, peers: peers, api: api, metricsListen: metricsListen,
+            node: node, listen: listen, tls: tls, peers: peers, arbiter: arbiter, witness: witness, api: api,
+            metricsListen: metricsListen,
             stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
-            defaults: defaults, detection: detection, qemu: qemu, vms: vms, logLevel: logLevel)
+            defaults: defaults, detection: detection, journal: journal, qemu: qemu, vms: vms, logLevel: logLevel)
     }
 
     private static func readTLS(_ top: inout ConfigurationReader) -> TLS? {
@@ -160,6 +184,90 @@ extension Configuration {
         let key = section.required("key", expected, path)
         guard let ca, let certificate, let key else { return nil }
         return TLS(ca: ca, certificate: certificate, key: key)
+    }
+
+    private static func readArbiter(
+        _ top: inout ConfigurationReader, node: String?, peers: [String]
+    ) -> ArbiterKind? {
+        let isPresent = top.isPresent("arbiter")
+        var section = top.section("arbiter")
+        let given = ["witness", "etcd"].filter { section.isPresent($0) }
+        var witness = section.section("witness")
+        var etcd = section.section("etcd")
+        section.finish()
+        guard isPresent else { return nil }
+        guard given.count == 1 else {
+            section.problems.add(
+                section.line, "“arbiter” must hold either “witness” or “etcd”; without an arbiter leave “arbiter” out")
+            return nil
+        }
+        return given == ["witness"] ? readWitnessPlace(&witness, node: node, peers: peers) : readEtcd(&etcd)
+    }
+
+    private static func readWitnessPlace(
+        _ section: inout ConfigurationReader, node: String?, peers: [String]
+    ) -> ArbiterKind? {
+        defer { section.finish() }
+        let address = section.required("address", "HOST:PORT, such as 10.0.0.3:7320 or [fd00::3]:7320", HostPort.init)
+        let name = section.required("node", "the name in the witness's certificate", hostName)
+        guard let address, let name else { return nil }
+        if name == node || peers.contains(name) {
+            section.problems.add(
+                section.line,
+                "“arbiter.witness.node” must be a machine of its own, not “\(name)”: a witness that dies with a host cannot "
+                    + "say who goes on")
+        }
+        return .witness(address: address, node: name)
+    }
+
+    private static func readEtcd(_ section: inout ConfigurationReader) -> ArbiterKind? {
+        defer { section.finish() }
+        let expected = "a list of URLs such as https://10.0.0.3:2379"
+        if !section.isPresent("endpoints") {
+            section.problems.add(section.line, "“\(section.path("endpoints"))” is missing: it must be \(expected)")
+        }
+        let endpoints = section.list("endpoints", expected) { text in
+            let place = ["https://", "http://"].first { text.hasPrefix($0) }.map { text.dropFirst($0.count) }
+            return place.flatMap { HostPort(String($0)) } == nil ? nil : text
+        }
+        let cluster = section.required(
+            "cluster", "a name for this group of hosts: 1-63 letters, digits, dots, dashes or underscores", hostName)
+        let paths = ["ca", "certificate", "key"].map { key in
+            (key, section.value(key, "the absolute path of a PEM file", ConfigurationReader.absolutePath))
+        }
+        let secure = endpoints.filter { $0.hasPrefix("https:") }.count
+        if secure > 0 && secure < endpoints.count {
+            section.problems.add(section.line, "“\(section.path("endpoints"))” must be all https or all http")
+        }
+        for (key, path) in paths where (path == nil) == (secure > 0) && section.isPresent(key) != (secure > 0) {
+            section.problems.add(
+                section.line,
+                secure > 0
+                    ? "“\(section.path(key))” is missing: it must be the absolute path of a PEM file"
+                    : "“\(section.path(key))” is of no use with http: give https URLs")
+        }
+        guard !endpoints.isEmpty, let cluster else { return nil }
+        guard let ca = paths[0].1, let certificate = paths[1].1, let key = paths[2].1 else {
+            return .etcd(Etcd(endpoints: endpoints, cluster: cluster))
+        }
+        return .etcd(
+            Etcd(endpoints: endpoints, cluster: cluster, tls: TLS(ca: ca, certificate: certificate, key: key)))
+    }
+
+    private static func readWitness(_ top: inout ConfigurationReader, peers: [String]) -> Witness? {
+        let isPresent = top.isPresent("witness")
+        var section = top.section("witness")
+        let listen = section.value("listen", "HOST:PORT, such as 0.0.0.0:7320", HostPort.init)
+        section.finish()
+        guard isPresent else { return nil }
+        for key in ["vms", "arbiter"] where top.isPresent(key) {
+            section.problems.add(
+                section.line, "“witness” makes this machine a witness, which runs no VMs: leave “\(key)” out")
+        }
+        if peers.isEmpty {
+            section.problems.add(section.line, "“peers” must name the hosts that may use this witness")
+        }
+        return Witness(listen: listen ?? HostPort(host: "0.0.0.0", port: 7320))
     }
 
     private static func readDetection(_ top: inout ConfigurationReader) -> Detection {

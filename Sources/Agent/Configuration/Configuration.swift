@@ -1,5 +1,7 @@
+import Journal
 import Logging
 import Model
+import Protocol
 
 /// What `romulusd.yaml` says, checked: every value has its type and range, and names refer to what exists in the file.
 ///
@@ -11,8 +13,12 @@ public struct Configuration: Sendable, Equatable {
     /// Where the link from the other hosts is awaited.
     public var listen: HostPort
     public var tls: TLS
-    /// The other hosts by name.
+    /// The other hosts by name; for a witness, the hosts that may use it.
     public var peers: [String: Peer]
+    /// Who decides which host may run a VM; nil leaves that to the operator.
+    public var arbiter: ArbiterKind?
+    /// Makes this machine a witness, which runs no VMs.
+    public var witness: Witness?
     public var api: API
     /// Where `/metrics` is served over TCP; nil serves it on the API socket only.
     public var metricsListen: HostPort?
@@ -22,6 +28,8 @@ public struct Configuration: Sendable, Equatable {
     public var memoryDirectory: String
     public var defaults: Defaults
     public var detection: Detection
+    /// How much of the time line is kept.
+    public var journal: JournalLimits
     public var qemu: QEMU
     public var vms: [VMName: VM]
     public var logLevel: Logger.Level
@@ -47,6 +55,34 @@ public struct Configuration: Sendable, Equatable {
         }
     }
 
+    public enum ArbiterKind: Sendable, Equatable {
+        /// A witness and the node name in its certificate.
+        case witness(address: HostPort, node: String)
+        case etcd(Etcd)
+    }
+
+    public struct Etcd: Sendable, Equatable {
+        /// URLs without a path, all `https` with `tls` and all `http` without.
+        public var endpoints: [String]
+        /// The part of the keys that tells several groups of hosts apart.
+        public var cluster: String
+        public var tls: TLS?
+
+        public init(endpoints: [String], cluster: String, tls: TLS? = nil) {
+            self.endpoints = endpoints
+            self.cluster = cluster
+            self.tls = tls
+        }
+    }
+
+    public struct Witness: Sendable, Equatable {
+        public var listen: HostPort
+
+        public init(listen: HostPort) {
+            self.listen = listen
+        }
+    }
+
     public struct API: Sendable, Equatable {
         public var socket: String
         /// The group that may use the socket, besides root.
@@ -61,10 +97,15 @@ public struct Configuration: Sendable, Equatable {
     public struct Defaults: Sendable, Equatable {
         public var epochMilliseconds: Int
         public var level: Level
+        /// Whether a standby that was lost is replaced without being asked to.
+        public var reprotection: PrimaryMachine.Reprotection
 
-        public init(epochMilliseconds: Int, level: Level) {
+        public init(
+            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic
+        ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
+            self.reprotection = reprotection
         }
     }
 

@@ -64,26 +64,16 @@ public struct APIServer: Service {
                 serviceManager.ready()
                 await onReady(port.withLock { $0 })
             },
-            logger: quiet)
+            logger: logger.quiet)
         try await withThrowingTaskGroup(of: Void.self) { group in
             if let metricsListen {
-                let metrics = Application(
-                    router: Routes(service: service).metricsOnly(),
-                    configuration: ApplicationConfiguration(
-                        address: .hostname(metricsListen.host, port: metricsListen.port), serverName: "romulusd"),
-                    onServerRunning: { channel in
-                        port.withLock { $0 = channel.localAddress?.port }
-                        logger.info("metrics are served at http://\(metricsListen)/metrics")
-                        openMetrics.finish()
-                    },
-                    logger: quiet)
-                group.addTask {
-                    do {
-                        try await metrics.run()
-                    } catch let error where !(error is CancellationError) {
-                        throw APIServerError(place: metricsListen.description, reason: "\(error)")
-                    }
+                let metrics = MetricsServer(
+                    listen: metricsListen, text: { [service] in try await service.metrics() }, logger: logger
+                ) { opened in
+                    port.withLock { $0 = opened }
+                    openMetrics.finish()
                 }
+                group.addTask { try await metrics.run() }
             } else {
                 openMetrics.finish()
             }
@@ -100,13 +90,6 @@ public struct APIServer: Service {
             // be watched, is reported.
             while try await group.next() != nil {}
         }
-    }
-
-    /// The server's own chatter is for those who debug it.
-    private var quiet: Logger {
-        var logger = logger
-        if logger.logLevel > .trace { logger.logLevel = max(logger.logLevel, .warning) }
-        return logger
     }
 }
 

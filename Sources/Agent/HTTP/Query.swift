@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Hummingbird
 import Model
 import RomulusAPI
@@ -35,6 +36,20 @@ struct Query {
             throw APIError(.badRequest, "“\(key)” must be a whole number, not “\(text)”")
         }
         return value
+    }
+
+    /// Words separated by commas; empty without the key.
+    func words(_ key: String) -> [String] {
+        text(key)?.split(separator: ",").map(String.init) ?? []
+    }
+
+    func date(_ key: String) throws(APIError) -> Date? {
+        guard let text = text(key) else { return nil }
+        guard let date = JSONCoding.date(text) else {
+            throw APIError(
+                .badRequest, "“\(key)” must be an ISO 8601 date such as 2026-01-31T12:00:00.000Z, not “\(text)”")
+        }
+        return date
     }
 
     static func name(_ text: String) throws(APIError) -> VMName {

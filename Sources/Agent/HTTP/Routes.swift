@@ -11,7 +11,6 @@ struct Routes: Sendable {
     let service: any AgentService
 
     static let requestBytesMax = 64 << 10
-    static let eventsPerReplyMax = 1000
     /// A request may wait for an event this long at most; a stream shows that it lives at least this often.
     static let waitMax = Duration.seconds(10)
 
@@ -44,6 +43,9 @@ struct Routes: Sendable {
             return try reply(await service.failover(body), status: .accepted)
         }
         router.get("/v1/vms/:vm/watch") { request, context in try await watch(request, vmName(context)) }
+        router.get("/v1/vms/:vm/why") { [service] _, context in
+            try reply(await service.explanation(of: vmName(context)))
+        }
         router.get("/v1/events") { request, _ in try await events(request) }
         router.get("/v1/standby-command") { [service] request, _ in
             let query = Query(request)
@@ -55,21 +57,27 @@ struct Routes: Sendable {
             }
             return try reply(StandbyCommandReply(await service.standbyCommand(subject)))
         }
-        router.get("/metrics") { _, _ in try await metrics() }
+        Self.addMetrics(to: router) { [service] in try await service.metrics() }
         return router
     }
 
-    func metricsOnly() -> Router<BasicRequestContext> {
+    static func metricsOnly(
+        _ text: @escaping @Sendable () async throws -> String
+    ) -> Router<BasicRequestContext> {
         let router = Router()
         router.add(middleware: ErrorReplies())
-        router.get("/metrics") { _, _ in try await metrics() }
+        addMetrics(to: router, text)
         return router
     }
 
-    private func metrics() async throws -> Response {
-        Response(
-            status: .ok, headers: [.contentType: Registry.contentType],
-            body: ResponseBody(byteBuffer: ByteBuffer(string: try await service.metrics())))
+    private static func addMetrics(
+        to router: Router<BasicRequestContext>, _ text: @escaping @Sendable () async throws -> String
+    ) {
+        router.get("/metrics") { _, _ in
+            Response(
+                status: .ok, headers: [.contentType: Registry.contentType],
+                body: ResponseBody(byteBuffer: ByteBuffer(string: try await text())))
+        }
     }
 
     // MARK: - streams
@@ -87,21 +95,26 @@ struct Routes: Sendable {
     }
 
     private func events(_ request: Request) async throws -> Response {
-        let query = Query(request)
-        let vm = try query.vmName()
-        let after = try query.unsigned("after", default: 0)
-        let limit = try query.integer("limit", 1...Self.eventsPerReplyMax, default: Self.eventsPerReplyMax)
-        guard query.text("follow") == "1" else {
-            let wait = Duration.milliseconds(try query.integer("wait_ms", 0...10_000, default: 0))
-            return try reply(EventList(await service.events(vm: vm, after: after, limit: limit, wait: wait)))
+        let parameters = Query(request)
+        let limits = EventQuery.limitRange
+        var query = EventQuery(
+            vm: try parameters.vmName(), kinds: parameters.words("kind").map { EventKind(rawValue: $0) },
+            since: try parameters.date("since"), after: try parameters.unsigned("after", default: 0),
+            limit: try parameters.integer("limit", limits, default: limits.upperBound))
+        guard parameters.text("follow") == "1" else {
+            query.newest = parameters.text("newest") == "1"
+            let wait = Duration.milliseconds(try parameters.integer("wait_ms", 0...10_000, default: 0))
+            return try reply(EventList(await service.events(query, wait: wait)))
         }
-        return LineStream.response(to: request, from: after) { [service] after in
-            let events = try await service.events(vm: vm, after: after, limit: limit, wait: Self.waitMax)
+        return LineStream.response(to: request, from: query) { [service] query in
+            let events = try await service.events(query, wait: Self.waitMax)
             // Nothing happened: an empty line finds out whether the client is still there.
-            guard let last = events.last else { return (ByteBuffer(string: "\n"), after) }
+            guard let last = events.last else { return (ByteBuffer(string: "\n"), query) }
             var lines = ByteBuffer()
             for event in events { lines.writeImmutableBuffer(try LineStream.line(event)) }
-            return (lines, last.id)
+            var next = query
+            next.after = last.id
+            return (lines, next)
         }
     }
 
