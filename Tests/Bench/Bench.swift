@@ -6,12 +6,25 @@ import TestBed
 enum Bench {
     static let vm = "bench"
 
-    static func run() async throws -> [Figure] {
+    /// The parts of the bench, by the names that the command line takes.
+    enum Part: String, CaseIterable {
+        case pause, idle, scan, resume
+    }
+
+    static func run(_ parts: [Part]) async throws -> [Figure] {
         let image = try GuestImage.build()
-        var figures = try await attached(image)
-        figures += try await idle(image)
-        figures.append(try await scan(image))
-        figures.append(try await resume(image))
+        var figures: [Figure] = []
+        for part in parts {
+            switch part {
+            case .pause: figures += try await attached(image)
+            case .idle: figures += try await idle(image)
+            case .scan:
+                say("scans of an idle guest of 2 GiB")
+                figures.append(
+                    Figure("scan of idle RAM, per GiB", try await ScanBench.measure(image), "ms", goal: 0.5))
+            case .resume: figures.append(try await resume(image))
+            }
+        }
         return figures
     }
 
@@ -64,7 +77,7 @@ enum Bench {
             try GuestDisk.create("\(bed.a.stateDirectory)/bench.raw", mebibytes: 64, content: .random(seed: 3))
         ]
         var options = Pair.Options()
-        options.vms = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/bench.raw"]
+        options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/bench.raw"]
         options.logLevel = "warning"
         try bed.b.addTap("tap0")
         let guest = try GuestVM.start(on: bed.a, image: image, configuration)
@@ -115,28 +128,6 @@ enum Bench {
                 Figure("idle guest at 40/s, CPU of one core", shares, "%", goal: 3),
                 Figure("idle guest at 40/s, link", rates, "KB/s", goal: 100),
             ]
-        }
-    }
-
-    /// The scans within the checkpoints of an idle guest of 2 GiB that has used most of them.
-    private static func scan(_ image: GuestImage) async throws -> Figure {
-        try await Bed.with { bed in
-            say("scans of an idle guest of 2 GiB")
-            let (guest, pair) = try await make(bed, image, mebibytes: 2048)
-            let control = GuestControl(client: bed.client, address: guest.configuration.address)
-            _ = try control.shell(
-                "mkdir -p /fill; mount -t tmpfs none /fill; head -c 1400M /dev/zero > /fill/used; sync")
-            try await pair.protect(guest, ["--epoch-ms", "25"])
-            try await Task.sleep(for: .seconds(3))
-            var times: [Double] = []
-            for _ in 1...20 {
-                try await Task.sleep(for: .milliseconds(100))
-                guard let last = try pair.status(bed.a, vm)?.lastEpoch else {
-                    throw BedError("the guest is not protected")
-                }
-                times.append(last.scanMs / 2)
-            }
-            return Figure("scan of idle RAM, per GiB", times, "ms", goal: 0.5)
         }
     }
 

@@ -2,12 +2,24 @@ import Foundation
 import TestBed
 
 /// `make bench`: what protection costs, as ratios within one run, and `.build/bench.json` with the same figures.
+/// `romulus-bench PART...` measures some parts only and writes no file.
 @main
 struct BenchProgram {
     static func main() async {
         do {
-            let figures = try await Bench.run()
+            let words = CommandLine.arguments.dropFirst()
+            if words.first == ScanBench.order, words.count == 2 {
+                try ScanBench.scan(words[2])
+                exit(0)
+            }
+            let parts = words.compactMap(Bench.Part.init)
+            guard parts.count == words.count else {
+                print("The parts of the bench are: \(Bench.Part.allCases.map(\.rawValue).joined(separator: ", ")).")
+                exit(64)
+            }
+            let figures = try await Bench.run(parts.isEmpty ? Bench.Part.allCases : parts)
             print(Figure.table(figures))
+            guard parts.isEmpty else { exit(figures.allSatisfy(\.isReached) ? 0 : 1) }
             let path = FileManager.default.currentDirectoryPath + "/.build/bench.json"
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]

@@ -23,14 +23,18 @@ enum Demo {
             configuration.disks = [disk]
             let standbyDisk = "\(bed.b.stateDirectory)/web.raw"
             var options = Pair.Options()
-            options.vms = ["  \(vm):", "    disks:", "      disk0: \(standbyDisk)"]
+            options.arbiter = .witness
+            options.silenceMilliseconds = 500
+            options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(standbyDisk)"]
             try bed.b.addTap("tap0")
             let guest = try GuestVM.start(on: bed.a, image: image, configuration)
             try await guest.waitUntilReady()
             say("  the guest runs at host A (QEMU pid \(guest.pid)), a stock QEMU that knows nothing of Romulus")
 
             let pair = try await Pair(on: bed, options)
-            say("  an agent runs at each host; they trust each other by certificates of a CA made a moment ago")
+            say(
+                "  an agent runs at each host, a witness on a third machine; they trust each other by certificates of a CA made a moment ago"
+            )
 
             var plan = Verifier.Plan()
             plan.dirtying = GuestControl.Dirtying(pages: 300, periodMs: 20, workingSet: 4096, pattern: .counter)
@@ -44,18 +48,18 @@ enum Demo {
             )
             let last = try await watch(pair, bed, seconds: 10)
 
-            say("  host A loses its power: QEMU and agent get SIGKILL")
+            say("  host A loses its power: its links go silent, QEMU and agent get SIGKILL; nobody helps")
             let killed = ContinuousClock.now
-            bed.a.killAll()
-            try await pair.wait(bed.b, vm, for: "peer_lost", within: .seconds(30))
-            say(
-                "  host B reports the loss after \(milliseconds(ContinuousClock.now - killed)) ms; the operator says: romulus failover web --yes"
-            )
-            let outcome = try pair.romulus(bed.b, ["failover", vm, "--yes"])
-            guard outcome.status == 0 else { throw BedError("romulus failover failed: \(outcome.errors)") }
+            try bed.a.cutPower()
             try await pair.wait(bed.b, vm, for: "running", within: .seconds(30))
+            let noticed = milliseconds(ContinuousClock.now - killed)
             let running = try pair.decisionToRunning(bed.b, vm)
-            say("  the guest runs at host B, \(running) ms after the decision")
+            say(
+                "  the guest runs at host B: \(running) ms after the link was found silent, \(noticed) ms after the cut"
+            )
+            for line in try pair.romulus(bed.b, ["events", vm]).output.split(separator: "\n").suffix(8) {
+                say("    \(line)")
+            }
 
             try await verifier.waitForAnswers()
             try await Task.sleep(for: .seconds(3))

@@ -4,7 +4,7 @@ import TestBed
 import Testing
 
 /// Wrong requests and bad moments: one clear sentence, nothing half done.
-@Suite(.serialized) struct BadLuckTests {
+@Suite(.serialized, .timeLimit(.minutes(4))) struct BadLuckTests {
     /// Runs `protect --wait`, which must fail with a sentence that holds `words`, and leave the guest alone.
     private func refusal(_ scene: Scene, _ words: [String], qmp: String? = nil) async throws {
         let outcome = try scene.pair.romulus(

@@ -3,7 +3,7 @@ import TestBed
 import Testing
 
 /// The promise itself: whatever a client saw acknowledged is there after the host is gone.
-@Suite(.serialized) struct FailoverTests {
+@Suite(.serialized, .timeLimit(.minutes(4))) struct FailoverTests {
     /// Twenty failovers in a row under TCP, memory, disk and redis load, with 2 and 4 vCPUs; QEMU alone dies in one half
     /// of them (the agents take over by themselves), the whole host in the other.
     @Test(arguments: 1...20) func nothingAcknowledgedIsLost(round: Int) async throws {
@@ -92,6 +92,13 @@ import Testing
             try await verifier.waitForAnswers()
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
+
+            let told = try scene.pair.romulus(bed.b, ["why", Scene.vm])
+            #expect(told.output.contains("  1  Detected at ") && told.output.contains("  2  Promoted, "), "\(told)")
+            let asked = try scene.pair.romulus(bed.a, ["why", Scene.vm])
+            #expect(asked.output.contains("  1  Asked for by somebody at "), "\(asked)")
+            let refused = try scene.pair.romulus(bed.b, ["events", "--kind", "refused"])
+            #expect(refused.output.contains("a failover was refused"), "\(refused)")
         }
     }
 
@@ -122,6 +129,32 @@ import Testing
             try await verifier.waitForAnswers()
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// There and back: the guest that goes on at host B is protected with host A as its standby, and B is lost.
+    @Test func aGuestThatFailedOverIsProtectedAgainAndFailsBack() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await scene.guest.killAndWait()
+            let there = try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
+            try await verifier.waitForAnswers()
+            let monitor = try #require(there.qmp)
+            let outcome = try scene.pair.romulus(
+                bed.b, ["protect", Scene.vm, "--qmp", monitor, "--standby", "hosta"])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
+            try await Task.sleep(for: .seconds(1))
+            bed.b.killAll()
+            try await scene.failOver(at: bed.a)
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            let inside = try verifier.control.diskDigest()
+            let outside = try Child.run(["sha256sum", scene.primaryDisk])
+            #expect(outside.hasPrefix(inside))
         }
     }
 }

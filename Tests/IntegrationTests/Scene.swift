@@ -9,6 +9,7 @@ struct Scene {
     let bed: Bed
     let guest: GuestVM
     let pair: Pair
+    let primaryDisk: String
     let standbyDisk: String
     var address: String { guest.configuration.address }
 
@@ -39,12 +40,12 @@ struct Scene {
         configuration.nics = [GuestVM.NIC(wishes.nic)]
         configuration.hasTestMonitor = wishes.hasTestMonitor
         configuration.moreArguments = wishes.moreArguments
-        configuration.disks = [
-            try GuestDisk.create("\(bed.a.stateDirectory)/web.raw", mebibytes: 64, content: .random(seed: 7))
-        ]
+        let primaryDisk = "\(bed.a.stateDirectory)/web.raw"
+        configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 64, content: .random(seed: 7))]
         let standbyDisk = "\(bed.b.stateDirectory)/web.\(wishes.standbyFormat.rawValue)"
         var options = wishes.pair
-        options.vms +=
+        options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: {path: \(primaryDisk), format: raw}"]
+        options.vms["b"] =
             [
                 "  \(vm):", "    disks:",
                 "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
@@ -53,7 +54,7 @@ struct Scene {
         let guest = try GuestVM.start(on: bed.a, image: image, configuration)
         try await guest.waitUntilReady()
         let pair = try await Pair(on: bed, options)
-        return Scene(bed: bed, guest: guest, pair: pair, standbyDisk: standbyDisk)
+        return Scene(bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk)
     }
 
     static func load(pages: Int = 300) -> Verifier.Plan {
@@ -62,12 +63,13 @@ struct Scene {
         return plan
     }
 
-    /// Host A is gone; the operator says so to host B.
-    func failOver() async throws {
-        try await pair.wait(bed.b, Self.vm, for: "peer_lost", within: .seconds(60))
-        let outcome = try pair.romulus(bed.b, ["failover", Self.vm, "--yes"])
+    /// The other host is gone; the operator says so to this one: B unless it says otherwise.
+    func failOver(at survivor: BedHost? = nil) async throws {
+        let host = survivor ?? bed.b
+        try await pair.wait(host, Self.vm, for: "peer_lost", within: .seconds(60))
+        let outcome = try pair.romulus(host, ["failover", Self.vm, "--yes"])
         guard outcome.status == 0 else { throw BedError("romulus failover: \(outcome.errors)") }
-        try await pair.wait(bed.b, Self.vm, for: "running", within: .seconds(60))
+        try await pair.wait(host, Self.vm, for: "running", within: .seconds(60))
     }
 
     /// A monitor of the guest beside the one that the agent uses.

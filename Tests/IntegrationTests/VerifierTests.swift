@@ -3,7 +3,7 @@ import TestBed
 import Testing
 
 /// The verifier of the failover tests is itself verified: an agent with a planted fault must be found out.
-@Suite(.serialized) struct VerifierTests {
+@Suite(.serialized, .timeLimit(.minutes(4))) struct VerifierTests {
     @Test(arguments: ["release-before-acknowledgement", "skip-dirty-page", "skip-disk-write"])
     func aPlantedFaultIsFound(fault: String) async throws {
         var found = false

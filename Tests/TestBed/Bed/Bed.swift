@@ -1,12 +1,12 @@
 import Foundation
 import Synchronization
 
-/// Two hosts, a replication link, a guest LAN and a client:
+/// Two hosts, a replication link, a guest LAN, a client and a third machine:
 ///
 ///     a  repl0 10.77.0.1 ------------------ 10.77.0.2 repl0  b
 ///     a  br0(tapN, lan0) --- lan: br-g --- br0(tapN, lan0)   b
-///                             |
-///                         client  lan0 10.78.0.1/16
+///                             |  |
+///      client  lan0 10.78.0.1/16  witness lan0 10.78.0.4/16
 ///
 /// Hosts have 10.78.0.2 and 10.78.0.3 on `br0`; guests take 10.78.1.x. All of it lives in namespaces of this run, so
 /// the same plan serves any number of beds at once. A guard process removes everything when this process ends, in
@@ -16,6 +16,8 @@ public final class Bed: Sendable {
     public let a: BedHost
     public let b: BedHost
     public let client: BedHost
+    /// A machine that runs no guests.
+    public let witness: BedHost
     /// The switch of the guest LAN: the place to look at frames of both hosts.
     public let lan: BedHost
     public var hosts: [BedHost] { [a, b] }
@@ -29,12 +31,13 @@ public final class Bed: Sendable {
         self.run = run
         keeper = try Guard(run: run)
         do throws(BedError) {
-            (lan, a, b, client) = try Self.lock { () throws(BedError) in
+            (lan, a, b, client, witness) = try Self.lock { () throws(BedError) in
                 (
                     try BedHost(name: "lan", run: run, replicationAddress: nil, lanAddress: nil),
                     try BedHost(name: "a", run: run, replicationAddress: "10.77.0.1", lanAddress: "10.78.0.2"),
                     try BedHost(name: "b", run: run, replicationAddress: "10.77.0.2", lanAddress: "10.78.0.3"),
-                    try BedHost(name: "client", run: run, replicationAddress: nil, lanAddress: "10.78.0.1")
+                    try BedHost(name: "client", run: run, replicationAddress: nil, lanAddress: "10.78.0.1"),
+                    try BedHost(name: "witness", run: run, replicationAddress: nil, lanAddress: "10.78.0.4")
                 )
             }
             try connect()
@@ -53,7 +56,8 @@ public final class Bed: Sendable {
         do {
             return try await body(bed)
         } catch {
-            throw BedError("\(error)\n\((bed.hosts + [bed.client]).map { $0.logTail() }.joined(separator: "\n"))")
+            throw BedError(
+                "\(error)\n\((bed.hosts + [bed.client, bed.witness]).map { $0.logTail() }.joined(separator: "\n"))")
         }
     }
 
@@ -61,7 +65,7 @@ public final class Bed: Sendable {
         let bridge = "type bridge forward_delay 0 mcast_snooping 0"
         try lan.ip(
             ["link set lo up", "link add br-g \(bridge)", "link set br-g up"]
-                + [a, b, client].flatMap { host in
+                + [a, b, client, witness].flatMap { host in
                     [
                         "link add port-\(host.name) type veth peer name lan0 netns \(host.namespace)",
                         "link set port-\(host.name) master br-g up",
@@ -75,14 +79,16 @@ public final class Bed: Sendable {
                 "address add \(host.replicationAddress ?? "")/24 dev repl0",
             ])
         }
-        try client.ip([
-            "link set lo up", "link set lan0 up", "address add \(client.lanAddress ?? "")/16 dev lan0",
-        ])
+        for host in [client, witness] {
+            try host.ip([
+                "link set lo up", "link set lan0 up", "address add \(host.lanAddress ?? "")/16 dev lan0",
+            ])
+        }
     }
 
     /// Kills every process of the bed and removes its namespaces and directories. Can be called more than once.
     public func tearDown() {
-        for host in [a, b, client, lan] { host.killChildren() }
+        for host in [a, b, client, witness, lan] { host.killChildren() }
         keeper.release()
     }
 

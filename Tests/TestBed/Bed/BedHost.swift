@@ -91,6 +91,13 @@ public final class BedHost: Sendable {
         try ip(["link set \(link) \(up ? "up" : "down")"])
     }
 
+    /// Drops every frame that arrives on a link of this host, or takes that back; what this host sends still leaves.
+    public func dropIncoming(_ link: String, _ isDropped: Bool) throws(BedError) {
+        let hook = "type filter hook ingress device \"\(link)\" priority 0; policy drop;"
+        let rules = isDropped ? "table netdev cut {\nchain in {\n\(hook)\n}\n}" : "delete table netdev cut"
+        try run(["nft", rules])
+    }
+
     /// Lets a link of this host send no more than this, in megabits a second; nil lifts the limit.
     public func limitRate(_ link: String, megabits: Int?) throws(BedError) {
         let rule = megabits.map { ["tbf", "rate", "\($0)mbit", "burst", "128kb", "latency", "50ms"] } ?? ["pfifo"]

@@ -105,26 +105,41 @@ public final class Child: Sendable {
         String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
     }
 
-    /// Runs a short command to its end on the calling thread.
-    /// - Returns: its standard output. A code other than 0 is an error that carries what it wrote to standard error.
-    @discardableResult
-    public static func run(_ command: [String], limit: Duration = .seconds(120)) throws(BedError) -> String {
+    /// What a command that ran to its end left.
+    public struct Outcome: Sendable {
+        public var exit: Exit
+        public var output: String
+        public var errors: String
+    }
+
+    /// Runs a short command to its end on the calling thread; one that takes longer than `limit` is killed, which is an
+    /// error.
+    public static func outcome(of command: [String], limit: Duration = .seconds(120)) throws(BedError) -> Outcome {
         let logs = try TemporaryDirectory("run")
         defer { logs.remove() }
         let child = try Child(command, name: "command", logs: logs.path)
         let end = ContinuousClock.now + limit
-        while child.isRunning {
+        while true {
+            if let exit = child.exit { return Outcome(exit: exit, output: child.output, errors: child.errors) }
             guard ContinuousClock.now < end else {
                 child.kill()
-                throw BedError("`\(command.joined(separator: " "))` took longer than \(limit).")
+                throw BedError(
+                    "`\(command.joined(separator: " "))` took longer than \(limit): \(child.errors)\(child.output)")
             }
             usleep(500)
         }
-        guard child.exit == .code(0) else {
-            let words = (child.errors + child.output).trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    /// As `outcome(of:limit:)`.
+    /// - Returns: its standard output. A code other than 0 is an error that carries what it wrote to standard error.
+    @discardableResult
+    public static func run(_ command: [String], limit: Duration = .seconds(120)) throws(BedError) -> String {
+        let outcome = try outcome(of: command, limit: limit)
+        guard outcome.exit == .code(0) else {
+            let words = (outcome.errors + outcome.output).trimmingCharacters(in: .whitespacesAndNewlines)
             throw BedError("`\(command.joined(separator: " "))` failed: \(words)")
         }
-        return child.output
+        return outcome.output
     }
 }
 

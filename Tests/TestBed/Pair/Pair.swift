@@ -19,10 +19,17 @@ public final class Pair: Sendable {
         public var environment: [String: String] = [:]
         public var epochMilliseconds = 20
         public var silenceMilliseconds = 1000
-        /// Lines for the `vms` section at host B, indented by two.
-        public var vms: [String] = []
+        public var reprotectsByItself = false
+        /// Who decides when a host is silent.
+        public var arbiter = Arbiter.operator
+        /// Lines for the `vms` section by host, "a" and "b", indented by two.
+        public var vms: [String: [String]] = [:]
         public var logLevel = "info"
         public init() {}
+    }
+
+    public enum Arbiter: String, Sendable {
+        case `operator`, witness
     }
 
     public init(on bed: Bed, _ options: Options = Options()) async throws {
@@ -51,18 +58,56 @@ public final class Pair: Sendable {
                 log_level: \(options.logLevel)
                 defaults:
                   epoch_ms: \(options.epochMilliseconds)
+                  reprotect: \(options.reprotectsByItself ? "automatic" : "manual")
                 detection:
                   silence_ms: \(options.silenceMilliseconds)
-                \(host.name == "b" && !options.vms.isEmpty ? "vms:\n" + options.vms.joined(separator: "\n") : "")
+                \(options.arbiter == .witness ? Self.arbiterLines(bed) : "")
+                \(options.vms[host.name].map { "vms:\n" + $0.joined(separator: "\n") } ?? "")
                 """
             try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
         }
+        if options.arbiter == .witness { try await startWitness(pki) }
         for host in bed.hosts {
             try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
         }
     }
 
     deinit { directory.remove() }
+
+    private static func arbiterLines(_ bed: Bed) -> String {
+        "arbiter:\n  witness:\n    address: \(bed.witness.lanAddress ?? ""):7320\n    node: witness"
+    }
+
+    private func startWitness(_ pki: String) async throws {
+        try Self.run(["pki", "issue", "witness", "--directory", pki])
+        let peers = bed.hosts.map { host in
+            "  \(Self.name(host)):\n    address: \(host.replicationAddress ?? ""):7310"
+        }.joined(separator: "\n")
+        try """
+        node: witness
+        tls:
+          ca: \(pki)/ca.crt
+          certificate: \(pki)/witness.crt
+          key: \(pki)/witness.key
+        peers:
+        \(peers)
+        witness:
+          listen: \(bed.witness.lanAddress ?? ""):7320
+        state_directory: \(bed.witness.stateDirectory)
+        """.write(toFile: Self.configuration(bed.witness), atomically: true, encoding: .utf8)
+        try await restartWitness()
+    }
+
+    /// Starts the witness, for the first time or again, and waits until it serves.
+    public func restartWitness() async throws {
+        let child = try bed.witness.spawn(
+            [try Programs.path("romulusd"), "--config", Self.configuration(bed.witness)], name: "romulusd")
+        agents.withLock { $0[bed.witness.name] = child }
+        try await eventually("the witness serves", within: .seconds(30)) {
+            guard child.isRunning else { throw BedError("the witness ended: \(child.errors)") }
+            return child.errors.contains("is a witness for") || child.output.contains("is a witness for") ? true : nil
+        }
+    }
 
     public static func name(_ host: BedHost) -> String { names[host.name] ?? host.name }
     public static func socket(_ host: BedHost) -> String { "\(host.runtimeDirectory)/romulusd.sock" }
@@ -109,24 +154,11 @@ public final class Pair: Sendable {
     }
 
     private static func call(_ arguments: [String]) throws(BedError) -> Outcome {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: try Programs.path("romulus"))
-        process.arguments = arguments
-        let (output, errors) = (Pipe(), Pipe())
-        process.standardOutput = output
-        process.standardError = errors
-        process.standardInput = FileHandle.nullDevice
-        do {
-            try process.run()
-        } catch {
-            throw BedError("romulus cannot be started: \(error)")
+        let outcome = try Child.outcome(of: [try Programs.path("romulus")] + arguments)
+        guard case .code(let status) = outcome.exit else {
+            throw BedError("romulus \(arguments.joined(separator: " ")) ended by \(outcome.exit): \(outcome.errors)")
         }
-        let said = output.fileHandleForReading.readDataToEndOfFile()
-        let complained = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return Outcome(
-            status: process.terminationStatus, output: String(decoding: said, as: UTF8.self),
-            errors: String(decoding: complained, as: UTF8.self))
+        return Outcome(status: status, output: outcome.output, errors: outcome.errors)
     }
 
     // MARK: - Status

@@ -1,0 +1,112 @@
+import Foundation
+import TestBed
+import Testing
+
+/// Nobody helps: a witness on a third machine decides who goes on.
+@Suite(.serialized, .timeLimit(.minutes(4))) struct ArbitrationTests {
+    private func scene(_ bed: Bed, reprotects: Bool = true) async throws -> Scene {
+        var wishes = Scene.Wishes()
+        wishes.pair.arbiter = .witness
+        wishes.pair.reprotectsByItself = reprotects
+        return try await Scene.make(on: bed, wishes)
+    }
+
+    @Test func aLostHostIsReplacedWithoutHelp() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            try bed.a.cutPower()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// The standby's host is lost: the primary holds until the witness agrees, goes on alone, and protects the guest again
+    /// when the host is back.
+    @Test func aLostStandbyIsReplacedWhenItReturns() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .milliseconds(500))
+            bed.b.killAll()
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            try await scene.pair.start(bed.b)
+            try await scene.pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(60))
+            bed.a.killAll()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// The whole host is frozen for longer than any timeout and goes on: it must not release anything, end its guest, and
+    /// become the standby of the guest that took its place.
+    @Test func aFrozenHostThatThawsGivesWayAndBecomesTheStandby() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            let frozen = bed.a.processes
+            for pid in frozen { kill(pid, SIGSTOP) }
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            for pid in frozen { kill(pid, SIGCONT) }
+            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
+            #expect(!scene.guest.process.isRunning, "the guest that was given up must be ended")
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.role == "standby")
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// The primary's agent is killed and comes back at once: whoever the witness names goes on, and only that one.
+    @Test func anAgentThatIsRestartedFindsItsGuestOrGivesWay() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            try await scene.pair.agent(bed.a)?.killAndWait()
+            try await scene.pair.start(bed.a)
+            try await eventually("one of the hosts protects the guest again", within: .seconds(60)) {
+                let states = try bed.hosts.map { try scene.pair.status($0, Scene.vm) }
+                let primaries = states.filter { $0?.role == "primary" && $0?.state == "protected" }
+                return primaries.count == 1 ? true : nil
+            }
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// Without the witness a protected VM goes on, and a takeover waits for it.
+    @Test func withoutTheWitnessNothingIsDecided() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, reprotects: false)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await scene.pair.agent(bed.witness)?.killAndWait()
+            try await Task.sleep(for: .seconds(2))
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.state == "protected")
+            bed.a.killAll()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await Task.sleep(for: .seconds(3))
+            #expect(try scene.pair.status(bed.b, Scene.vm)?.state == "peer_lost")
+            try await scene.pair.restartWitness()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            // After seconds of silence TCP waits as long again before it tries once more.
+            try await Task.sleep(for: .seconds(8))
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+}
