@@ -4,13 +4,14 @@ SWIFT ?= swift
 PREFIX ?= /usr/local
 DESTDIR ?=
 # No test uses @testable, so tests and programs share one set of optimised objects.
-TEST := $(SWIFT) test -c release --disable-testable-imports --disable-xctest
+# Line by line, so that a run that is cut off shows how far it came.
+TEST := stdbuf -oL $(SWIFT) test -c release --disable-testable-imports --disable-xctest
 # Suites that run QEMU, and time what they see: one at a time. The expression matches "Target.Suite/test()".
 REAL := ^(TestBedTests|QEMUTests|IntegrationTests)\.
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help
-.PHONY: help packages toolchain build release test demo bench lint check install clean
+.PHONY: help packages toolchain build release test sim model chaos demo bench lint check install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +32,21 @@ test: release ## Run all tests, first without and then with real QEMU (needs roo
 	@$(TEST) --skip '$(REAL)'
 	@$(TEST) --skip-build --no-parallel --filter '$(REAL)'
 
+model: packages ## Check the model of the arbitration, and that it notices every planted mistake
+	@Tests/ArbitrationModel/run
+
+chaos: release ## 50 runs of real guests, one fault each at a random moment (RUNS=, SEED=; needs root)
+	@.build/release/romulus-chaos $(or $(RUNS),50) $(SEED)
+
 demo: release ## Protect a guest, kill its host, show that nothing was lost (needs root)
 	@.build/release/romulus-demo
+
+# One seed with its trace: make sim SEED=4711 (and MUTANT=name for a planted defect).
+SEED ?=
+MUTANT ?=
+sim: toolchain ## Simulate the deciding core: 100,000 schedules, then the planted defects
+	@$(SWIFT) build -c release --product romulus-sim
+	@.build/release/romulus-sim $(if $(SEED),--seed $(SEED),--scenarios Tests/Simulator/Scenarios) $(if $(MUTANT),--mutant $(MUTANT))
 
 bench: release ## Measure; figures also go to .build/bench.json (needs root)
 	@.build/release/romulus-bench
@@ -40,9 +54,11 @@ bench: release ## Measure; figures also go to .build/bench.json (needs root)
 lint: toolchain ## Check the formatting
 	@$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
 
-check: ## What CI runs: lint, demo, test
+check: ## What CI runs: lint, demo, model, sim, test
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory demo
+	@$(MAKE) --no-print-directory model
+	@$(MAKE) --no-print-directory sim
 	@$(MAKE) --no-print-directory test
 
 # Programs for other machines carry the Swift runtime with them: other objects, hence a build folder of their own.

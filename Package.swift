@@ -22,6 +22,7 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),
     .product(name: "NIOPosix", package: "swift-nio"),
 ]
+let http: Target.Dependency = .product(name: "AsyncHTTPClient", package: "async-http-client")
 let http1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let lifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -43,7 +44,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
     targets: [
         // ground
@@ -63,6 +66,7 @@ let package = Package(
         library("QEMU", ["LinuxSystem", "Model"]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
+        library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "PKI",
             [
@@ -74,8 +78,14 @@ let package = Package(
         library(
             "Transport",
             [
-                "Wire", "PKI", .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                "Wire", "PKI", "Model", .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOTLS", package: "swift-nio"),
+            ] + nio),
+        library(
+            "Arbitration",
+            [
+                "Transport", "PKI", "Wire", "Model", "LinuxSystem", http,
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ] + nio),
 
         // path
@@ -84,7 +94,7 @@ let package = Package(
             "Pipeline",
             [
                 "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Transport",
-                log,
+                "Arbitration", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
 
@@ -93,9 +103,8 @@ let package = Package(
         library(
             "Agent",
             [
-                "Pipeline", "RomulusAPI", "Telemetry", "Transport", "Wire", "PKI", "QEMU", "Storage", "GuestNetwork",
-                "LinuxSystem",
-                "Model",
+                "Pipeline", "RomulusAPI", "Telemetry", "Arbitration", "Journal", "Protocol", "Transport", "Wire", "PKI",
+                "QEMU", "Storage", "GuestNetwork", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 lifecycle,
@@ -121,18 +130,33 @@ let package = Package(
         tests("ModelTests", ["Model"]),
         tests("WireTests", ["Wire", "Model", "CKernels"]),
         tests("CodecTests", ["Codec", "Model", "CKernels"]),
-        tests("ProtocolTests", ["Protocol"]),
+        tests("ProtocolTests", ["Protocol", "Model"]),
+        .executableTarget(
+            name: "romulus-sim", dependencies: ["Protocol", "Model"], path: "Tests/Simulator",
+            exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
         tests("StorageTests", ["Storage"]),
         tests("GuestNetworkTests", ["GuestNetwork"]),
-        tests("PKITests", ["PKI"]),
-        tests("TransportTests", ["Transport", "PKI"]),
+        tests("PKITests", ["PKI", "Model"]),
+        tests("TransportTests", ["Transport", "PKI", "Model"]),
+        tests(
+            "ArbitrationTests",
+            ["Arbitration", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", http] + nio),
+        .executableTarget(
+            name: "romulus-journal-writer", dependencies: ["Journal", "Model"], path: "Tests/JournalWriter",
+            swiftSettings: settings),
+        tests("JournalTests", ["Journal", "Model", "romulus-journal-writer"]),
         tests("TelemetryTests", ["Telemetry", "Model"]),
         tests(
             "PipelineTests",
             ["Pipeline", "Model", "Wire", .product(name: "Crypto", package: "swift-crypto")] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
-        tests("AgentTests", ["Agent", "RomulusAPI", "Telemetry", "PKI", "Model", log, lifecycle]),
+        tests(
+            "AgentTests",
+            [
+                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "PKI", "Model", "TestBed", http, log,
+                lifecycle,
+            ] + nio),
         .executableTarget(
             name: "romulusd-planted",
             dependencies: ["Agent", "Pipeline", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
@@ -142,7 +166,9 @@ let package = Package(
         .executableTarget(
             name: "romulus-demo", dependencies: ["TestBed"], path: "Tests/Demo", swiftSettings: settings),
         .executableTarget(
-            name: "romulus-bench", dependencies: ["TestBed", "QEMU"], path: "Tests/Bench",
+            name: "romulus-chaos", dependencies: ["TestBed"], path: "Tests/Chaos", swiftSettings: settings),
+        .executableTarget(
+            name: "romulus-bench", dependencies: ["TestBed", "QEMU", "LinuxSystem"], path: "Tests/Bench",
             swiftSettings: settings),
     ]
 )
