@@ -85,7 +85,7 @@ struct Stage {
         var options = Pair.Options()
         options.arbiter = .witness
         options.reprotectsByItself = true
-        options.silenceMilliseconds = 500
+        options.silenceMilliseconds = 1000
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
         try bed.b.addTap("tap0")

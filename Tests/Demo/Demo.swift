@@ -24,7 +24,7 @@ enum Demo {
             let standbyDisk = "\(bed.b.stateDirectory)/web.raw"
             var options = Pair.Options()
             options.arbiter = .witness
-            options.silenceMilliseconds = 500
+            options.silenceMilliseconds = 1000
             options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(standbyDisk)"]
             try bed.b.addTap("tap0")
             let guest = try GuestVM.start(on: bed.a, image: image, configuration)

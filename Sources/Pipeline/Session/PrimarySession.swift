@@ -59,6 +59,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var failure: SessionError?
         var endGuestRequested = false
         var isUnprotectAsked = false
+        /// A standby had agreed once: one that is lost from then on may come back.
+        var hadStandby = false
         /// The operator wants a standby.
         var isAsked: Bool
         /// What the machine wants of the thread.
@@ -241,7 +243,10 @@ public final class PrimarySession: LinkHandler, Sendable {
             break
         case .accept:
             let message = try AcceptMessage(body)
-            state.withLock { $0.connection.answer = .success(message) }
+            state.withLock { state in
+                state.connection.answer = .success(message)
+                state.hadStandby = true
+            }
             wake.signal()
         case .refuse:
             let message = try RefuseMessage(body)
@@ -432,13 +437,13 @@ public final class PrimarySession: LinkHandler, Sendable {
         } catch {
             state.withLock { $0.connection.link }?.close()
             handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
-            let (isLost, wasProtected) = state.withLock { state in
+            let (isLost, hadStandby) = state.withLock { state in
                 (
                     error.code == .peerLost || error.code == .standbyRefused,
-                    !origin.isNamed || state.status.last.epoch > .firstCopy
+                    !origin.isNamed || state.hadStandby
                 )
             }
-            guard isLost, wasProtected else { throw error }
+            guard isLost, hadStandby else { throw error }
             state.withLock { state in
                 if case .tookOver = origin, state.status.last.epoch == .firstCopy {
                     state.status.phase = .running
@@ -485,7 +490,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     private func beatingHeart() throws(SessionError) -> HeartbeatThread {
         do throws(SystemError) {
             return try HeartbeatThread(options.vm, silenceMilliseconds: options.silenceMilliseconds) { [self] in
-                beat()
+                beat(wasLate: $0)
             }
         } catch {
             throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
@@ -505,12 +510,12 @@ public final class PrimarySession: LinkHandler, Sendable {
     }
 
     /// Keeps the link warm, and notices a standby that fell silent.
-    private func beat() {
+    private func beat(wasLate: Bool) {
         state.withLock { state in
             guard let link = state.connection.link, state.connection.linkDown == nil else { return }
             let now = MonotonicClock.now()
             link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
-            guard now > link.lastReceived else { return }
+            guard !wasLate, now > link.lastReceived else { return }
             let silence = now - link.lastReceived
             if silence > UInt64(options.silenceMilliseconds) * 1_000_000 {
                 loseStandby("nothing was received for \(silence / 1_000_000) ms", &state)

@@ -125,7 +125,7 @@ public final class StandbySession: LinkHandler, Sendable {
             }
         }
         let beats = try HeartbeatThread(vm, silenceMilliseconds: offer.silenceMilliseconds) { [weak self] in
-            self?.beat()
+            self?.beat(wasLate: $0)
         }
         heartbeat.withLock { $0 = beats }
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
@@ -616,7 +616,7 @@ public final class StandbySession: LinkHandler, Sendable {
     }
 
     /// Keeps the link warm, and notices a primary that fell silent.
-    private func beat() {
+    private func beat(wasLate: Bool) {
         state.withLock { state in
             let now = MonotonicClock.now()
             if replica.recovering, !state.hasStarted,
@@ -631,7 +631,7 @@ public final class StandbySession: LinkHandler, Sendable {
             link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
             // The making of the replica, before this session began, is no silence of the primary; nor is a pause of ours.
             let heard = max(link.lastReceived, startedAt)
-            guard !state.readingPaused, now > heard else { return }
+            guard !wasLate, !state.readingPaused, now > heard else { return }
             let silence = now - heard
             guard silence > UInt64(offer.silenceMilliseconds) * 1_000_000 else { return }
             state.link = nil
