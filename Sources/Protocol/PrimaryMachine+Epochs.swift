@@ -102,9 +102,32 @@ extension PrimaryMachine {
             beLonely(&actions)
         case .paired(let session) where session.id == id:
             beLonely(&actions)
+        case .handingOver(let session) where session.id == id:
+            handOverIsOverdue(&actions)
         default:
             break
         }
+    }
+
+    /// I12: as long as the register may say PAIRED, acknowledgements go on releasing; SOLO is asked for meanwhile.
+    mutating func letStandbyGo(_ id: SessionID, _ actions: inout [Action]) {
+        switch state {
+        case .copying(let session) where session.id == id:
+            part(&actions)
+        case .pairing(let session) where session.id == id && request == nil:
+            part(&actions)
+        case .pairing(let session) where session.id == id, .paired(let session) where session.id == id:
+            guard !guestStandsStill else { return }
+            if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+        default:
+            break
+        }
+    }
+
+    /// The register says SOLO for certain, and the standby is not needed any more; the guest stays ours.
+    mutating func part(_ actions: inout [Action]) {
+        state = .solo
+        actions += [.dismissStandby, .closeLink, .releaseEverything, .detach]
     }
 
     /// I12: whatever was asked for before may still take effect; only SOLO at a later term lets output leave again.
@@ -137,7 +160,7 @@ extension PrimaryMachine {
             ask(.handOver, from: register, &actions)
         } else {
             state = .handingOver(session)
-            actions.append(.askTakeOver(register.term.next))
+            actions.append(.askTakeOver(register.term.next, guestStands: true))
         }
     }
 
@@ -147,10 +170,20 @@ extension PrimaryMachine {
             actions.append(
                 .report("nothing is heard of the standby that was to take over: look there, or go on here"))
         } else {
-            actions.append(.closeLink)
-            state = .lonely
-            ask(.solo, from: register, &actions)
+            takeBack(&actions)
         }
+    }
+
+    mutating func beHandedBack(_ id: SessionID, _ actions: inout [Action]) {
+        guard case .handingOver(let session) = state, session.id == id else { return }
+        actions.append(.report("\(session.standby.node) could not take over: the guest goes on here"))
+        takeBack(&actions)
+    }
+
+    private mutating func takeBack(_ actions: inout [Action]) {
+        actions.append(.closeLink)
+        state = .lonely
+        ask(.solo, from: register, &actions)
     }
 
     // MARK: - The guest and its operator
@@ -161,7 +194,7 @@ extension PrimaryMachine {
             loseGuestAlone(&actions)
         case .pairing, .paired:
             // The standby decides with the arbiter, or by this message alone when there is none.
-            actions.append(.askTakeOver(max(seen, request?.new.term ?? seen).next))
+            actions.append(.askTakeOver(max(seen, request?.new.term ?? seen).next, guestStands: false))
             beFenced(&actions)
         case .adopting, .lonely, .handingOver, .fencing:
             beFenced(&actions)
@@ -251,9 +284,7 @@ extension PrimaryMachine {
         case .handingOver where arbitration.isManual:
             // Nobody could be asked whether the standby runs: what comes now is another history.
             lineage = Lineage(random.next())
-            actions.append(.closeLink)
-            state = .lonely
-            ask(.solo, from: register, &actions)
+            takeBack(&actions)
         default:
             actions.append(.report("there is nothing to decide here"))
         }

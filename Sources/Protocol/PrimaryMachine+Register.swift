@@ -137,7 +137,7 @@ extension PrimaryMachine {
         request = nil
         switch (granted.purpose, state) {
         case (.solo, .pairing), (.solo, .paired):
-            leave(&actions)
+            if isLeaving { leave(&actions) } else { part(&actions) }
         case (.solo, _):
             isFresh = false
             if guestStandsStill { actions.append(.resumeGuest) }
@@ -154,7 +154,7 @@ extension PrimaryMachine {
             actions.append(.report("the dial stands at \(level.rawValue)"))
         case (.handOver, .paired(let session)):
             state = .handingOver(session)
-            actions.append(.askTakeOver(register.term))
+            actions.append(.askTakeOver(register.term, guestStands: true))
         case (.pair, _), (.handOver, _):
             break
         }

@@ -101,6 +101,10 @@ public struct PrimaryMachine: Sendable, Equatable {
         case standbyLost(SessionID)
         /// `askTakeOver` for a switchover was sent a while ago (seconds) and nothing came of it.
         case handOverOverdue
+        /// The standby was asked to take over and could not: its QEMU is proven gone, and the guest is ours again.
+        case handedBack(SessionID)
+        /// The standby's operator wants it to be a standby no longer; it goes on acknowledging until it is dismissed.
+        case standbyLeaves(SessionID)
         /// The guest's QEMU is gone without having been asked to, or after `killGuest`.
         case guestLost
         /// The guest was shut down, or its QEMU was told to quit.
@@ -164,8 +168,9 @@ public struct PrimaryMachine: Sendable, Equatable {
         /// Stop the guest and leave it so.
         case stopGuest
         /// Tell the standby to take over from its last committed checkpoint, under this term at least. Everything that
-        /// was sealed whole is sent first. For a switchover, start the clock for `handOverOverdue`.
-        case askTakeOver(Term)
+        /// was sealed whole is sent first. `guestStands` for a switchover: the guest is here and stands still, and can be
+        /// given back. Start the clock for `handOverOverdue` then.
+        case askTakeOver(Term, guestStands: Bool)
         /// Tell the standby that it is not needed any more.
         case dismissStandby
         /// Close the session's link, if there is one, after what was sent on it before; frames that still come on it
@@ -274,6 +279,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .peerRegister(let register): hear(of: register, &actions)
         case .standbyLost(let session): loseStandby(session, &actions)
         case .handOverOverdue: handOverIsOverdue(&actions)
+        case .handedBack(let session): beHandedBack(session, &actions)
+        case .standbyLeaves(let session): letStandbyGo(session, &actions)
         case .guestLost: loseGuest(&actions)
         case .guestEnded: endGuest(&actions)
         case .unprotect: unprotect(&actions)

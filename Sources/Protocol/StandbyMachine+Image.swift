@@ -17,7 +17,7 @@ extension StandbyMachine {
         guard offer.term >= known else { return "\(node) knows term \(known), the offer is of term \(offer.term)" }
         switch state {
         case .none, .preparing, .receiving, .holding, .orphaned, .arbitrating: return nil
-        case .takingOver, .resuming, .running, .failed: return "\(node) itself took the guest over"
+        case .takingOver, .resuming, .returning, .running, .failed: return "\(node) itself took the guest over"
         }
     }
 
@@ -140,7 +140,7 @@ extension StandbyMachine {
                 .refuseCommand("the arbiter was asked whether \(node) goes on: the answer must come first"))
         case .preparing, .receiving, .holding:
             actions.append(.refuseCommand("the primary is there: end protection there"))
-        case .none, .takingOver, .resuming, .running:
+        case .none, .takingOver, .resuming, .returning, .running:
             actions.append(.refuseCommand("there is no image to give up"))
         }
     }
@@ -150,7 +150,7 @@ extension StandbyMachine {
         case .preparing, .receiving, .holding, .orphaned, .arbitrating, .takingOver:
             actions += [.report("the image is lost: \(reason)"), .closeLink]
             drop(&actions)
-        case .none, .resuming, .running, .failed:
+        case .none, .resuming, .returning, .running, .failed:
             break
         }
     }
@@ -158,7 +158,7 @@ extension StandbyMachine {
     /// I13: what was true of this image is true of no other.
     mutating func drop(_ actions: inout [Action]) {
         actions.append(.dismantle)
-        (image, request) = (nil, nil)
+        (image, request, guestStands) = (nil, nil, false)
         (staged, applied) = (.firstCopy, .firstCopy)
         state = .none
     }

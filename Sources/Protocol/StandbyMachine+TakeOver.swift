@@ -47,8 +47,17 @@ extension StandbyMachine {
         actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
     }
 
+    /// True while an answer of the arbiter is waited for.
+    var isAsking: Bool {
+        switch state {
+        case .arbitrating: true
+        case .returning: request != nil
+        default: false
+        }
+    }
+
     mutating func take(_ answer: RegisterAnswer, to nonce: Nonce, _ actions: inout [Action]) {
-        guard case .arbitrating = state, let request, request.nonce == nonce else { return }
+        guard isAsking, let request, request.nonce == nonce else { return }
         switch answer {
         case .applied(let current): learn(current, &actions)
         case .conflict(let current): learn(current, &actions)
@@ -58,7 +67,7 @@ extension StandbyMachine {
     }
 
     mutating func learn(_ current: Register?, _ actions: inout [Action]) {
-        guard case .arbitrating = state, let image else { return }
+        guard isAsking, let image else { return }
         guard let current, current.term >= seen else {
             actions += [
                 .report("the arbiter forgot term \(seen): it is not used until both hosts are enrolled again"),
@@ -68,10 +77,13 @@ extension StandbyMachine {
         }
         seen = current.term
         register = current
-        if isOurs(current, image) {
-            win(current, &actions)
-        } else if let request, current == request.expecting {
+        if let request, current == request.expecting {
             actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
+        } else if case .returning = state {
+            // Given back, or claimed by somebody meanwhile: either way it is not ours any more.
+            beRid(of: image, &actions)
+        } else if isOurs(current, image) {
+            win(current, &actions)
         } else if isEligible(current, image) {
             ask(from: current, &actions)
         } else if isUndecided(current, image) {
@@ -84,9 +96,10 @@ extension StandbyMachine {
         }
     }
 
-    mutating func beAsked(_ session: SessionID, _ term: Term, _ actions: inout [Action]) {
+    mutating func beAsked(_ session: SessionID, _ term: Term, guestStands: Bool, _ actions: inout [Action]) {
         // The primary asks only after acknowledgement 1; while the arbiter is being asked, its answer decides.
         guard case .holding = state, let image, image.session == session else { return }
+        self.guestStands = guestStands
         actions.append(.discard(after: staged))
         guard arbitration.isManual else { return arbitrate(&actions) }
         win(
@@ -116,6 +129,8 @@ extension StandbyMachine {
             actions.append(.refuseCommand("there is no whole image here to go on from"))
         case .takingOver, .resuming, .running:
             actions.append(.refuseCommand("the guest is being resumed, or runs here"))
+        case .returning:
+            actions.append(.refuseCommand("the guest is being given back to its primary"))
         }
     }
 
@@ -125,7 +140,9 @@ extension StandbyMachine {
         seen = max(seen, won.term)
         request = nil
         state = .takingOver(isRecorded: false)
-        actions += [.closeLink, .persist(record)]
+        // A primary that has the guest standing still is told what comes of it.
+        if !guestStands { actions.append(.closeLink) }
+        actions.append(.persist(record))
     }
 
     /// I8, I11: everything committed is in the replica, and the term is durable.
@@ -139,12 +156,35 @@ extension StandbyMachine {
         guard case .resuming = state, let register else { return }
         state = .running
         image = nil
+        if guestStands { actions += [.tellRunning(register), .closeLink] }
         actions.append(.becomePrimary(register))
     }
 
     mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
         guard case .resuming = state else { return }
-        state = .failed
         actions.append(.report("QEMU did not go on from checkpoint \(staged): \(reason)"))
+        guard guestStands else {
+            state = .failed
+            return
+        }
+        state = .returning
+        actions.append(.endReplica)
+    }
+
+    // MARK: - Giving back
+
+    /// I2: nothing of the guest can run here any more; only then the register is given away.
+    mutating func giveBack(_ actions: inout [Action]) {
+        guard case .returning = state, request == nil, let image, let register else { return }
+        guard !arbitration.isManual else { return beRid(of: image, &actions) }
+        let new = register.solo(owner: image.primary, term: register.term.next)
+        let nonce = Nonce(random.next())
+        request = Request(expecting: register, new: new, nonce: nonce)
+        actions.append(.compareAndSet(expecting: register, to: new, nonce: nonce))
+    }
+
+    private mutating func beRid(of image: Image, _ actions: inout [Action]) {
+        actions += [.persist(record), .giveBack(image.session), .closeLink]
+        drop(&actions)
     }
 }

@@ -7,6 +7,7 @@ import Model
 ///       |<---------------- image given up, lost or outdated ---------------+--+-- orphaned ------+    v
 ///       |                                                                                        takingOver
 ///     running: the primary's side of this host goes on <---- resumed ---- resuming <--- applied ----+
+///                                  none <---- given back ---- returning <----+ did not go on, in a switchover
 ///
 /// Staging, acknowledging and resuming are one machine, so that nothing is acknowledged once it asked to take over (I5).
 /// `docs/PROTOCOL.md` has the whole table.
@@ -51,6 +52,8 @@ public struct StandbyMachine: Sendable, Equatable {
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
+        /// QEMU refused the state of a guest that stands still at the primary: it is given back.
+        case returning
         /// QEMU refused the state. The image is kept.
         case failed
     }
@@ -73,8 +76,8 @@ public struct StandbyMachine: Sendable, Equatable {
         case registerTold(SessionID, Register)
         /// The link broke or fell silent.
         case linkLost(SessionID)
-        /// The primary's agent asks for it: its QEMU died or the guest stands still for a switchover.
-        case takeOver(SessionID, Term)
+        /// The primary's agent asks for it: its QEMU died, or the guest stands still there for a switchover.
+        case takeOver(SessionID, Term, guestStands: Bool)
         /// The primary does not need this standby any more.
         case dismissed(SessionID)
         /// The operator says that the primary is off and this host shall go on.
@@ -91,6 +94,8 @@ public struct StandbyMachine: Sendable, Equatable {
         /// The guest runs here.
         case resumed
         case resumeFailed(String)
+        /// After `endReplica`: the process is proven gone.
+        case replicaEnded
     }
 
     /// What the shell has to do, in the order of the list. Staging, acknowledging and `discard` belong under one lock
@@ -121,8 +126,14 @@ public struct StandbyMachine: Sendable, Equatable {
         /// any vCPU runs), load the state and run the guest; let out what is held of the output of this epoch and of
         /// those before it. `resumed` or `resumeFailed` follows.
         case resume(from: Epoch)
+        /// Tell the primary on the session's link that the guest runs here, under this register.
+        case tellRunning(Register)
         /// Go on with `PrimaryMachine(tookOver:)` under this register.
         case becomePrimary(Register)
+        /// End the standby QEMU, which did not go on, and keep the rest: `replicaEnded` follows when it is proven gone.
+        case endReplica
+        /// Tell the primary on the session's link that the guest is its again.
+        case giveBack(SessionID)
         /// End the standby QEMU and remove the replica, its identity first.
         case dismantle
         /// The primary is not heard any more.
@@ -151,6 +162,8 @@ public struct StandbyMachine: Sendable, Equatable {
     public internal(set) var register: Register?
     var seen: Term
     var request: Request?
+    /// The primary asked for a switchover and has the guest standing still.
+    var guestStands = false
     var random: RandomSource
 
     /// Without an image; `seed` is random.
@@ -187,17 +200,18 @@ public struct StandbyMachine: Sendable, Equatable {
         case .prepareFailed(let session, let reason): failToPrepare(session, reason, &actions)
         case .registerTold(let session, let register): note(register, of: session, &actions)
         case .linkLost(let session): loseLink(session, &actions)
-        case .takeOver(let session, let term): beAsked(session, term, &actions)
+        case .takeOver(let session, let term, let stands): beAsked(session, term, guestStands: stands, &actions)
         case .dismissed(let session): beDismissed(session, &actions)
         case .force: force(&actions)
         case .giveUp: giveUp(&actions)
         case .imageLost(let reason): loseImage(reason, &actions)
         case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
         case .registerRead(let current): learn(current, &actions)
-        case .registerUnreadable: if case .arbitrating = state { actions.append(.readRegister) }
+        case .registerUnreadable: if isAsking { actions.append(.readRegister) }
         case .persisted(let term): note(durable: term, &actions)
         case .resumed: run(&actions)
         case .resumeFailed(let reason): failToResume(reason, &actions)
+        case .replicaEnded: giveBack(&actions)
         }
         return actions
     }

@@ -21,6 +21,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case diskDigestsReply = 19
     case synced = 20
     case register = 21
+    case wish = 22
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -28,7 +29,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     /// The longest body of this type, in bytes. A header that announces more is refused before its body is read.
     public var bodyMax: Int {
         switch self {
-        case .hello, .accept, .refuse, .goodbye, .register: 64 << 10
+        case .hello, .accept, .refuse, .goodbye, .register, .wish: 64 << 10
         case .offer: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
@@ -67,6 +68,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskDigestsReply: "diskDigestsReply"
         case .synced: "synced"
         case .register: "register"
+        case .wish: "wish"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

@@ -30,23 +30,38 @@ public struct Heartbeat: FrameBody, Equatable, Sendable {
     }
 }
 
-/// The primary's QEMU is dead and stays so: the standby continues from its last committed checkpoint, under `term`.
+/// The standby shall continue from its last committed checkpoint, under `term`: the primary's QEMU is dead, or the guest
+/// stands still there for a switchover.
 ///
-///      0  term  u64   at least 1
+///      0  term         u64   at least 1
+///      8  guestStands  u8    1 for a switchover, else 0
+///      9  reserved     7
 public struct TakeOver: FrameBody, Equatable, Sendable {
     public static let type = FrameType.takeOver
-    static let size = 8
+    static let size = 16
 
     public var term: Term
+    public var guestStands: Bool
 
-    public init(term: Term) { self.term = term }
+    public init(term: Term, guestStands: Bool) {
+        self.term = term
+        self.guestStands = guestStands
+    }
 
     public init(parsing body: UnsafeRawBufferPointer) throws(WireError) {
         var fields = FieldReader(.takeOver, body)
         term = Term(try fields.number(UInt64.self))
         guard term.number > 0 else { throw fields.malformed(at: 0, "term 0 does not exist") }
+        let guestStands = try fields.number(UInt8.self)
+        guard guestStands <= 1 else { throw fields.malformed(at: 8, "guestStands is \(guestStands), not 0 or 1") }
+        self.guestStands = guestStands == 1
+        try fields.reserved(7)
         try fields.end()
     }
 
-    public func write(into sink: inout ByteSink) { sink.append(term.number) }
+    public func write(into sink: inout ByteSink) {
+        sink.append(term.number)
+        sink.append(UInt8(guestStands ? 1 : 0))
+        sink.append(zeros: 7)
+    }
 }

@@ -138,16 +138,71 @@ import Testing
         }
         #expect(
             scene.feed(.acknowledged(scene.session, Epoch(4), digestMatches: true))
-                == [.release(through: Epoch(4)), .askTakeOver(Term(3))])
+                == [.release(through: Epoch(4)), .askTakeOver(Term(3), guestStands: true)])
     }
 
     @Test func aSwitchoverThatNothingCameOfIsTakenBackByTheArbiter() {
         var scene = handingOver()
         scene.ignore()
-        #expect(scene.feed(.standbyLost(scene.session)) == [])
         scene.feed(.handOverOverdue)
         #expect(scene.settle().deeds.suffix(3) == [.resumeGuest, .releaseEverything, .detach])
         #expect(scene.machine.state == .solo)
+    }
+
+    @Test func theArbiterDecidesWhenTheLinkIsLostDuringASwitchover() {
+        var won = handingOver()
+        won.ignore()
+        #expect(won.feed(.standbyLost(won.session)).request != nil)
+        #expect(won.settle().deeds.suffix(3) == [.resumeGuest, .releaseEverything, .detach])
+        var lost = handingOver()
+        lost.ignore()
+        lost.register = lost.takenOver()
+        lost.feed(.standbyLost(lost.session))
+        #expect(lost.settle().contains(.killGuest))
+    }
+
+    @Test(arguments: [Arbitration.arbiter, .manual(.runAlone), .manual(.freeze)])
+    func aGuestThatIsHandedBackGoesOnInItsOwnHistory(arbitration: Arbitration) {
+        var scene = handingOver(arbitration)
+        scene.settle()
+        let lineage = scene.machine.register?.lineage
+        if arbitration == .arbiter {
+            var returned = scene.takenOver()
+            returned.term = Term(returned.term.number + 1)
+            returned.owner = alpha
+            scene.register = returned
+        }
+        #expect(scene.feed(.handedBack(SessionID(1))) == [])
+        scene.feed(.handedBack(scene.session))
+        #expect(scene.settle().deeds.suffix(3) == [.resumeGuest, .releaseEverything, .detach])
+        #expect(scene.machine.state == .solo)
+        #expect(scene.machine.register?.lineage == lineage)
+    }
+
+    // MARK: - A standby that leaves
+
+    @Test func aStandbyThatLeavesGoesOnAcknowledgingUntilSOLOIsWon() {
+        var scene = PrimaryScene.paired()
+        let asked = scene.feed(.standbyLeaves(scene.session))
+        #expect(asked.deeds.count == 1 && asked.request?.new.mode == .solo)
+        #expect(
+            scene.feed(.acknowledged(scene.session, Epoch(2), digestMatches: true)) == [.release(through: Epoch(2))])
+        #expect(
+            scene.settle().deeds.suffix(4) == [.dismissStandby, .closeLink, .releaseEverything, .detach])
+        #expect(scene.machine.state == .solo)
+    }
+
+    @Test func aStandbyThatLeavesDuringTheFirstCopyIsDismissedAtOnce() {
+        var scene = PrimaryScene.copying()
+        #expect(
+            scene.feed(.standbyLeaves(scene.session)) == [.dismissStandby, .closeLink, .releaseEverything, .detach])
+        #expect(scene.machine.state == .solo)
+    }
+
+    @Test func aStandbyDoesNotLeaveDuringASwitchover() {
+        var scene = PrimaryScene.paired()
+        scene.feed(.switchOver)
+        #expect(scene.feed(.standbyLeaves(scene.session)) == [])
     }
 
     @Test func aSwitchoverThatWorkedEndsTheGuestHere() {
@@ -200,7 +255,7 @@ import Testing
         let given = scene.settle()
         let record = given.compactMap { if case .persist(let record) = $0 { record } else { nil } }.last
         #expect(record?.register?.owner == beta)
-        #expect(given.last == .askTakeOver(Term(3)))
+        #expect(given.last == .askTakeOver(Term(3), guestStands: true))
         var restarted = PrimaryScene(
             .manual(.runAlone), guest: .ours(scene.machine.register.unsafelyUnwrapped.lineage),
             record: record.unsafelyUnwrapped)

@@ -184,7 +184,7 @@ import Testing
     @Test func aDeadGuestIsTakenOverFromItsPair() {
         var scene = PrimaryScene.paired()
         let actions = scene.feed(.guestLost)
-        #expect(actions.prefix(2) == [.askTakeOver(Term(3)), .dropHeld])
+        #expect(actions.prefix(2) == [.askTakeOver(Term(3), guestStands: false), .dropHeld])
         #expect(scene.machine.state == .fenced)
         #expect(scene.feed(.acknowledged(scene.session, Epoch(2), digestMatches: true)) == [])
     }
@@ -192,7 +192,7 @@ import Testing
     @Test func aGuestThatDiesWhilePairedIsAskedForMayBeTakenOver() {
         var scene = PrimaryScene.pairing()
         scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true))
-        #expect(scene.feed(.guestLost).first == .askTakeOver(Term(3)))
+        #expect(scene.feed(.guestLost).first == .askTakeOver(Term(3), guestStands: false))
         var unasked = PrimaryScene.pairing()
         #expect(unasked.feed(.guestLost).deeds == [.dismissStandby, .closeLink, .end])
     }

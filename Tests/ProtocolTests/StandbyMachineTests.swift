@@ -81,7 +81,7 @@ import Testing
         var scene = StandbyScene.holding()
         #expect(scene.feed(.staged(SessionID(3), Epoch(3))) == [])
         #expect(scene.feed(.applied(SessionID(3), Epoch(2))) == [])
-        #expect(scene.feed(.takeOver(SessionID(3), Term(6))) == [])
+        #expect(scene.feed(.takeOver(SessionID(3), Term(6), guestStands: false)) == [])
         #expect(scene.feed(.linkLost(SessionID(3))) == [])
         #expect(scene.feed(.dismissed(SessionID(3))) == [])
     }
@@ -100,7 +100,7 @@ import Testing
     @Test func anUnfinishedCopyIsOfNoUse() {
         var scene = StandbyScene.receiving()
         scene.feed(.staged(offer.session, Epoch(1)))
-        #expect(scene.feed(.takeOver(offer.session, Term(6))) == [])
+        #expect(scene.feed(.takeOver(offer.session, Term(6), guestStands: false)) == [])
         #expect(scene.feed(.linkLost(offer.session)) == [.dismantle])
     }
 
@@ -218,7 +218,7 @@ import Testing
 
     @Test func thePrimarysAgentCanAsk() {
         var scene = StandbyScene.holding()
-        let actions = scene.feed(.takeOver(offer.session, Term(6)))
+        let actions = scene.feed(.takeOver(offer.session, Term(6), guestStands: false))
         #expect(actions.first == .discard(after: Epoch(2)))
         #expect(actions.request?.new == scene.solo(beta, term: 6))
     }
@@ -232,6 +232,56 @@ import Testing
         #expect(scene.feed(.resumeFailed("wrong machine")).deeds == [])
         #expect(scene.machine.state == .failed)
         #expect(scene.feed(.force) == [.resume(from: Epoch(2))])
+    }
+
+    // MARK: - Switchover
+
+    /// QEMU is loading the state of a guest that stands still at the primary.
+    private func resuming(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
+        var scene = StandbyScene.holding(arbitration)
+        let asked = scene.feed(.takeOver(offer.session, Term(6), guestStands: true)).request
+        if let asked {
+            #expect(scene.feed(.answered(asked.nonce, .applied(asked.new))) == [.persist(scene.machine.record)])
+        }
+        scene.feed(.persisted(Term(6)))
+        scene.feed(.applied(offer.session, Epoch(2)))
+        return scene
+    }
+
+    @Test func thePrimaryIsToldThatTheGuestRuns() {
+        var scene = resuming()
+        let register = scene.solo(beta, term: 6)
+        #expect(scene.feed(.resumed) == [.tellRunning(register), .closeLink, .becomePrimary(register)])
+    }
+
+    @Test func aGuestThatDoesNotGoOnIsGivenBackWhenItsQEMUIsGone() {
+        var scene = resuming()
+        #expect(scene.feed(.resumeFailed("wrong machine")).deeds == [.endReplica])
+        #expect(scene.machine.state == .returning)
+        guard case .refuseCommand = scene.feed(.force).first else {
+            Issue.record("forced while the guest is given back")
+            return
+        }
+        let asked = scene.feed(.replicaEnded).request.unsafelyUnwrapped
+        #expect(asked.new == scene.solo(alpha, term: 7))
+        #expect(scene.feed(.answered(asked.nonce, .unknown("no answer"))) == [.readRegister])
+        #expect(
+            scene.feed(.registerRead(asked.expecting))
+                == [.compareAndSet(expecting: asked.expecting, to: asked.new, nonce: asked.nonce)])
+        let actions = scene.feed(.answered(asked.nonce, .applied(asked.new)))
+        #expect(
+            actions == [
+                .persist(LocalRecord(seen: Term(7), register: asked.new)), .giveBack(offer.session), .closeLink,
+                .dismantle,
+            ])
+        #expect(scene.machine.state == .none)
+    }
+
+    @Test func withoutAnArbiterTheGuestIsGivenBackByAMessageAlone() {
+        var scene = resuming(.manual(.runAlone))
+        scene.feed(.resumeFailed("wrong machine"))
+        #expect(scene.feed(.replicaEnded).contains(.giveBack(offer.session)))
+        #expect(scene.machine.state == .none)
     }
 
     // MARK: - Restart
@@ -274,7 +324,7 @@ import Testing
 
     @Test func thePrimarysAgentHandsTheTermOver() {
         var scene = StandbyScene.holding(.manual(.runAlone))
-        let actions = scene.feed(.takeOver(offer.session, Term(6)))
+        let actions = scene.feed(.takeOver(offer.session, Term(6), guestStands: false))
         #expect(scene.machine.register == scene.solo(beta, term: 6))
         #expect(actions.last == .persist(LocalRecord(seen: Term(6), register: scene.machine.register)))
     }

@@ -85,7 +85,8 @@ extension PrimaryMachine.State {
 extension PrimaryMachine.Event {
     static let names = [
         "started", "candidate", "accepted", "refused", "peerRegister", "sealed", "sealedLast", "acknowledged",
-        "standbyLost", "handOverOverdue", "guestLost", "guestEnded", "unprotect", "switchOver",
+        "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",
+        "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
     ]
     var number: Int {
@@ -100,25 +101,27 @@ extension PrimaryMachine.Event {
         case .acknowledged: 7
         case .standbyLost: 8
         case .handOverOverdue: 9
-        case .guestLost: 10
-        case .guestEnded: 11
-        case .unprotect: 12
-        case .switchOver: 13
-        case .setLevel: 14
-        case .goOn: 15
-        case .giveUp: 16
-        case .answered: 17
-        case .registerRead: 18
-        case .registerUnreadable: 19
-        case .persisted: 20
+        case .handedBack: 10
+        case .standbyLeaves: 11
+        case .guestLost: 12
+        case .guestEnded: 13
+        case .unprotect: 14
+        case .switchOver: 15
+        case .setLevel: 16
+        case .goOn: 17
+        case .giveUp: 18
+        case .answered: 19
+        case .registerRead: 20
+        case .registerUnreadable: 21
+        case .persisted: 22
         }
     }
 }
 
 extension StandbyMachine.State {
     static let names = [
-        "none", "preparing", "receiving", "holding", "orphaned", "arbitrating", "takingOver", "resuming", "running",
-        "failed",
+        "none", "preparing", "receiving", "holding", "orphaned", "arbitrating", "takingOver", "resuming",
+        "returning", "running", "failed",
     ]
     var name: String { Self.names[number] }
     var number: Int {
@@ -131,8 +134,9 @@ extension StandbyMachine.State {
         case .arbitrating: 5
         case .takingOver: 6
         case .resuming: 7
-        case .running: 8
-        case .failed: 9
+        case .returning: 8
+        case .running: 9
+        case .failed: 10
         }
     }
 }
@@ -141,7 +145,7 @@ extension StandbyMachine.Event {
     static let names = [
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
-        "resumed", "resumeFailed",
+        "resumed", "resumeFailed", "replicaEnded",
     ]
     var number: Int {
         switch self {
@@ -164,6 +168,7 @@ extension StandbyMachine.Event {
         case .persisted: 16
         case .resumed: 17
         case .resumeFailed: 18
+        case .replicaEnded: 19
         }
     }
 }

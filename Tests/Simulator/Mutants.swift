@@ -52,6 +52,7 @@ enum Mutant: String, CaseIterable {
     case fencesOnPaper = "a deposed guest is reported dead and lives on"
     case handsOverRunning = "the guest goes on running while it is handed over"
     case handsOverEarly = "a switchover asks the standby before the last acknowledgement"
+    case givesBackRunning = "a standby gives the guest of a switchover back while its own copy runs"
     case standbyActsAlone = "without an arbiter, the standby takes over by itself"
     case mergesForks = "without an arbiter, two histories are merged by giving the older term up silently"
     case boundless = "nothing stops the guest when much is held"

@@ -32,6 +32,8 @@ enum Command {
     case force(HostIndex, truthfully: Bool)
     case endGuest
     case goOn(HostIndex)
+    /// The operator of a standby wants it to be none any more.
+    case leave(HostIndex)
 }
 
 /// What one seed picks: topology, timing and faults. Every run has only some kinds of faults, and those often (swarm
@@ -113,7 +115,22 @@ struct Plan {
             }
             faultPhase += 900
         }
+        addLaterKinds(seed)
         faults.sort { $0.at < $1.at }
+    }
+
+    /// Kinds of faults that came after seeds were written down draw from a stream of their own, so that older seeds keep
+    /// most of their meaning.
+    private mutating func addLaterKinds(_ seed: UInt64) {
+        var random = Random(seed: seed ^ 0x6c61_7465)
+        if random.chance(perMille: 100) {
+            faults.append((random.within(300...faultPhase), .command(.leave(random.below(2)))))
+        }
+        if random.chance(perMille: 60) {
+            // A switchover whose new host does not go on.
+            let begin = random.within(500...faultPhase)
+            faults += [(begin, .resumeFails(0)), (begin, .resumeFails(1)), (begin, .command(.switchOver))]
+        }
     }
 
     private func fault(of kind: Kind, _ random: inout Random) -> Fault {

@@ -9,18 +9,18 @@ enum Tables {
                 + "unprotect setLevel answered registerRead registerUnreadable persisted"
         ),
         ("offering", "accepted refused peerRegister standbyLost guestLost guestEnded unprotect"),
-        ("copying", "sealed standbyLost guestLost guestEnded unprotect"),
+        ("copying", "sealed standbyLost standbyLeaves guestLost guestEnded unprotect"),
         (
             "pairing",
-            "peerRegister acknowledged standbyLost guestLost guestEnded "
+            "peerRegister acknowledged standbyLost standbyLeaves guestLost guestEnded "
                 + "unprotect answered registerRead registerUnreadable persisted"
         ),
         (
             "paired",
-            "peerRegister sealedLast acknowledged standbyLost guestLost guestEnded unprotect "
+            "peerRegister sealedLast acknowledged standbyLost standbyLeaves guestLost guestEnded unprotect "
                 + "switchOver setLevel answered registerRead registerUnreadable persisted"
         ),
-        ("handingOver", "peerRegister handOverOverdue guestLost guestEnded goOn"),
+        ("handingOver", "peerRegister standbyLost handOverOverdue handedBack guestLost guestEnded goOn"),
         ("lonely", "guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),
         ("frozen", "peerRegister guestLost guestEnded unprotect goOn giveUp"),
         ("forked", "guestLost guestEnded goOn giveUp"),
@@ -35,6 +35,7 @@ enum Tables {
         ("arbitrating", "offered giveUp imageLost answered registerRead registerUnreadable"),
         ("takingOver", "applied imageLost persisted"),
         ("resuming", "resumed resumeFailed"),
+        ("returning", "answered registerRead registerUnreadable replicaEnded"),
         ("failed", "force giveUp"),
     ]
 

@@ -6,7 +6,7 @@ import Wire
     @Test func everyTypeThatIsNotJSONOrPagesIsCovered() {
         let covered = Set(BodyKind.all.map(\.type))
         let elsewhere: Set<FrameType> = [
-            .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .registerRequest, .registerReply,
+            .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .registerRequest, .registerReply,
         ]
         #expect(covered.union(elsewhere) == Set(FrameType.allCases) && covered.isDisjoint(with: elsewhere))
     }
@@ -191,7 +191,12 @@ import Wire
     }
 
     @Test func termZeroTakesNothingOver() {
-        #expect(refusal(.takeOver, little(UInt64(0)))?.offset == 0)
+        #expect(refusal(.takeOver, little(UInt64(0)) + [UInt8](repeating: 0, count: 8))?.offset == 0)
+    }
+
+    @Test func aGuestEitherStandsOrDoesNot() {
+        #expect(refusal(.takeOver, little(UInt64(1)) + [2, 0, 0, 0, 0, 0, 0, 0])?.offset == 8)
+        #expect(refusal(.takeOver, little(UInt64(1)) + [1, 0, 0, 0, 0, 0, 0, 9]) != nil)
     }
 
     @Test func digestsAreHexadecimalAndEqualByContent() {

@@ -77,7 +77,12 @@ struct BodyKind: CustomStringConvertible, Sendable {
             BodyKind(Ack.self, [bytes(of: Ack(digest: digest()))]),
             BodyKind(Released.self, [bytes(of: Released())]),
             BodyKind(Heartbeat.self, [bytes(of: Heartbeat(sent: random.next(), echo: random.next()))]),
-            BodyKind(TakeOver.self, [bytes(of: TakeOver(term: Term(7)))]),
+            BodyKind(
+                TakeOver.self,
+                [
+                    bytes(of: TakeOver(term: Term(7), guestStands: false)),
+                    bytes(of: TakeOver(term: Term(.max), guestStands: true)),
+                ]),
             BodyKind(
                 DiskRead.self,
                 [

@@ -24,6 +24,8 @@ struct Guest {
     var dirty: UInt64 = 0
     var isAlive = true
     var isRunning = true
+    /// It stands still, and the standby was asked to go on with it.
+    var isHandedOver = false
     var gate = Gate.detached
     /// The life of the agent that holds the filters' sockets.
     var gateLife = -1

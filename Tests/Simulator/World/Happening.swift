@@ -40,6 +40,7 @@ enum AgentWork {
     case applyHalf(SessionID, Epoch)
     case applyRest(SessionID, Epoch)
     case resume(SessionID, Epoch)
+    case replicaIsGone(SessionID)
     case primarySilent
 }
 
@@ -67,7 +68,9 @@ enum Message {
     case acknowledge(SessionID, Epoch)
     case registerTold(SessionID, Register)
     case released(SessionID, Epoch)
-    case takeOver(SessionID, Term)
+    case takeOver(SessionID, Term, guestStands: Bool)
+    case handedBack(SessionID)
+    case leaves(SessionID)
     case goodbye(SessionID)
     case closed
 }

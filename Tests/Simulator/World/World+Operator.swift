@@ -41,6 +41,10 @@ extension World {
                 if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
             }
         case .goOn(let index): feed(hosts[index], PrimaryMachine.Event.goOn)
+        case .leave(let index):
+            let host = hosts[index]
+            guard host.isAwake(at: now), let session = host.standby?.image?.session else { return }
+            send(.leaves(session), on: host.link, from: host)
         }
     }
 
@@ -99,7 +103,7 @@ extension World {
         case .frozen: feed(host, .goOn)
         case .handingOver:
             switch peer.standby?.state {
-            case .takingOver, .resuming, .failed: break
+            case .takingOver, .resuming, .returning, .failed: break
             default: if peer.isUp, peer.primary == nil { feed(host, .goOn) }
             }
         case .forked:

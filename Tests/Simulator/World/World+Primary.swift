@@ -21,9 +21,11 @@ extension World {
         case .sealLast:
             if mutant != .handsOverRunning { host.guest?.isRunning = false }
             later(host, 1, .cutLastEpoch(host.session))
-        case .resumeGuest: host.guest?.isRunning = true
+        case .resumeGuest:
+            host.guest?.isRunning = true
+            host.guest?.isHandedOver = false
         case .stopGuest: host.guest?.isRunning = false
-        case .askTakeOver(let term): askTakeOver(term, host)
+        case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
         case .dismissStandby: send(.goodbye(host.session), on: host.link, from: host)
         case .closeLink:
             close(host.link, at: host)
@@ -256,23 +258,29 @@ extension World {
         case .closed:
             close(link, at: host)
             loseLink(link, host)
-        case .goodbye, .offer, .copy, .data, .checkpointEnd, .registerTold, .released, .takeOver: break
+        case .registerTold(_, let register): feed(host, .peerRegister(register))
+        case .handedBack(let session): feed(host, .handedBack(session))
+        case .leaves(let session): feed(host, .standbyLeaves(session))
+        case .goodbye, .offer, .copy, .data, .checkpointEnd, .released, .takeOver: break
         }
     }
 
     // MARK: - The guest
 
-    private func askTakeOver(_ term: Term, _ host: Host) {
-        if plan.arbitration != .arbiter, case .handingOver = host.primary?.state {
+    private func askTakeOver(_ term: Term, guestStands: Bool, _ host: Host) {
+        if plan.arbitration != .arbiter, guestStands {
             registers.act(on: term, host.durable, "the guest was handed over", &verdict)
         }
-        send(.takeOver(host.session, term), on: host.link, from: host)
-        if case .handingOver = host.primary?.state { later(host, 1500, .handOverOverdue(host.session)) }
+        send(.takeOver(host.session, term, guestStands: guestStands), on: host.link, from: host)
+        guard guestStands else { return }
+        host.guest?.isHandedOver = true
+        later(host, 1500, .handOverOverdue(host.session))
     }
 
     private func killGuest(_ host: Host) {
+        // A guest that was handed over may be given back at the very moment at which its host learns that it lost it.
         if !host.isTold, host.guest?.isAlive == true, host.guest?.lineage == newestRegister?.lineage,
-            newestRegister?.owner == host.name
+            newestRegister?.owner == host.name, host.guest?.isHandedOver == false
         {
             verdict.fail("I23", "\(host.name) kills its guest, and the register says that it may run it")
         }

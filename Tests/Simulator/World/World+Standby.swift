@@ -16,7 +16,10 @@ extension World {
             host.applyQueue.append(epoch)
             if host.applyQueue.count == 1 { startApplying(host) }
         case .discard(let epoch): discard(after: epoch, host)
-        case .compareAndSet(let expecting?, let new, let nonce): askToTakeOver(expecting, new, nonce, host)
+        case .compareAndSet(let expecting?, let new, let nonce) where new.owner == host.name:
+            askToTakeOver(expecting, new, nonce, host)
+        case .compareAndSet(let expecting?, let new, let nonce):
+            ask(.compareAndSet(expecting: expecting, new: new, nonce: nonce), host)
         case .compareAndSet: verdict.fail("I16", "a takeover was asked for without a register")
         case .readRegister:
             host.replica?.hasAsked = true
@@ -26,7 +29,14 @@ extension World {
             host.link = -1
         case .resume(let epoch):
             if let session = host.replica?.session { later(host, 30, .resume(session, epoch)) }
+        case .tellRunning(let register):
+            if let session = host.replica?.session { send(.registerTold(session, register), on: host.link, from: host) }
         case .becomePrimary(let register): becomePrimary(register, host)
+        case .endReplica:
+            host.replica?.isUsedUp = true
+            if mutant == .givesBackRunning { runUnnoticed(host) }
+            if let session = host.replica?.session { later(host, 20, .replicaIsGone(session)) }
+        case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
         case .dismantle: dismantle(host)
         case .reportPrimaryLost: alarm(host)
         case .refuseCommand, .report: break
@@ -120,12 +130,13 @@ extension World {
         case .released(let session, let epoch):
             guard belongs(session, host) else { return }
             host.replica?.outputs.removeAll { $0.epoch <= epoch }
-        case .takeOver(let session, let term): feed(host, .takeOver(session, term))
+        case .takeOver(let session, let term, let stands):
+            feed(host, .takeOver(session, term, guestStands: stands))
         case .goodbye(let session):
             host.isTold = true
             feed(host, .dismissed(session))
             host.isTold = false
-        case .accept, .refuse, .acknowledge: break
+        case .accept, .refuse, .acknowledge, .handedBack, .leaves: break
         }
     }
 
@@ -295,6 +306,15 @@ extension World {
         }
         lastOutput = now
         feed(host, .resumed)
+    }
+
+    /// QEMU said that it did not load the state, and runs the guest all the same.
+    private func runUnnoticed(_ host: Host) {
+        guard let replica = host.replica else { return }
+        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
+        guest.lineage = replica.lineage
+        host.guest = guest
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
     }
 
     /// A planned change of host loses nothing, not even what nobody saw.

@@ -129,6 +129,8 @@ final class World {
         case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
         case .resume(let session, let epoch): resume(from: epoch, session, host)
+        case .replicaIsGone(let session):
+            if host.replica?.session == session { feed(host, .replicaEnded) }
         case .primarySilent: feed(host, StandbyMachine.Event.started)
         }
     }
