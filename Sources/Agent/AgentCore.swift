@@ -32,6 +32,7 @@ public final class AgentCore: Sendable {
     let planted: PlantedFaults
     let log: Logger
     let store: VMStore
+    let maintenance: Maintenance
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: (any Arbiter)?
@@ -51,6 +52,7 @@ public final class AgentCore: Sendable {
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: mode])
         }
         store = try VMStore("\(configuration.stateDirectory)/vms")
+        maintenance = try Maintenance(stateDirectory: configuration.stateDirectory)
         node = identity.node
         arbiter = try configuration.makeArbiter(identity: identity, group: group)
         journal = EventJournal(path: "\(configuration.stateDirectory)/journal.sqlite", limits: configuration.journal) {
@@ -84,6 +86,9 @@ public final class AgentCore: Sendable {
 
     /// Makes the replica of a VM that a peer offers. Called on a thread that may block.
     private func accept(_ offer: OfferMessage, from link: Link) throws(SessionError) -> StandbySession {
+        guard !maintenance.isOn else {
+            throw SessionError(.refused, "\(configuration.node) is in maintenance")
+        }
         guard state.withLock({ $0.preparing.insert(offer.vm).inserted }) else {
             throw SessionError(.refused, "\(configuration.node) is already preparing a replica of \(offer.vm)")
         }
@@ -248,9 +253,8 @@ public final class AgentCore: Sendable {
         case .failure(let error):
             metrics?.recordError(.apply)
             note(vm, .error, error.message)
-        case .tookOver(let result, let reason):
-            metrics?.recordFailover(
-                reason.contains("QEMU") ? .qemuDied : .operator, nanoseconds: result.decisionToRunning)
+        case .tookOver(let result, let cause, let reason):
+            metrics?.recordFailover(VMMetrics.FailoverReason(cause), nanoseconds: result.decisionToRunning)
             // The takeover is of a term of its own.
             refresh(vm)
             note(
@@ -488,6 +492,18 @@ private final class OutcomeBox<Value: Sendable, Failure: Error>: Sendable {
 func processRuns(_ pid: Int32) -> Bool {
     guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else { return false }
     return !text[text.index(after: name)...].hasPrefix(" Z")
+}
+
+extension VMMetrics.FailoverReason {
+    init(_ cause: TakeOverCause) {
+        self =
+            switch cause {
+            case .guestDied: .qemuDied
+            case .primaryLost: .primaryLost
+            case .switchover: .switchover
+            case .operator: .operator
+            }
+    }
 }
 
 extension VMMetrics.Component {

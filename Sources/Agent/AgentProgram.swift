@@ -22,7 +22,9 @@ public struct AgentProgram: Service {
         core.recover()
         let listener = try await core.listen()
         log.info("\(core.configuration.node) listens for its peers on \(core.configuration.listen)")
+        let maintenance = Task { [core] in await core.maintenance.run(for: core) }
         try await APIServer(service: core, configuration: core.configuration, logger: log).run()
+        maintenance.cancel()
         await listener.shutdown()
     }
 }

@@ -145,6 +145,9 @@ extension ProtectionState {
             case .preparing: .preparing
             case .syncing: .syncing
             case .protected: .protected
+            case .handingOver: .handingOver
+            case .frozen: .frozen
+            case .forked: .forked
             case .peerLost: .peerLost
             case .failingOver: .failingOver
             case .running: .running

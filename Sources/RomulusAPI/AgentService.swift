@@ -23,6 +23,18 @@ public protocol AgentService: Sendable {
     /// Begins a failover to the standby.
     func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus
 
+    /// Moves the guest to the other host of its pair without losing anything; returns when that began, or with
+    /// `waitMilliseconds` when the guest runs there.
+    func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus
+
+    /// What only the operator can say of a guest that is `frozen`, `forked` or `handing_over` without an arbiter.
+    func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus
+
+    /// Whether this host is being emptied, and how far that is.
+    func maintenance() async throws(APIError) -> MaintenanceStatus
+
+    func setMaintenance(_ request: MaintenanceRequest) async throws(APIError) -> MaintenanceStatus
+
     /// The events that `query` asks for, oldest first. When there is none yet, waits up to `wait` for one and then
     /// answers with what there is.
     func events(_ query: EventQuery, wait: Duration) async throws(APIError) -> [Event]

@@ -7,12 +7,15 @@ public enum Paths {
     public static let vms = version + "/vms"
     public static let events = version + "/events"
     public static let standbyCommand = version + "/standby-command"
+    public static let maintenance = version + "/maintenance"
     public static let metrics = "/metrics"
 
     public static func vm(_ vm: VMName) -> String { "\(vms)/\(vm)" }
     public static func protect(_ vm: VMName) -> String { "\(vms)/\(vm)/protect" }
     public static func unprotect(_ vm: VMName) -> String { "\(vms)/\(vm)/unprotect" }
     public static func failover(_ vm: VMName) -> String { "\(vms)/\(vm)/failover" }
+    public static func switchover(_ vm: VMName) -> String { "\(vms)/\(vm)/switchover" }
+    public static func decide(_ vm: VMName) -> String { "\(vms)/\(vm)/decide" }
     public static func why(_ vm: VMName) -> String { "\(vms)/\(vm)/why" }
     public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
 }

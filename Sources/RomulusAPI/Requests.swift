@@ -57,6 +57,60 @@ public struct FailoverRequest: Codable, Hashable, Sendable {
     }
 }
 
+/// Let the guest go on at the other host of its pair, from the state in which it stands still here.
+public struct SwitchoverRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+    /// How long to wait for the guest to run there, 0 to 600000; nil does not wait.
+    public var waitMilliseconds: Int?
+
+    public init(vm: VMName, waitMilliseconds: Int? = nil) {
+        self.vm = vm
+        self.waitMilliseconds = waitMilliseconds
+    }
+
+    public static let waitMillisecondsRange = 0...600_000
+
+    enum CodingKeys: String, CodingKey {
+        case vm
+        case waitMilliseconds = "wait_ms"
+    }
+}
+
+/// The operator's word about this host's copy of a guest.
+public struct DecisionRequest: Codable, Hashable, Sendable {
+    public enum Decision: String, Codable, Hashable, Sendable, CaseIterable {
+        /// It runs on here, alone.
+        case goOn = "go_on"
+        /// It is ended here.
+        case giveUp = "give_up"
+    }
+
+    public var vm: VMName
+    public var decision: Decision
+
+    public init(vm: VMName, decision: Decision) {
+        self.vm = vm
+        self.decision = decision
+    }
+}
+
+/// Empty this host of protected VMs, or take back what was moved away.
+public struct MaintenanceRequest: Codable, Hashable, Sendable {
+    public var isOn: Bool
+    /// When it ends: leave the VMs where they are. Nil is false.
+    public var stay: Bool?
+
+    public init(isOn: Bool, stay: Bool? = nil) {
+        self.isOn = isOn
+        self.stay = stay
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case isOn = "on"
+        case stay
+    }
+}
+
 /// Which QEMU the standby's command line is to be derived from. Exactly one of the two is set.
 public struct StandbyCommandRequest: Codable, Hashable, Sendable {
     public var vm: VMName?

@@ -18,6 +18,12 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     case syncing
     /// Checkpoints are committed and output waits for them.
     case protected
+    /// The guest stands still for a switchover, and the standby was asked to go on with it.
+    case handingOver = "handing_over"
+    /// The standby is lost, there is no arbiter, and output is held until the operator decides.
+    case frozen
+    /// Two hosts ran the guest alone: it stands still here until the operator decides.
+    case forked
     /// The other host does not answer.
     case peerLost = "peer_lost"
     /// The replica is being brought up as the guest.
@@ -31,8 +37,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     public var exitStatus: ExitStatus {
         switch self {
         case .protected: .ok
-        case .connecting, .preparing, .syncing, .peerLost, .failingOver: .degraded
-        case .unprotected, .running, .failed: .unprotected
+        case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver: .degraded
+        case .unprotected, .frozen, .forked, .running, .failed: .unprotected
         }
     }
 }

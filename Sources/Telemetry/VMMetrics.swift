@@ -11,6 +11,10 @@ public struct VMMetrics: Sendable {
         case `operator`
         /// The primary's agent saw its QEMU die and said so.
         case qemuDied = "qemu_died"
+        /// The primary, or the link to it, was lost.
+        case primaryLost = "primary_lost"
+        /// The guest was moved on purpose.
+        case switchover
     }
 
     /// The part of the agent that an error belongs to.

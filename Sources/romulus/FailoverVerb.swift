@@ -24,15 +24,7 @@ struct FailoverVerb: AsyncParsableCommand {
         try await reportingErrors {
             let client = options.client
             let before = try await client.status(of: vm)
-            if !yes {
-                guard Terminal.stdinIsTerminal else {
-                    throw APIError(
-                        .refused, "failover of \(vm) was not confirmed and there is no terminal to ask at: give --yes")
-                }
-                guard Terminal.confirm(question(before)) else {
-                    throw APIError(.refused, "failover of \(vm) was not confirmed; nothing was done")
-                }
-            }
+            try Terminal.confirm(question(before), isConfirmed: yes, what: "failover of \(vm)")
             let status = try await client.failover(FailoverRequest(vm: vm, force: true))
             switch options.printing.output {
             case .json: try Terminal.json(status)

@@ -14,8 +14,11 @@ struct RomulusCommand: AsyncParsableCommand {
             """,
         version: Romulus.version,
         subcommands: [
-            ProtectVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, FailoverVerb.self, EventsVerb.self,
-            WhyVerb.self, StandbyCommandVerb.self, PKIVerb.self, VersionVerb.self,
+            ProtectVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, SwitchoverVerb.self,
+            FailoverVerb.self,
+            MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
+            StandbyCommandVerb.self,
+            PKIVerb.self, VersionVerb.self,
         ])
 
     static func main() async {

@@ -53,6 +53,15 @@ enum Terminal {
         return readLine()?.lowercased() == "yes"
     }
 
+    /// Throws unless the operator said yes, by an option or here.
+    static func confirm(_ question: String, isConfirmed: Bool, what: String) throws(APIError) {
+        guard !isConfirmed else { return }
+        guard stdinIsTerminal else {
+            throw APIError(.refused, "\(what) was not confirmed and there is no terminal to ask at: give --yes")
+        }
+        guard confirm(question) else { throw APIError(.refused, "\(what) was not confirmed; nothing was done") }
+    }
+
     static func write(_ text: String, to descriptor: Int32) {
         write(Array(text.utf8), to: descriptor)
     }

@@ -21,13 +21,18 @@ import Testing
             #expect(try await client.list() == [status])
             #expect(try await client.status(of: Self.web) == status)
             #expect(try await client.failover(FailoverRequest(vm: Self.web, force: true)).state == .failingOver)
+            _ = try await client.switchover(SwitchoverRequest(vm: Self.web, waitMilliseconds: 5))
+            _ = try await client.decide(DecisionRequest(vm: Self.web, decision: .giveUp))
+            #expect(try await client.setMaintenance(MaintenanceRequest(isOn: true)).state == .empty)
+            #expect(try await client.maintenance().state == .empty)
             #expect(try await client.unprotect(UnprotectRequest(vm: Self.web)).state == .unprotected)
             #expect(try await client.standbyCommand(StandbyCommandRequest(vm: Self.web)).contains("-incoming defer"))
             _ = try await client.standbyCommand(StandbyCommandRequest(qmp: "/run/a b&c=%+#é.qmp"))
             #expect(try await client.metrics() == "# HELP x X.\n# TYPE x gauge\nx 1\n")
             #expect(
                 agent.asked == [
-                    "protect web qmp=/q standby=beta level=system epoch=10", "failover web force=true", "unprotect web",
+                    "protect web qmp=/q standby=beta level=system epoch=10", "failover web force=true",
+                    "switchover web wait=5", "decide web give_up", "maintenance on stay=-", "unprotect web",
                     "standby-command vm=web qmp=-", "standby-command vm=- qmp=/run/a b&c=%+#é.qmp",
                 ])
         }

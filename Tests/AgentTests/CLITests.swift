@@ -31,6 +31,31 @@ import Testing
         }
     }
 
+    @Test func plannedChangesAreAskedForAndConfirmed() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms = [Self.web: FakeAgent.vm("web", .frozen)] }
+            let moved = try await RomulusProgram.run(["switchover", "web", "--wait", "--timeout", "7"], socket: socket)
+            #expect(moved.status == 0 && moved.out == "web was moved\n")
+            for verb in ["go-on", "give-up"] {
+                let unconfirmed = try await RomulusProgram.run([verb, "web"], socket: socket)
+                #expect(unconfirmed.status == 5 && unconfirmed.err.contains("was not confirmed"))
+                let confirmed = try await RomulusProgram.run([verb, "web", "--yes"], socket: socket)
+                #expect(confirmed.status == 0 && confirmed.out == "web is frozen\n")
+            }
+            let on = try await RomulusProgram.run(["maintenance", "on", "--wait"], socket: socket)
+            #expect(on.status == 0 && on.out.hasPrefix("alpha is empty"))
+            #expect(on.out.contains("  web: runs here without a standby"))
+            let off = try await RomulusProgram.run(["maintenance", "off", "--stay", "-o", "json"], socket: socket)
+            #expect(try Self.decode(MaintenanceStatus.self, off.out).state == .off)
+            #expect(try await RomulusProgram.run(["maintenance", "on", "--stay"], socket: socket).status == 64)
+            #expect(
+                agent.asked == [
+                    "switchover web wait=7000", "decide web go_on", "decide web give_up", "maintenance on stay=false",
+                    "maintenance off stay=true",
+                ])
+        }
+    }
+
     @Test(arguments: [
         (ProtectionState.protected, Int32(0)), (.syncing, 2), (.peerLost, 2), (.unprotected, 3), (.failed, 3),
     ])

@@ -18,6 +18,7 @@ final class FakeAgent: AgentService {
         var scriptEnds = false
         /// Called at each question for events.
         var onEvents: @Sendable () -> Void = {}
+        var isInMaintenance = false
         /// `health` answers when this ends.
         var gate: AsyncStream<Never>?
     }
@@ -85,6 +86,28 @@ final class FakeAgent: AgentService {
         var status = try find(request.vm)
         status.state = .unprotected
         return status
+    }
+
+    func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
+        note("switchover \(request.vm) wait=\(request.waitMilliseconds.map(String.init) ?? "-")")
+        return try find(request.vm)
+    }
+
+    func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
+        note("decide \(request.vm) \(request.decision.rawValue)")
+        return try find(request.vm)
+    }
+
+    func maintenance() async throws(APIError) -> MaintenanceStatus {
+        let vm = MaintenanceStatus.VM(name: VMName("web")!, stays: true, reason: "runs here without a standby")
+        return MaintenanceStatus(
+            node: "alpha", state: with { $0.isInMaintenance ? .empty : .off }, vms: [vm], moved: [])
+    }
+
+    func setMaintenance(_ request: MaintenanceRequest) async throws(APIError) -> MaintenanceStatus {
+        note("maintenance \(request.isOn ? "on" : "off") stay=\(request.stay.map(String.init) ?? "-")")
+        with { $0.isInMaintenance = request.isOn }
+        return try await maintenance()
     }
 
     func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {

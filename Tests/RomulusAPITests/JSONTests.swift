@@ -123,6 +123,14 @@ import Testing
             "ProtectRequest")
         try check(UnprotectRequest(vm: Samples.name("a")), "UnprotectRequest")
         try check(FailoverRequest(vm: Samples.name("a"), force: true), "FailoverRequest")
+        try check(SwitchoverRequest(vm: Samples.name("a"), waitMilliseconds: 1), "SwitchoverRequest")
+        try check(DecisionRequest(vm: Samples.name("a"), decision: .goOn), "DecisionRequest")
+        try check(MaintenanceRequest(isOn: true, stay: false), "MaintenanceRequest")
+        let left = MaintenanceStatus.VM(name: Samples.name("a"), stays: true, reason: "")
+        try check(
+            MaintenanceStatus(node: "a", state: .emptying, vms: [left], moved: [Samples.name("a")]), "MaintenanceStatus"
+        )
+        try check(left, "MaintenanceVM")
 
         for kind in EventKind.known {
             #expect(
@@ -134,6 +142,8 @@ import Testing
             return (properties?[key]?["enum"] as? [String] ?? []).sorted()
         }
         #expect(words("VMStatus", "state") == ProtectionState.allCases.map(\.rawValue).sorted())
+        #expect(words("MaintenanceStatus", "state") == MaintenanceStatus.State.allCases.map(\.rawValue).sorted())
+        #expect(words("DecisionRequest", "decision") == DecisionRequest.Decision.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "role") == Role.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "level") == Level.allCases.map(\.rawValue).sorted())
         let error = definitions["ErrorReply"]?["properties"] as? [String: [String: Any]]
@@ -159,8 +169,8 @@ import Testing
             let expected: RomulusAPI.ExitStatus =
                 switch state {
                 case .protected: .ok
-                case .connecting, .preparing, .syncing, .peerLost, .failingOver: .degraded
-                case .unprotected, .running, .failed: .unprotected
+                case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver: .degraded
+                case .unprotected, .frozen, .forked, .running, .failed: .unprotected
                 }
             #expect(state.exitStatus == expected)
         }

@@ -42,6 +42,26 @@ struct Routes: Sendable {
             let body: FailoverRequest = try await body(request, context, name) { $0.vm }
             return try reply(await service.failover(body), status: .accepted)
         }
+        router.post("/v1/vms/:vm/switchover") { [service] request, context in
+            let name = try vmName(context)
+            let body: SwitchoverRequest = try await body(request, context, name) { $0.vm }
+            let range = SwitchoverRequest.waitMillisecondsRange
+            if let wait = body.waitMilliseconds, !range.contains(wait) {
+                throw APIError(
+                    .badRequest, "“wait_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(wait)")
+            }
+            return try reply(await service.switchover(body), status: .accepted)
+        }
+        router.post("/v1/vms/:vm/decide") { [service] request, context in
+            let name = try vmName(context)
+            let body: DecisionRequest = try await body(request, context, name) { $0.vm }
+            return try reply(await service.decide(body), status: .accepted)
+        }
+        router.get("/v1/maintenance") { [service] _, _ in try reply(await service.maintenance()) }
+        router.post("/v1/maintenance") { [service] request, context in
+            let body: MaintenanceRequest = try await body(request, context)
+            return try reply(await service.setMaintenance(body), status: .accepted)
+        }
         router.get("/v1/vms/:vm/watch") { request, context in try await watch(request, vmName(context)) }
         router.get("/v1/vms/:vm/why") { [service] _, context in
             try reply(await service.explanation(of: vmName(context)))
@@ -127,22 +147,25 @@ struct Routes: Sendable {
     private func body<Body: Decodable>(
         _ request: Request, _ context: BasicRequestContext, _ name: VMName, _ named: (Body) -> VMName
     ) async throws -> Body {
+        let body: Body = try await body(request, context)
+        guard named(body) == name else {
+            throw APIError(.badRequest, "the path is about “\(name)” and the body about “\(named(body))”")
+        }
+        return body
+    }
+
+    private func body<Body: Decodable>(_ request: Request, _ context: BasicRequestContext) async throws -> Body {
         let bytes: ByteBuffer
         do {
             bytes = try await request.body.collect(upTo: Self.requestBytesMax)
         } catch is NIOTooManyBytesError {
             throw APIError(.badRequest, "the request's body is larger than \(Self.requestBytesMax) bytes")
         }
-        let body: Body
         do {
-            body = try JSONCoding.decode(Body.self, from: Data(bytes.readableBytesView))
+            return try JSONCoding.decode(Body.self, from: Data(bytes.readableBytesView))
         } catch {
             throw APIError(.badRequest, "the request's body is not what is expected: \(JSONCoding.explain(error))")
         }
-        guard named(body) == name else {
-            throw APIError(.badRequest, "the path is about “\(name)” and the body about “\(named(body))”")
-        }
-        return body
     }
 
     private func reply(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {

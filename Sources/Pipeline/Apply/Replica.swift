@@ -429,6 +429,11 @@ public final class Replica: @unchecked Sendable {
         try? FileManager.default.removeItem(atPath: places.memoryDirectory)
     }
 
+    /// Ends the standby's QEMU; returns when the process is gone.
+    func endQEMU() {
+        repeat { qemu.kill() } while qemu.ending == nil
+    }
+
     /// Ends the standby's QEMU and removes the replica. The disk images stay: they are the operator's.
     public func dismantle() {
         qemu.kill()

@@ -278,6 +278,15 @@ final class GuestHandle {
         }
     }
 
+    /// Lets the guest stand still until somebody decides.
+    func stopAnyway() {
+        do throws(QMPError) {
+            try monitor.execute("stop", timeout: Self.timeout)
+        } catch {
+            log.error("\(vm) cannot be stopped: \(error); enter “stop” at its monitor")
+        }
+    }
+
     func close() {
         if isAlive {
             do throws(DeviceError) {

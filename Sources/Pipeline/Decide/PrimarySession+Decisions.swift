@@ -1,4 +1,5 @@
 import Arbitration
+import LinuxSystem
 import Model
 import Protocol
 import Wire
@@ -45,8 +46,13 @@ extension PrimarySession {
                 state.connection.link?.send(RegisterMessage(register).frame)
                 enterPair(&state)
             case .resumeGuest: state.wishes.resumeGuest = true
-            case .sealLast, .stopGuest: break
-            case .askTakeOver(let term): state.connection.link?.send(controlFrame(TakeOver(term: term)))
+            case .stopGuest: state.wishes.stopGuest = true
+            case .sealLast: state.wishes.sealLast = true
+            case .askTakeOver(let term, let stands):
+                state.connection.link?.send(controlFrame(TakeOver(term: term, guestStands: stands)))
+                guard stands else { break }
+                state.connection.askedAt = MonotonicClock.now()
+                report(.event("handing-over", "the standby has all of the guest and was asked to go on with it"))
             case .dismissStandby:
                 let reason = state.failure?.message ?? "protection was ended"
                 state.connection.link?.send(
@@ -60,6 +66,8 @@ extension PrimarySession {
             case .end: state.wishes.end = true
             case .report(let text):
                 state.status.lastError = text
+                guard state.lastRefusal != text else { break }
+                state.lastRefusal = state.machine.state == .solo ? text : nil
                 report(.event("decided", text))
             }
         }

@@ -70,12 +70,25 @@ public struct RegisterMessage: Codable, Sendable {
     public init(_ register: Register) { self.register = register }
 }
 
-/// The primary does not need the standby any more.
+/// The session is over: the primary does not need the standby any more, or (`handedBack`) the standby gives the guest of a
+/// switchover back.
 public struct GoodbyeMessage: Codable, Sendable {
     public enum Kind: String, Codable, Sendable {
-        case unprotected, guestEnded, failed
+        case unprotected, guestEnded, failed, handedBack
     }
     public var kind: Kind
+    public var reason: String
+}
+
+/// What the standby's operator wants of the primary.
+public struct WishMessage: Codable, Sendable {
+    public enum Wish: String, Codable, Sendable {
+        /// The guest shall go on at the standby.
+        case switchover
+        /// The standby wants to be none any more.
+        case leave
+    }
+    public var wish: Wish
     public var reason: String
 }
 
@@ -89,6 +102,7 @@ extension OfferMessage: SessionMessage { public static var type: FrameType { .of
 extension AcceptMessage: SessionMessage { public static var type: FrameType { .accept } }
 extension RefuseMessage: SessionMessage { public static var type: FrameType { .refuse } }
 extension RegisterMessage: SessionMessage { public static var type: FrameType { .register } }
+extension WishMessage: SessionMessage { public static var type: FrameType { .wish } }
 extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
 
 extension SessionMessage {

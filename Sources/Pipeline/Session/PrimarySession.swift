@@ -58,7 +58,11 @@ public final class PrimarySession: LinkHandler, Sendable {
         var guest: GuestDescription?
         var failure: SessionError?
         var endGuestRequested = false
+        /// Somebody else paused the guest.
+        var isGuestPaused = false
         var isUnprotectAsked = false
+        /// Why the last offer was refused; a node that goes on refusing for the same reason is no news.
+        var lastRefusal: String?
         /// A standby had agreed once: one that is lost from then on may come back.
         var hadStandby = false
         /// The operator wants a standby.
@@ -73,9 +77,12 @@ public final class PrimarySession: LinkHandler, Sendable {
     struct Wishes {
         var offer: SessionOffer?
         var detach = false
-        /// An earlier run may have stopped the guest and ended.
+        /// An earlier run, or a switchover, may have stopped the guest.
         var resumeGuest = false
+        var stopGuest = false
         var killGuest = false
+        /// The next checkpoint is the last of this session: the guest goes on standing still.
+        var sealLast = false
         /// The guest is gone from this host for good.
         var standby: LocalRecord?
         var end = false
@@ -86,6 +93,10 @@ public final class PrimarySession: LinkHandler, Sendable {
         var session = SessionID.none
         var link: Link?
         var linkDown: String?
+        /// Why the standby wants to be none any more.
+        var leaving: String?
+        /// When the standby was asked to go on with a guest that stands still here.
+        var askedAt: UInt64?
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
         var digestReplies: [DiskDigestsAnswer] = []
@@ -114,6 +125,8 @@ public final class PrimarySession: LinkHandler, Sendable {
 
     /// Epochs that may be sealed and not acknowledged before the guest runs on without being checkpointed.
     static let epochsInFlightMax: UInt64 = 3
+    /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
+    static let handOverMax: UInt64 = 15_000_000_000
     /// Between two offers to a node that was lost or said no, in nanoseconds.
     static let offerPeriod: UInt64 = 2_000_000_000
 
@@ -162,6 +175,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     public var status: PrimaryStatus {
         state.withLock { state in
             var status = state.status
+            status.phase = SessionPhase(state.machine.state) ?? status.phase
             let held = state.gates.map(\.held)
             status.heldBytes = held.reduce(0) { $0 + $1.bytes }
             status.heldFrames = held.reduce(0) { $0 + $1.frames }
@@ -212,6 +226,44 @@ public final class PrimarySession: LinkHandler, Sendable {
         wake.signal()
     }
 
+    /// The guest is to go on at the standby. Returns why not, when it cannot; else what comes of it shows in the status.
+    public func switchOver() -> String? {
+        let refusal = state.withLock { state -> String? in
+            guard !state.isGuestPaused else { return "somebody paused the guest: let it run on first" }
+            let actions = state.machine.handle(.switchOver)
+            if case .report(let reason)? = actions.first { return reason }
+            perform(actions, &state)
+            return nil
+        }
+        wake.signal()
+        return refusal
+    }
+
+    /// How a switchover from this host stands, after `switchOver`.
+    public var switchover: Switchover {
+        state.withLock { state in
+            switch state.machine.state {
+            case .paired, .handingOver, .adopting, .lonely, .fencing: .underWay
+            case .fenced: .done
+            default: .failed(state.status.lastError ?? "no reason given")
+            }
+        }
+    }
+
+    /// What only the operator can say: that this copy of the guest goes on, or that it is given up. Returns why not, when
+    /// there is nothing to decide.
+    public func decide(goesOn: Bool) -> String? {
+        let refusal = state.withLock { state -> String? in
+            let before = state.machine.state
+            let actions = state.machine.handle(goesOn ? .goOn : .giveUp)
+            if state.machine.state == before, case .report(let reason)? = actions.first { return reason }
+            perform(actions, &state)
+            return nil
+        }
+        wake.signal()
+        return refusal
+    }
+
     // MARK: - The link, on its event loop
 
     public func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
@@ -255,8 +307,30 @@ public final class PrimarySession: LinkHandler, Sendable {
                 state.connection.answer = .failure(SessionError(.standbyRefused, message.reason))
             }
             wake.signal()
+        case .register:
+            let message = try RegisterMessage(body)
+            handle(.peerRegister(message.register))
         case .goodbye:
-            break
+            let message = try GoodbyeMessage(body)
+            guard message.kind == .handedBack else { break }
+            state.withLock { state in
+                perform(state.machine.handle(.handedBack(state.connection.session)), &state)
+                state.status.lastError = message.reason
+            }
+            wake.signal()
+        case .wish:
+            let message = try WishMessage(body)
+            report(.event("request", message.reason))
+            switch message.wish {
+            case .switchover:
+                if let refusal = switchOver() { report(.event("request", "it was refused: \(refusal)")) }
+            case .leave:
+                state.withLock { state in
+                    state.connection.leaving = message.reason
+                    perform(state.machine.handle(.standbyLeaves(state.connection.session)), &state)
+                }
+                wake.signal()
+            }
         case .diskDigestsReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskDigestsAnswer(try DiskDigestsReply(parsing: bytes))
@@ -269,7 +343,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .synced, .register, .registerRequest, .registerReply:
+            .diskRead, .diskDigests, .synced, .registerRequest, .registerReply:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
@@ -363,6 +437,11 @@ public final class PrimarySession: LinkHandler, Sendable {
         while true {
             let (wishes, endGuest) = takeWishes()
             if wishes.killGuest || endGuest { try? process.kill() }
+            if wishes.stopGuest {
+                let attached = try attach(&guest)
+                attached.stopAnyway()
+                guest = attached
+            }
             if wishes.detach {
                 let attached = try attach(&guest)
                 try attached.removeLeftovers()
@@ -416,7 +495,9 @@ public final class PrimarySession: LinkHandler, Sendable {
             state.wishes.offer = nil
             state.wishes.detach = false
             state.wishes.resumeGuest = false
+            state.wishes.stopGuest = false
             state.wishes.killGuest = false
+            state.wishes.sealLast = false
             return (wishes, state.endGuestRequested)
         }
     }
@@ -445,11 +526,9 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             guard isLost, hadStandby else { throw error }
             state.withLock { state in
-                if case .tookOver = origin, state.status.last.epoch == .firstCopy {
-                    state.status.phase = .running
-                } else {
-                    state.status.phase = .peerLost
-                }
+                var isAlone = state.connection.leaving != nil
+                if case .tookOver = origin, state.status.last.epoch == .firstCopy { isAlone = true }
+                state.status.phase = isAlone ? .running : .peerLost
                 state.status.lastError = error.message
             }
             return nil
@@ -469,6 +548,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             let accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
+            state.withLock { $0.lastRefusal = nil }
             handle(.accepted(offer.session, accepted.identity))
         } catch {
             guest.close()
@@ -514,6 +594,11 @@ public final class PrimarySession: LinkHandler, Sendable {
         state.withLock { state in
             guard let link = state.connection.link, state.connection.linkDown == nil else { return }
             let now = MonotonicClock.now()
+            if let askedAt = state.connection.askedAt, now > askedAt + Self.handOverMax {
+                state.connection.askedAt = nil
+                perform(state.machine.handle(.handOverOverdue), &state)
+                wake.signal()
+            }
             link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
             guard !wasLate, now > link.lastReceived else { return }
             let silence = now - link.lastReceived

@@ -23,7 +23,12 @@ final class Protection {
     private var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
     private var lastResume: UInt64 = 0
-    private var guestPaused = false
+    /// Somebody else paused the guest.
+    private var guestPaused = false {
+        didSet { session.state.withLock { $0.isGuestPaused = guestPaused } }
+    }
+    /// The guest stands still for a switchover, and all of it is sealed.
+    private var isLastSealed = false
 
     private var options: PrimaryOptions { session.options }
 
@@ -214,8 +219,9 @@ final class Protection {
             while true {
                 let now = MonotonicClock.now()
                 let inFlight = sealed.number - session.state.withLock { $0.machine.acknowledged.number }
-                let room = inFlight < PrimarySession.epochsInFlightMax
-                if now >= due, room, !guestPaused { break }
+                let room = inFlight < PrimarySession.epochsInFlightMax && !isLastSealed
+                let isDue = now >= due || session.state.withLock { $0.wishes.sealLast }
+                if isDue, room, !guestPaused { break }
                 if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
                     session.report(
                         .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
@@ -224,6 +230,10 @@ final class Protection {
                 // An acknowledgement wakes us when there is no room, the clock when there is.
                 let wait = room && now < due ? due - now : 20_000_000
                 if let ended = try look(waitNanoseconds: min(wait, 20_000_000)) { return ended }
+            }
+            isLastSealed = session.state.withLock { state in
+                defer { state.wishes.sealLast = false }
+                return state.wishes.sealLast
             }
             try seal(first: false)
         }
@@ -269,9 +279,10 @@ final class Protection {
         session.state.withLock { state in
             sealed = epoch
             state.status.sealed = epoch
-            session.perform(state.machine.handle(.sealed(state.connection.session, epoch)), &state)
+            let id = state.connection.session
+            session.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
         }
-        try guest.resume()
+        if !isLastSealed { try guest.resume() }
         if !guest.stoppedByUs, !guestPaused {
             guestPaused = true
             session.report(.event("guest-paused", "someone else paused the guest: no checkpoints until it runs again"))
@@ -289,6 +300,7 @@ final class Protection {
             for mirror in mirrors { mirror.endFirstCopy() }
             shipper.push(.synced)
         }
+        if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
         shipper.push(.deviceState(epoch, deviceState))
         for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
         shipper.push(.end(epoch, timings))
@@ -343,15 +355,23 @@ final class Protection {
                 if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
             }
         }
-        let (wishes, endGuest, failure, lost) = session.state.withLock {
-            ($0.wishes, $0.endGuestRequested, $0.failure, $0.connection.linkDown)
+        let (wishes, endGuest, failure, connection) = session.state.withLock { state in
+            defer { (state.wishes.resumeGuest, state.wishes.stopGuest) = (false, false) }
+            return (state.wishes, state.endGuestRequested, state.failure, state.connection)
         }
         if endGuest || wishes.killGuest { guest.kill() }
+        if wishes.stopGuest, !guest.isHeldStill { try guest.holdStill() }
+        if wishes.resumeGuest { guest.letRunOn() }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
         guard wishes.end || wishes.detach else { return nil }
         if let failure { throw failure }
         if wishes.end { return "protection was ended by the operator" }
-        throw SessionError(.peerLost, "the standby was lost (\(lost ?? "no reason")); the guest runs on unprotected")
+        if let reason = connection.leaving {
+            throw SessionError(.peerLost, "the standby left (\(reason)); the guest runs on unprotected")
+        }
+        throw SessionError(
+            .peerLost,
+            "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
     }
 
     private func guestEnded(_ shutdown: QMPEvent) -> String {
@@ -369,7 +389,9 @@ final class Protection {
     private func guestGone() throws(SessionError) -> String {
         // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
         shipper.close()
+        let isGivenAway = session.state.withLock { $0.machine.state == .fencing }
         session.handle(.guestLost)
+        if isGivenAway { return "another host goes on with the guest" }
         let deadline = MonotonicClock.now() + 2_000_000_000
         while MonotonicClock.now() < deadline, session.state.withLock({ $0.connection.linkDown == nil }) {
             waitReadable([session.wake.number], nanoseconds: 20_000_000)

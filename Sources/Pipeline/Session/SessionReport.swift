@@ -14,7 +14,7 @@ public enum SessionReport: Sendable {
     /// Held output was given up, because its epoch never became whole at the standby.
     case dropped(frames: Int)
     /// The guest was resumed on this host.
-    case tookOver(TakeOverReport, reason: String)
+    case tookOver(TakeOverReport, TakeOverCause, reason: String)
     /// The guest was found: its QEMU, and the history that it carries.
     case found(pid: Int32, lineage: Lineage)
     /// The guest runs here from now on, and who may run it is known.
@@ -27,7 +27,36 @@ public enum SessionReport: Sendable {
 
 /// Where a session is; the words are those of the API.
 public enum SessionPhase: String, Sendable, Codable {
-    case connecting, preparing, syncing, protected, peerLost, failingOver, running, failed, ended
+    case connecting, preparing, syncing, protected, handingOver, frozen, forked, peerLost, failingOver, running, failed
+    case ended
+
+    /// What the machine's state alone says; nil where it depends on more.
+    init?(_ state: PrimaryMachine.State) {
+        switch state {
+        case .handingOver: self = .handingOver
+        case .frozen: self = .frozen
+        case .forked: self = .forked
+        default: return nil
+        }
+    }
+}
+
+/// How a change of host that was asked for stands.
+public enum Switchover: Sendable, Equatable {
+    case underWay, done
+    case failed(_ reason: String)
+}
+
+/// What led a standby to go on with the guest.
+public enum TakeOverCause: Sendable {
+    /// The primary's agent saw its QEMU die and said so.
+    case guestDied
+    /// The primary, or the link to it, was lost.
+    case primaryLost
+    /// The guest stood still at the primary and was handed over.
+    case switchover
+    /// The operator said so.
+    case `operator`
 }
 
 /// How long the steps of a failover took, in nanoseconds.

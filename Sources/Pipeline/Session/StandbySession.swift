@@ -25,6 +25,7 @@ public final class StandbySession: LinkHandler, Sendable {
         case read(DiskRead)
         case digests(DiskDigests)
         case resume(from: Epoch)
+        case endReplica
         case dismantle(reason: String)
     }
 
@@ -64,6 +65,7 @@ public final class StandbySession: LinkHandler, Sendable {
     }
 
     private struct TakeOverRequest: Sendable {
+        var cause: TakeOverCause
         var reason: String
         var decidedAt: UInt64
         var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
@@ -150,7 +152,7 @@ public final class StandbySession: LinkHandler, Sendable {
             case .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
             default:
                 state.takeOver = TakeOverRequest(
-                    reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
+                    cause: .operator, reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
                 perform(state.machine.handle(.force), &state)
             }
         }
@@ -164,6 +166,26 @@ public final class StandbySession: LinkHandler, Sendable {
             perform(state.machine.handle(.giveUp), &state)
         }
         wake.signal()
+    }
+
+    /// How a switchover to this host stands.
+    public var switchover: Switchover {
+        state.withLock { state in
+            switch state.machine.state {
+            case .running: .done
+            case .failed, .returning, .none: .failed(state.status.lastError ?? "no reason given")
+            default: .underWay
+            }
+        }
+    }
+
+    /// Tells the primary what this host's operator wants of it. False when there is no primary to tell.
+    public func ask(_ wish: WishMessage.Wish, because reason: String) -> Bool {
+        state.withLock { state in
+            guard let link = state.link else { return false }
+            link.send(WishMessage(wish: wish, reason: reason).frame)
+            return true
+        }
     }
 
     /// Another offer for the same VM. When it is to be followed, this replica is given up, and the machine that goes on
@@ -236,10 +258,13 @@ public final class StandbySession: LinkHandler, Sendable {
             state.enqueue(.digests(try parse(body) { (bytes) throws(WireError) in try DiskDigests(parsing: bytes) }))
         case .takeOver:
             let asked = try parse(body) { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
-            let reason = "the primary's agent saw the guest's QEMU die"
+            let reason =
+                asked.guestStands
+                ? "a switchover: the guest stands still at the primary" : "the primary's agent saw the guest's QEMU die"
             report(.event("take-over-asked", reason))
-            state.takeOver = TakeOverRequest(reason: reason, decidedAt: MonotonicClock.now())
-            perform(state.machine.handle(.takeOver(session, asked.term)), &state)
+            state.takeOver = TakeOverRequest(
+                cause: asked.guestStands ? .switchover : .guestDied, reason: reason, decidedAt: MonotonicClock.now())
+            perform(state.machine.handle(.takeOver(session, asked.term, guestStands: asked.guestStands)), &state)
         case .register:
             let message = try RegisterMessage(body)
             perform(state.machine.handle(.registerTold(session, message.register)), &state)
@@ -254,7 +279,7 @@ public final class StandbySession: LinkHandler, Sendable {
                     .protocolBroken,
                     "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
-        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .registerRequest,
+        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .wish, .registerRequest,
             .registerReply:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
@@ -374,7 +399,12 @@ public final class StandbySession: LinkHandler, Sendable {
                 state.link?.close()
                 state.link = nil
             case .resume(let epoch): state.enqueue(.resume(from: epoch))
+            case .tellRunning(let register): state.link?.send(RegisterMessage(register).frame)
             case .becomePrimary(let register): state.won = register
+            case .endReplica: state.enqueue(.endReplica)
+            case .giveBack:
+                let reason = "\(custody.node) gave the guest back: \(state.status.lastError ?? "no reason given")"
+                state.link?.send(GoodbyeMessage(kind: .handedBack, reason: reason).frame)
             case .reportPrimaryLost:
                 state.status.phase = .peerLost
             case .dismantle:
@@ -454,7 +484,9 @@ public final class StandbySession: LinkHandler, Sendable {
     private func losePrimary(_ reason: String, _ state: inout State) {
         let now = MonotonicClock.now()
         if state.status.lastError == nil { state.status.lastError = reason }
-        if state.takeOver == nil { state.takeOver = TakeOverRequest(reason: reason, decidedAt: now) }
+        if state.takeOver == nil {
+            state.takeOver = TakeOverRequest(cause: .primaryLost, reason: reason, decidedAt: now)
+        }
         let before = state.machine.state
         let actions = state.machine.handle(.linkLost(session))
         if !actions.isEmpty, before == .holding {
@@ -532,6 +564,9 @@ public final class StandbySession: LinkHandler, Sendable {
         case .read(let request): answer(request)
         case .digests(let request): answer(request)
         case .resume(let epoch): resume(from: epoch, applier.deviceState)
+        case .endReplica:
+            replica.endQEMU()
+            handle(.replicaEnded)
         case .dismantle(let reason):
             replica.dismantle()
             state.withLock { state in
@@ -590,7 +625,8 @@ public final class StandbySession: LinkHandler, Sendable {
             outcome = .failure(error)
         }
         switch outcome {
-        case .success(let result): report(.tookOver(result, reason: request?.reason ?? "asked"))
+        case .success(let result):
+            report(.tookOver(result, request?.cause ?? .operator, reason: request?.reason ?? "asked"))
         case .failure(let error): report(.failure(error))
         }
         if case .success = outcome { replica.forgetStaging() }
@@ -607,6 +643,7 @@ public final class StandbySession: LinkHandler, Sendable {
                 state.status.lastError = error.message
             }
             complete(outcome, &state)
+            guard state.machine.state != .returning else { return nil }
             // A primary that asked for this waits for the end of the connection.
             state.link?.close()
             state.link = nil
@@ -623,7 +660,8 @@ public final class StandbySession: LinkHandler, Sendable {
                 now > startedAt + UInt64(offer.silenceMilliseconds) * 1_000_000
             {
                 state.hasStarted = true
-                state.takeOver = TakeOverRequest(reason: "this agent was restarted", decidedAt: now)
+                state.takeOver = TakeOverRequest(
+                    cause: .primaryLost, reason: "this agent was restarted", decidedAt: now)
                 perform(state.machine.handle(.started), &state)
                 wake.signal()
             }

@@ -40,6 +40,22 @@ public struct AgentClient: AgentService {
         try await post(Paths.failover(request.vm), request)
     }
 
+    public func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.switchover(request.vm), request, longer: .milliseconds(request.waitMilliseconds ?? 0))
+    }
+
+    public func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.decide(request.vm), request)
+    }
+
+    public func maintenance() async throws(APIError) -> MaintenanceStatus {
+        try await get(Paths.maintenance)
+    }
+
+    public func setMaintenance(_ request: MaintenanceRequest) async throws(APIError) -> MaintenanceStatus {
+        try await post(Paths.maintenance, request)
+    }
+
     public func events(
         _ query: EventQuery = EventQuery(), wait: Duration = .zero
     ) async throws(APIError) -> [Event] {
@@ -102,14 +118,18 @@ public struct AgentClient: AgentService {
         return try decode(data, path)
     }
 
-    private func post<Reply: Decodable>(_ path: String, _ request: some Encodable) async throws(APIError) -> Reply {
+    /// `longer` is how much longer than usual the answer may take.
+    private func post<Reply: Decodable>(
+        _ path: String, _ request: some Encodable, longer: Duration = .zero
+    ) async throws(APIError) -> Reply {
         let body: Data
         do {
             body = try JSONCoding.encode(request)
         } catch {
             throw APIError(.badRequest, "the request for \(path) cannot be written as JSON: \(error)")
         }
-        let data = try await AgentConnection(socket: socket).exchange(.POST, path, body: body, timeout: timeout)
+        let data = try await AgentConnection(socket: socket).exchange(
+            .POST, path, body: body, timeout: timeout + longer)
         return try decode(data, path)
     }
 

@@ -84,10 +84,10 @@ public enum StatusText {
     static func style(_ state: ProtectionState) -> Style {
         switch state {
         case .protected: .good
-        case .connecting, .preparing, .syncing, .failingOver: .warning
+        case .connecting, .preparing, .syncing, .handingOver, .failingOver: .warning
         case .unprotected: .plain
         case .running: .warning
-        case .peerLost, .failed: .bad
+        case .frozen, .forked, .peerLost, .failed: .bad
         }
     }
 
