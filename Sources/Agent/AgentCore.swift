@@ -63,7 +63,8 @@ public final class AgentCore: Sendable {
 
     private func custody(of vm: VMName) -> Custody {
         Custody(
-            node: node, rule: arbiter == nil ? .manual(.runAlone) : .arbiter, arbiter: arbiter,
+            node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter,
+            arbiter: arbiter,
             reprotection: configuration.defaults.reprotection, record: store[vm].local,
             persist: { [store] record in try store.update(vm) { $0.local = record } })
     }

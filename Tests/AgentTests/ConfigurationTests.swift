@@ -64,7 +64,7 @@ import Testing
             runtime_directory: /r
             memory_directory: /m
             log_level: debug
-            defaults: {epoch_ms: 30, level: system}
+            defaults: {epoch_ms: 30, level: system, reprotect: manual, standby_lost: freeze}
             detection: {heartbeat_ms: 20, silence_ms: 200}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}

@@ -3,7 +3,7 @@ import TestBed
 
 /// `make chaos`: real QEMU guests under load, one fault each at a random moment, and what the clients lost by it.
 ///
-///     romulus-chaos [RUNS] [SEED]
+///     romulus-chaos [RUNS] [SEED] [WORDS]        WORDS: only faults whose name contains them
 @main
 struct ChaosProgram {
     struct Tally: Encodable {
@@ -16,70 +16,113 @@ struct ChaosProgram {
         /// Runs in which the guest did not answer again although a safe host was there.
         var downNeedlessly = 0
         var seed: UInt64 = 0
+
+        var isGood: Bool { lostWrites + connectionsLost + twoLive + downNeedlessly == 0 }
+
+        fileprivate mutating func add(_ outcome: Outcome) {
+            runs += 1
+            lostWrites += outcome.lost
+            connectionsLost += outcome.connectionsLost
+            twoLive += outcome.live > 1 ? 1 : 0
+            downNeedlessly += outcome.answers ? 0 : 1
+        }
+    }
+
+    /// Of one kind of fault, in milliseconds.
+    private struct Figures: CustomStringConvertible {
+        private var detected: [Double] = []
+        private var running: [Double] = []
+        private var silence: [Double] = []
+
+        mutating func add(_ outcome: Outcome) {
+            if let value = outcome.detectedMs { detected.append(value) }
+            if let value = outcome.runningMs { running.append(value) }
+            silence.append(outcome.silenceMs)
+        }
+
+        var description: String {
+            [detected, running, silence].map { values in
+                let sorted = values.sorted()
+                return sorted.isEmpty ? "-" : "\(Int(sorted[sorted.count / 2])) \(Int(sorted[sorted.count - 1]))"
+            }.joined(separator: " / ")
+        }
     }
 
     static func main() async {
-        let words = CommandLine.arguments.dropFirst().compactMap { UInt64($0) }
-        let runs = Int(words.first ?? 50)
-        let seed = words.dropFirst().first ?? UInt64.random(in: 1...999_999)
+        let words = Array(CommandLine.arguments.dropFirst())
+        let numbers = words.compactMap { UInt64($0) }
+        let runs = Int(numbers.first ?? 50)
+        let seed = numbers.dropFirst().first ?? UInt64.random(in: 1...999_999)
+        let wanted = words.first { UInt64($0) == nil } ?? ""
+        let faults = Fault.allCases.filter { wanted.isEmpty || $0.rawValue.contains(wanted) }
+        guard !faults.isEmpty else {
+            say("there is no fault “\(wanted)”: \(Fault.allCases.map(\.rawValue).joined(separator: ", "))")
+            exit(64)
+        }
         var random = SeededRandom(seed)
         var tally = Tally()
         tally.seed = seed
-        var silences: [Fault: [Double]] = [:]
+        var figures: [Fault: Figures] = [:]
         say("Romulus under faults: \(runs) runs, seed \(seed)")
         do {
             let image = try GuestImage.build()
-            for run in 1...runs {
-                let fault = Fault.allCases[(run - 1) % Fault.allCases.count]
+            for run in 0..<runs {
+                let fault = faults[run % faults.count]
+                let arbiter: Pair.Arbiter = (run + run / faults.count).isMultiple(of: 2) ? .witness : .etcd
                 let moment = Double(random.next() % 2000) / 1000
-                let outcome = try await play(fault, moment, image)
-                tally.runs += 1
-                tally.lostWrites += outcome.lost
-                tally.connectionsLost += outcome.connectionsLost
-                tally.twoLive += outcome.live > 1 ? 1 : 0
-                tally.downNeedlessly += outcome.answers ? 0 : 1
-                silences[fault, default: []].append(outcome.silenceMs)
+                let outcome = try await play(fault, moment, arbiter, image)
+                tally.add(outcome)
+                figures[fault, default: Figures()].add(outcome)
                 say(
-                    "  \(run): \(fault.rawValue) after \(moment) s: \(outcome.answers ? "goes on" : "DOWN"), longest silence"
-                        + " \(Int(outcome.silenceMs)) ms, lost \(outcome.lost)\(outcome.live > 1 ? ", TWO LIVE" : "")")
+                    "  \(run + 1): \(fault.rawValue) after \(moment) s, \(arbiter.rawValue):"
+                        + " \(outcome.answers ? "goes on" : "DOWN"), longest silence \(Int(outcome.silenceMs)) ms, lost"
+                        + " \(outcome.lost)\(outcome.live > 1 ? ", TWO LIVE" : "")")
             }
         } catch {
             say("A run could not be made: \(error)")
             exit(2)
         }
-        for (fault, values) in silences.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-            let sorted = values.sorted()
-            say(
-                "  \(fault.rawValue): longest silence p50 \(Int(sorted[sorted.count / 2])) ms, worst \(Int(sorted.last ?? 0)) ms"
-            )
+        say("  milliseconds, median and worst: detected / running / longest client silence")
+        for (fault, found) in figures.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+            say("  \(fault.rawValue): \(found)")
         }
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         encoder.keyEncodingStrategy = .convertToSnakeCase
         if let line = try? encoder.encode(tally) { say(String(decoding: line, as: UTF8.self)) }
-        let isGood = tally.lostWrites + tally.connectionsLost + tally.twoLive + tally.downNeedlessly == 0
-        exit(isGood ? 0 : 1)
+        exit(tally.isGood ? 0 : 1)
+    }
+
+    private static func bootTime() -> Int64 {
+        var now = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &now)
+        return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
     }
 
     static func say(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
 
-    private struct Outcome: Sendable {
+    fileprivate struct Outcome: Sendable {
         var lost = 0
         var connectionsLost = 0
         var live = 0
         var answers = true
         var silenceMs = 0.0
-    }
-
-    private static func play(_ fault: Fault, _ moment: Double, _ image: GuestImage) async throws -> Outcome {
-        try await Bed.with { bed in try await play(fault, moment, bed, image) }
+        var detectedMs: Double?
+        var runningMs: Double?
     }
 
     private static func play(
-        _ fault: Fault, _ moment: Double, _ bed: Bed, _ image: GuestImage
+        _ fault: Fault, _ moment: Double, _ arbiter: Pair.Arbiter, _ image: GuestImage
     ) async throws -> Outcome {
-        let stage = try await Stage.set(bed, image, moment: moment)
-        try await Task.sleep(for: .seconds(moment))
+        try await Bed.with { bed in
+            try await play(fault, try await Stage.set(bed, image, arbiter: arbiter, moment: moment))
+        }
+    }
+
+    private static func play(_ fault: Fault, _ stage: Stage) async throws -> Outcome {
+        let bed = stage.bed
+        try await Task.sleep(for: .seconds(stage.moment))
+        let began = bootTime()
         try await fault.happen(stage)
         var outcome = Outcome()
         do {
@@ -97,6 +140,7 @@ struct ChaosProgram {
         outcome.lost = report.bytesLost + report.recordsLost + report.badPages
         outcome.connectionsLost = report.connectionsLost
         outcome.silenceMs = report.longestSilenceMs
+        (outcome.detectedMs, outcome.runningMs) = stage.timeline(since: began)
         if !report.isClean {
             say("    \(report)")
             for host in bed.hosts { say(host.logTail()) }

@@ -100,7 +100,7 @@ import Testing
             try await scene.pair.wait(bed.b, Scene.vm, for: "peer_lost", within: .seconds(20))
             try await Task.sleep(for: .seconds(3))
             #expect(try scene.pair.status(bed.b, Scene.vm)?.state == "peer_lost")
-            try await scene.pair.restartWitness()
+            try await scene.pair.restartArbiter()
             try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
             try await verifier.waitForAnswers()
             // After seconds of silence TCP waits as long again before it tries once more.

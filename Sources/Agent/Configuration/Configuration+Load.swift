@@ -148,7 +148,9 @@ extension Configuration {
             epochMilliseconds: defaultSection.integer("epoch_ms", ProtectRequest.epochMillisecondsRange, default: 20),
             level: level(&defaultSection, default: .system),
             reprotection: defaultSection.choice(
-                "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic))
+                "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic),
+            standbyLost: defaultSection.choice(
+                "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: .runAlone))
         defaultSection.finish()
 
         let detection = readDetection(&top)

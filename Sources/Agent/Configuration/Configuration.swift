@@ -99,13 +99,17 @@ public struct Configuration: Sendable, Equatable {
         public var level: Level
         /// Whether a standby that was lost is replaced without being asked to.
         public var reprotection: PrimaryMachine.Reprotection
+        /// What a primary without an arbiter does when its standby is lost.
+        public var standbyLost: PrimaryMachine.LonelyPolicy
 
         public init(
-            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic
+            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
+            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
             self.reprotection = reprotection
+            self.standbyLost = standbyLost
         }
     }
 

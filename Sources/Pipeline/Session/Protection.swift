@@ -400,7 +400,8 @@ final class Protection {
         throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
     }
 
-    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone.
+    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
+    /// for the operator to decide where that is the operator's.
     private func giveUp(_ error: SessionError) {
         guest.letRunOn()
         let isKnown = session.state.withLock { state -> Bool in
@@ -409,7 +410,10 @@ final class Protection {
             return false
         }
         if !isKnown { session.report(.failure(error)) }
-        session.handle(.unprotect)
+        switch session.state.withLock({ $0.machine.state }) {
+        case .frozen, .forked, .handingOver: break
+        default: session.handle(.unprotect)
+        }
         while guest.isAlive {
             let wishes = session.state.withLock { $0.wishes }
             if wishes.end || wishes.detach || wishes.standby != nil { return }

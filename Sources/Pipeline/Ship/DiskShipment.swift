@@ -9,7 +9,9 @@ import Wire
 /// Where the NBD server of one disk puts the guest's writes: into frames of the epoch that runs now.
 ///
 /// Called on the server's threads. A call returns when the frame is queued on the link, so a full link makes the guest's
-/// writes wait.
+/// writes wait. When the link is lost, writes are taken and dropped: no epoch of this session is acknowledged any more,
+/// the next session compares the disks, and a mirror that failed meanwhile would end protection while it is still being
+/// decided who goes on.
 final class DiskShipment: DiskSink {
     /// Writes are cut into pieces of this size, in bytes.
     private static let pieceMax = 1 << 20
@@ -18,7 +20,6 @@ final class DiskShipment: DiskSink {
     private static let digestTimeout: UInt64 = 120_000_000_000
 
     private struct State {
-        var failure: String?
         var bytes: UInt64 = 0
         var writes = 0
         var nextRead: UInt64 = 0
@@ -80,8 +81,6 @@ final class DiskShipment: DiskSink {
     /// From here on every write is sent.
     func endFirstCopy() { filter.withLock { $0 = nil } }
 
-    var failure: String? { state.withLock { $0.failure } }
-
     /// Bytes shipped since the last call.
     func takeBytes() -> UInt64 {
         state.withLock { state in
@@ -106,11 +105,11 @@ final class DiskShipment: DiskSink {
             return ranges
         }
         for range in changed {
-            try send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
+            send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
         }
     }
 
-    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) throws(StorageError) {
+    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) {
         var head = ByteSink(capacity: DiskWrite.headSize)
         var start = 0
         while start < data.count {
@@ -118,11 +117,7 @@ final class DiskShipment: DiskSink {
             let piece = UnsafeRawBufferPointer(rebasing: data[start..<end])
             head.reset()
             DiskWrite(disk: disk, offset: offset + UInt64(start), data: piece).writeHead(into: &head)
-            do throws(LinkError) {
-                try sender.send(.diskWrite, head: head.bytes, payload: piece)
-            } catch {
-                throw unavailable(error)
-            }
+            guard (try? sender.send(.diskWrite, head: head.bytes, payload: piece)) != nil else { return }
             start = end
         }
     }
@@ -137,13 +132,9 @@ final class DiskShipment: DiskSink {
             return ranges
         }
         for range in changed {
-            do throws(LinkError) {
-                try sender.send(
-                    DiskZero(
-                        disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count)))
-            } catch {
-                throw unavailable(error)
-            }
+            let zero = DiskZero(
+                disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count))
+            guard (try? sender.send(zero)) != nil else { return }
         }
     }
 
@@ -187,11 +178,5 @@ final class DiskShipment: DiskSink {
             MonotonicClock.sleep(until: MonotonicClock.now() + 200_000)
         }
         throw .failed(path: self.disk.id, operation: "read at the standby", reason: "no answer within 30 s")
-    }
-
-    private func unavailable(_ error: LinkError) -> StorageError {
-        let sentence = "writes to disk \(disk.id) cannot be shipped: \(error)"
-        state.withLock { if $0.failure == nil { $0.failure = sentence } }
-        return .unavailable(sentence)
     }
 }

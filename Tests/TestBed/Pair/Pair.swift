@@ -7,6 +7,7 @@ import Synchronization
 public final class Pair: Sendable {
     public let bed: Bed
     private let directory: TemporaryDirectory
+    private let arbiter: Arbiter
     private let agents = Mutex<[String: Child]>([:])
 
     /// The names of the two hosts in certificates and configurations.
@@ -20,6 +21,8 @@ public final class Pair: Sendable {
         public var epochMilliseconds = 20
         public var silenceMilliseconds = 1000
         public var reprotectsByItself = false
+        /// Without an arbiter, output is held when the standby is lost.
+        public var freezes = false
         /// Who decides when a host is silent.
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
@@ -29,11 +32,12 @@ public final class Pair: Sendable {
     }
 
     public enum Arbiter: String, Sendable {
-        case `operator`, witness
+        case `operator`, witness, etcd
     }
 
     public init(on bed: Bed, _ options: Options = Options()) async throws {
         self.bed = bed
+        arbiter = options.arbiter
         directory = try TemporaryDirectory("pair")
         let pki = directory.path + "/pki"
         try Self.run(["pki", "init", "--directory", pki])
@@ -59,14 +63,19 @@ public final class Pair: Sendable {
                 defaults:
                   epoch_ms: \(options.epochMilliseconds)
                   reprotect: \(options.reprotectsByItself ? "automatic" : "manual")
+                  standby_lost: \(options.freezes ? "freeze" : "run-alone")
                 detection:
                   silence_ms: \(options.silenceMilliseconds)
-                \(options.arbiter == .witness ? Self.arbiterLines(bed) : "")
+                \(Self.arbiterLines(options.arbiter, bed))
                 \(options.vms[host.name].map { "vms:\n" + $0.joined(separator: "\n") } ?? "")
                 """
             try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
         }
-        if options.arbiter == .witness { try await startWitness(pki) }
+        switch options.arbiter {
+        case .operator: break
+        case .witness: try await startWitness(pki)
+        case .etcd: try await restartArbiter()
+        }
         for host in bed.hosts {
             try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
         }
@@ -74,8 +83,13 @@ public final class Pair: Sendable {
 
     deinit { directory.remove() }
 
-    private static func arbiterLines(_ bed: Bed) -> String {
-        "arbiter:\n  witness:\n    address: \(bed.witness.lanAddress ?? ""):7320\n    node: witness"
+    private static func arbiterLines(_ arbiter: Arbiter, _ bed: Bed) -> String {
+        let address = bed.witness.lanAddress ?? ""
+        return switch arbiter {
+        case .operator: ""
+        case .witness: "arbiter:\n  witness:\n    address: \(address):7320\n    node: witness"
+        case .etcd: "arbiter:\n  etcd:\n    endpoints: [\"http://\(address):2379\"]\n    cluster: bed"
+        }
     }
 
     private func startWitness(_ pki: String) async throws {
@@ -95,11 +109,12 @@ public final class Pair: Sendable {
           listen: \(bed.witness.lanAddress ?? ""):7320
         state_directory: \(bed.witness.stateDirectory)
         """.write(toFile: Self.configuration(bed.witness), atomically: true, encoding: .utf8)
-        try await restartWitness()
+        try await restartArbiter()
     }
 
-    /// Starts the witness, for the first time or again, and waits until it serves.
-    public func restartWitness() async throws {
+    /// Starts the witness or etcd on the third machine, for the first time or again, and waits until it serves.
+    public func restartArbiter() async throws {
+        if arbiter == .etcd { return try await startEtcd() }
         let child = try bed.witness.spawn(
             [try Programs.path("romulusd"), "--config", Self.configuration(bed.witness)], name: "romulusd")
         agents.withLock { $0[bed.witness.name] = child }
@@ -107,6 +122,28 @@ public final class Pair: Sendable {
             guard child.isRunning else { throw BedError("the witness ended: \(child.errors)") }
             return child.errors.contains("is a witness for") || child.output.contains("is a witness for") ? true : nil
         }
+    }
+
+    /// A cluster of one member: what it grants is as durable as that of three, only its loss is not survived.
+    private func startEtcd() async throws {
+        let client = "http://\(bed.witness.lanAddress ?? ""):2379"
+        let peer = "http://\(bed.witness.lanAddress ?? ""):2380"
+        let child = try bed.witness.spawn([
+            "etcd", "--name", "m0", "--data-dir", "\(bed.witness.stateDirectory)/etcd", "--listen-client-urls", client,
+            "--advertise-client-urls", client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+            "--initial-cluster", "m0=\(peer)", "--logger", "zap", "--log-level", "error",
+        ])
+        agents.withLock { $0[bed.witness.name] = child }
+        try await eventually("etcd serves", within: .seconds(30)) {
+            guard child.isRunning else { throw BedError("etcd ended: \(child.errors)") }
+            let health = try? Child.run(bed.client.enter(["bash", "-c", Self.etcdProbe(bed)]), limit: .seconds(5))
+            return health?.contains("true") == true ? true : nil
+        }
+    }
+
+    /// Asks `/health` by bash alone: the bed's machines have no HTTP client that they need for anything else.
+    private static func etcdProbe(_ bed: Bed) -> String {
+        "exec 3<>/dev/tcp/\(bed.witness.lanAddress ?? "")/2379 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
     }
 
     public static func name(_ host: BedHost) -> String { names[host.name] ?? host.name }

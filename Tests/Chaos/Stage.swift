@@ -1,0 +1,69 @@
+import Foundation
+import TestBed
+
+/// One protected guest under load.
+struct Stage {
+    static let vm = "web"
+    let bed: Bed
+    let guest: GuestVM
+    let pair: Pair
+    let verifier: Verifier
+    /// Random, 0 to 2 seconds.
+    let moment: Double
+
+    static func set(
+        _ bed: Bed, _ image: GuestImage, arbiter: Pair.Arbiter, moment: Double
+    ) async throws -> Stage {
+        var configuration = GuestVM.Configuration()
+        configuration.name = vm
+        configuration.memoryMiB = 192
+        let disk = "\(bed.a.stateDirectory)/web.raw"
+        configuration.disks = [try GuestDisk.create(disk, mebibytes: 32, content: .random(seed: 5))]
+        var options = Pair.Options()
+        options.arbiter = arbiter
+        options.reprotectsByItself = true
+        options.silenceMilliseconds = 1000
+        options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
+        options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
+        try bed.b.addTap("tap0")
+        let guest = try GuestVM.start(on: bed.a, image: image, configuration)
+        try await guest.waitUntilReady()
+        let pair = try await Pair(on: bed, options)
+        var plan = Verifier.Plan()
+        plan.dirtying = GuestControl.Dirtying(pages: 200, periodMs: 20, workingSet: 4096, pattern: .counter)
+        let verifier = try await Verifier.start(on: bed.client, guest: configuration.address, plan)
+        try await pair.protect(guest)
+        return Stage(bed: bed, guest: guest, pair: pair, verifier: verifier, moment: moment)
+    }
+
+    /// How many hosts say that they let the guest's output out now.
+    func live() -> Int {
+        bed.hosts.filter { host in
+            guard let status = try? pair.status(host, Self.vm), status.role == "primary" else { return false }
+            return ["running", "protected", "peer_lost", "preparing", "syncing", "connecting"].contains(status.state)
+        }.count
+    }
+
+    /// What the agents' journals say of the time from `moment` on (nanoseconds of CLOCK_BOOTTIME, which all hosts of a bed
+    /// share): milliseconds until something was found lost, and until it was decided who goes on and that one ran.
+    func timeline(since moment: Int64) -> (detected: Double?, running: Double?) {
+        struct Line: Decodable {
+            var bootNs: Int64?
+            var kind: String
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        var lines: [Line] = []
+        for host in bed.hosts {
+            guard let outcome = try? pair.romulus(host, ["events", Self.vm, "--output", "json"]) else { continue }
+            lines += outcome.output.split(separator: "\n").compactMap {
+                try? decoder.decode(Line.self, from: Data($0.utf8))
+            }
+        }
+        func first(_ kinds: [String]) -> Double? {
+            lines.filter { kinds.contains($0.kind) }.compactMap(\.bootNs).filter { $0 > moment }.min()
+                .map { Double($0 - moment) / 1e6 }
+        }
+        return (first(["detected", "standby_lost"]), first(["promoted", "granted"]))
+    }
+}
