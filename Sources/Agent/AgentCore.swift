@@ -20,6 +20,14 @@ public final class AgentCore: Sendable {
         var vms: [VMName: VMRecord] = [:]
         /// VMs whose replica is being made.
         var preparing: Set<VMName> = []
+        /// The newest link on which each VM was offered, in the order in which links were opened.
+        private var newestOffer: [VMName: UInt64] = [:]
+
+        mutating func isNewest(_ order: UInt64, of vm: VMName) -> Bool {
+            guard order > newestOffer[vm] ?? 0 else { return false }
+            newestOffer[vm] = order
+            return true
+        }
     }
 
     let configuration: Configuration
@@ -77,8 +85,8 @@ public final class AgentCore: Sendable {
             allowed: Set(configuration.peers.keys), group: group,
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
-                Reception(node: configuration.node, log: log) { (offer, link) throws(SessionError) in
-                    try self.accept(offer, from: link)
+                Reception(node: configuration.node, log: log) { (offer, link, order) throws(SessionError) in
+                    try self.accept(offer, from: link, order)
                 }
             })
     }
@@ -86,7 +94,9 @@ public final class AgentCore: Sendable {
     // MARK: - As standby
 
     /// Makes the replica of a VM that a peer offers. Called on a thread that may block.
-    private func accept(_ offer: OfferMessage, from link: Link) throws(SessionError) -> StandbySession {
+    private func accept(
+        _ offer: OfferMessage, from link: Link, _ order: UInt64
+    ) throws(SessionError) -> StandbySession {
         guard !maintenance.isOn else {
             throw SessionError(.refused, "\(configuration.node) is in maintenance")
         }
@@ -94,6 +104,10 @@ public final class AgentCore: Sendable {
             throw SessionError(.refused, "\(configuration.node) is already preparing a replica of \(offer.vm)")
         }
         defer { state.withLock { _ = $0.preparing.remove(offer.vm) } }
+        // The order of links is the order of offers: what a slow thread still has of an older one is not taken up.
+        guard state.withLock({ $0.isNewest(order, of: offer.vm) }) else {
+            throw SessionError(.refused, "a newer offer of \(offer.vm) came already")
+        }
 
         let custody = custody(of: offer.vm)
         var machine = try machine(for: offer, custody)

@@ -20,13 +20,16 @@ final class Reception: LinkHandler, Sendable {
     private let state = Mutex(State())
     private let node: String
     private let log: Logger
-    private let prepare: @Sendable (OfferMessage, Link) throws(SessionError) -> StandbySession
+    private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
+    /// Which of this agent's links it is, in the order in which they were opened.
+    private let order = Reception.links.add(1, ordering: .relaxed).newValue
+    private static let links = Atomic<UInt64>(0)
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
     /// loop.
     init(
         node: String, log: Logger,
-        prepare: @escaping @Sendable (OfferMessage, Link) throws(SessionError) -> StandbySession
+        prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     ) {
         self.node = node
         self.log = log
@@ -71,7 +74,7 @@ final class Reception: LinkHandler, Sendable {
         do throws(SystemError) {
             _ = try NamedThread.start("prepare") { [self] in
                 do throws(SessionError) {
-                    let session = try prepare(offer, link)
+                    let session = try prepare(offer, link, order)
                     let closed = state.withLock { state in
                         state.session = session
                         return state.closed

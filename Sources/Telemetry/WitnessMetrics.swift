@@ -5,6 +5,7 @@ public struct WitnessMetrics: Sendable {
     public let conflicts: Counter
     public let amnesic: Counter
     public let failed: Counter
+    public let denied: Counter
     public let refusedLinks: Counter
     public let vms: Gauge
     public let logBytes: Gauge
@@ -18,6 +19,7 @@ public struct WitnessMetrics: Sendable {
         conflicts = requests("conflict")
         amnesic = requests("amnesic")
         failed = requests("failed")
+        denied = requests("denied")
         refusedLinks = registry.counter(Families.witnessRefusedLinks)
         vms = registry.gauge(Families.witnessVMs)
         logBytes = registry.gauge(Families.witnessLogBytes)

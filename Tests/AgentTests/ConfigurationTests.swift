@@ -154,6 +154,10 @@ import Testing
         ("vms:\n  web:\n    add: {a: b}", "r.yaml:5: “vms.web.add” must be a list of option lines"),
         ("vms:\n  web:\n    qpm: /x", "r.yaml:5: unknown key “qpm” in “vms.web”: did you mean “qmp”?"),
         ("vms:\n\tweb: {}", "r.yaml:4: not valid YAML"),
+        (
+            "peers: {beta: {address: \"h:1\"}}\nwitness:\n  vms: {web: [beta, gamma]}",
+            "r.yaml:5: “witness.vms.web” must be a list of hosts from “peers”"
+        ),
         ("arbiter:", "r.yaml:3: “arbiter” must hold either “witness” or “etcd”"),
         ("arbiter: {witnes: {}}", "unknown key “witnes” in “arbiter”: did you mean “witness”?"),
         (

@@ -85,6 +85,37 @@ import Wire
         }
     }
 
+    @Test func aVMBelongsToTheHostsThatTheWitnessNames() async throws {
+        try await Scratch.with { scratch in
+            let witness = try await WitnessBed(scratch)
+            let (alpha, beta) = (try witness.client("alpha"), try witness.client("beta"))
+            let own = register(1, owner: "alpha")
+            #expect(
+                await alpha.compareAndSet(vm("private"), expecting: nil, to: own, nonce: Nonce(1)) == .applied(own))
+            let given = register(2, owner: "beta")
+            for (asker, nonce) in [(alpha, Nonce(2)), (beta, Nonce(3))] {
+                guard
+                    case .unknown(let reason) = await asker.compareAndSet(
+                        vm("private"), expecting: own, to: given, nonce: nonce)
+                else {
+                    Issue.record("a host that a VM does not belong to became its owner")
+                    continue
+                }
+                #expect(reason.contains("belongs to alpha"), "\(reason)")
+            }
+            guard case .unknown = await beta.read(vm("private")) else {
+                Issue.record("a host read the register of a VM that is none of its own")
+                return
+            }
+            #expect(await alpha.read(vm("private")) == .value(own))
+            #expect(witness.reports["denied: private to alpha"] == 1)
+            #expect(witness.reports["denied: private to beta"] == 2)
+            await alpha.close()
+            await beta.close()
+            await witness.stop()
+        }
+    }
+
     @Test func theWitnessIsStoppedAndStartedAgain() async throws {
         try await Scratch.with { scratch in
             let witness = try await WitnessBed(scratch)

@@ -1,6 +1,7 @@
 import Arbitration
 import Foundation
 import Logging
+import Model
 import NIOPosix
 import PKI
 import RomulusAPI
@@ -13,6 +14,7 @@ import Transport
 public struct WitnessProgram: Service {
     private let configuration: Configuration
     private let listen: HostPort
+    private let rights: [VMName: Set<String>]
     private let identity: TLSIdentity
     private let log: Logger
     private let serviceManager: ServiceManager
@@ -26,6 +28,7 @@ public struct WitnessProgram: Service {
         self.serviceManager = serviceManager
         self.log = log
         listen = witness.listen
+        rights = witness.rights
         identity = try configuration.loadIdentity()
     }
 
@@ -51,7 +54,7 @@ public struct WitnessProgram: Service {
         let (failures, announce) = AsyncStream<WitnessStoreError>.makeStream()
         let server = try await WitnessServer.start(
             store: store, host: listen.host, port: listen.port, identity: identity,
-            nodes: Set(configuration.peers.keys), group: group
+            nodes: Set(configuration.peers.keys), rights: rights, group: group
         ) { [log] report in
             metrics.count(report)
             report.write(to: log)
@@ -117,6 +120,7 @@ extension WitnessServer.Report {
                 "\(node) saw term \(seen) of \(vm) here and this store has term \(found): it lost changes, and \(node) does not use it"
             )
         case .failed(let error): log.error("\(error)")
+        case .denied(let vm, let node): log.warning("\(node) asked about \(vm), which is none of its VMs")
         }
     }
 }
@@ -130,6 +134,7 @@ extension WitnessMetrics {
         case .conflict: conflicts.add()
         case .amnesic: amnesic.add()
         case .failed: failed.add()
+        case .denied: denied.add()
         }
     }
 }

@@ -260,6 +260,7 @@ extension Configuration {
         let isPresent = top.isPresent("witness")
         var section = top.section("witness")
         let listen = section.value("listen", "HOST:PORT, such as 0.0.0.0:7320", HostPort.init)
+        let rights = readRights(&section, peers: peers)
         section.finish()
         guard isPresent else { return nil }
         for key in ["vms", "arbiter"] where top.isPresent(key) {
@@ -269,7 +270,24 @@ extension Configuration {
         if peers.isEmpty {
             section.problems.add(section.line, "“peers” must name the hosts that may use this witness")
         }
-        return Witness(listen: listen ?? HostPort(host: "0.0.0.0", port: 7320))
+        return Witness(listen: listen ?? HostPort(host: "0.0.0.0", port: 7320), rights: rights)
+    }
+
+    private static func readRights(
+        _ witness: inout ConfigurationReader, peers: [String]
+    ) -> [VMName: Set<String>] {
+        var section = witness.section("vms")
+        var rights: [VMName: Set<String>] = [:]
+        for (name, line) in section.names {
+            let hosts = section.list(name, "a list of hosts from “peers”") { peers.contains($0) ? $0 : nil }
+            if let vm = VMName(name) {
+                rights[vm] = Set(hosts)
+            } else {
+                section.problems.add(line, "“\(name)” in “witness.vms” is not a VM name")
+            }
+        }
+        section.finish()
+        return rights
     }
 
     private static func readDetection(_ top: inout ConfigurationReader) -> Detection {

@@ -77,9 +77,12 @@ public struct Configuration: Sendable, Equatable {
 
     public struct Witness: Sendable, Equatable {
         public var listen: HostPort
+        /// Which hosts may own a VM and ask about it; all may for VMs that are not named.
+        public var rights: [VMName: Set<String>]
 
-        public init(listen: HostPort) {
+        public init(listen: HostPort, rights: [VMName: Set<String>] = [:]) {
             self.listen = listen
+            self.rights = rights
         }
     }
 

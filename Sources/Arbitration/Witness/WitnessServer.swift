@@ -24,6 +24,8 @@ public final class WitnessServer: Sendable {
         /// A node saw a higher term than the store has.
         case amnesic(VMName, node: String, seen: Term, found: Term)
         case failed(WitnessStoreError)
+        /// A node asked about a VM that is none of its business.
+        case denied(VMName, node: String)
     }
 
     public var port: Int { listener.port }
@@ -35,12 +37,14 @@ public final class WitnessServer: Sendable {
         self.desk = desk
     }
 
-    /// Listens on `host:port` (0 lets the kernel choose) for `nodes`.
+    /// Listens on `host:port` (0 lets the kernel choose) for `nodes`. Who may ask about a VM, and own it, can be narrowed
+    /// down by `rights`; of VMs that are not named there all nodes may.
     public static func start(
         store: WitnessStore, host: String, port: Int, identity: TLSIdentity, nodes: Set<String>,
-        group: any EventLoopGroup, options: LinkOptions = LinkOptions(), report: @escaping @Sendable (Report) -> Void
+        rights: [VMName: Set<String>] = [:], group: any EventLoopGroup, options: LinkOptions = LinkOptions(),
+        report: @escaping @Sendable (Report) -> Void
     ) async throws(LinkError) -> WitnessServer {
-        let desk = Desk(store: store, report: report)
+        let desk = Desk(store: store, rights: rights, report: report)
         let listener = try await LinkListener.start(
             host: host, port: port, identity: identity, allowed: nodes, group: group, options: options,
             refused: { report(.refused($0)) },
@@ -78,13 +82,17 @@ private final class Asker: LinkHandler {
 /// Where requests of all links are answered, one after the other, on a thread that may block.
 private final class Desk: Sendable {
     private let store: WitnessStore
+    private let rights: [VMName: Set<String>]
     private let report: @Sendable (WitnessServer.Report) -> Void
     private let queue = DispatchQueue(label: "witness")
     /// Oldest first.
     private let links = Mutex<[Link]>([])
 
-    init(store: WitnessStore, report: @escaping @Sendable (WitnessServer.Report) -> Void) {
+    init(
+        store: WitnessStore, rights: [VMName: Set<String>], report: @escaping @Sendable (WitnessServer.Report) -> Void
+    ) {
         self.store = store
+        self.rights = rights
         self.report = report
     }
 
@@ -123,6 +131,13 @@ private final class Desk: Sendable {
         _ request: RegisterRequest, of node: String, _ reply: inout RegisterReply
     ) throws(WitnessStoreError) {
         let vm = request.vm
+        if let allowed = rights[vm],
+            !allowed.contains(node) || request.change.map({ !allowed.contains($0.new.owner.description) }) == true
+        {
+            report(.denied(vm, node: node))
+            reply.reason = "\(vm) belongs to \(allowed.sorted().joined(separator: ", ")) there, not to \(node)"
+            return
+        }
         guard let change = request.change else {
             reply.register = try store.read(vm)
             let found = reply.register?.term ?? Term(0)

@@ -47,7 +47,7 @@ final class WitnessBed: Sendable {
         let reports = reports
         return try await WitnessServer.start(
             store: store, host: scratch.address, port: port, identity: trust.identity("gamma"),
-            nodes: ["alpha", "beta"], group: scratch.group
+            nodes: ["alpha", "beta"], rights: [vm("private"): ["alpha"]], group: scratch.group
         ) { report in
             switch report {
             case .refused(let error): reports.add("refused: \(error.cause)")
@@ -56,6 +56,7 @@ final class WitnessBed: Sendable {
             case .conflict: reports.add("conflict")
             case .amnesic: reports.add("amnesic")
             case .failed(let error): reports.add("failed: \(error)")
+            case .denied(let vm, let node): reports.add("denied: \(vm) to \(node)")
             }
         }
     }
