@@ -123,8 +123,8 @@ public final class OutputGate: Sendable {
 
     /// Lets the output of all epochs up to and including `epoch` leave.
     public func release(through epoch: Epoch) -> [ReleasedOutput] {
-        let now = MonotonicClock.now()
         let released = state.withLock { state -> [ReleasedOutput] in
+            let now = MonotonicClock.now()
             var released: [ReleasedOutput] = []
             while let first = state.sealed.first, first.epoch <= epoch {
                 released.append(Self.let(first, leave: &state, at: now))
@@ -138,8 +138,8 @@ public final class OutputGate: Sendable {
 
     /// Lets everything leave, held or not, and holds nothing from now on.
     public func releaseEverything() -> [ReleasedOutput] {
-        let now = MonotonicClock.now()
         let released = state.withLock { state -> [ReleasedOutput] in
+            let now = MonotonicClock.now()
             state.holding = false
             let all = state.sealed + [state.current]
             state.sealed = []
