@@ -16,8 +16,8 @@ extension StandbyMachine {
         let known = max(seen, register?.term ?? Term(0))
         guard offer.term >= known else { return "\(node) knows term \(known), the offer is of term \(offer.term)" }
         switch state {
-        case .none, .preparing, .receiving, .holding, .orphaned, .arbitrating: return nil
-        case .takingOver, .resuming, .returning, .running, .failed: return "\(node) itself took the guest over"
+        case .none, .preparing, .receiving, .holding, .orphaned, .loading, .arbitrating, .returning: return nil
+        case .takingOver, .resuming, .running, .failed: return "\(node) itself took the guest over"
         }
     }
 
@@ -26,7 +26,7 @@ extension StandbyMachine {
         image = Image(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary)
-        (staged, applied, request) = (.firstCopy, .firstCopy, nil)
+        (staged, applied, request, handOver) = (.firstCopy, .firstCopy, nil, nil)
         state = .preparing(isPrepared: false, isRecorded: false)
         seen = max(seen, offer.term)
         actions += [.persist(record), .prepare(offer, identity)]
@@ -92,6 +92,8 @@ extension StandbyMachine {
             for number in 1...staged.number { actions.append(.acknowledge(Epoch(number))) }
         case .takingOver:
             resumeIfReady(&actions)
+        case .loading:
+            loadIfReady(&actions)
         default:
             break
         }
@@ -140,7 +142,7 @@ extension StandbyMachine {
                 .refuseCommand("the arbiter was asked whether \(node) goes on: the answer must come first"))
         case .preparing, .receiving, .holding:
             actions.append(.refuseCommand("the primary is there: end protection there"))
-        case .none, .takingOver, .resuming, .returning, .running:
+        case .none, .takingOver, .loading, .resuming, .returning, .running:
             actions.append(.refuseCommand("there is no image to give up"))
         }
     }
@@ -150,6 +152,8 @@ extension StandbyMachine {
         case .preparing, .receiving, .holding, .orphaned, .arbitrating, .takingOver:
             actions += [.report("the image is lost: \(reason)"), .closeLink]
             drop(&actions)
+        case .loading:
+            failToLoad(reason, &actions)
         case .none, .resuming, .returning, .running, .failed:
             break
         }
@@ -158,7 +162,7 @@ extension StandbyMachine {
     /// I13: what was true of this image is true of no other.
     mutating func drop(_ actions: inout [Action]) {
         actions.append(.dismantle)
-        (image, request, guestStands) = (nil, nil, false)
+        (image, request, handOver) = (nil, nil, nil)
         (staged, applied) = (.firstCopy, .firstCopy)
         state = .none
     }

@@ -47,17 +47,8 @@ extension StandbyMachine {
         actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
     }
 
-    /// True while an answer of the arbiter is waited for.
-    var isAsking: Bool {
-        switch state {
-        case .arbitrating: true
-        case .returning: request != nil
-        default: false
-        }
-    }
-
     mutating func take(_ answer: RegisterAnswer, to nonce: Nonce, _ actions: inout [Action]) {
-        guard isAsking, let request, request.nonce == nonce else { return }
+        guard case .arbitrating = state, let request, request.nonce == nonce else { return }
         switch answer {
         case .applied(let current): learn(current, &actions)
         case .conflict(let current): learn(current, &actions)
@@ -67,7 +58,7 @@ extension StandbyMachine {
     }
 
     mutating func learn(_ current: Register?, _ actions: inout [Action]) {
-        guard isAsking, let image else { return }
+        guard case .arbitrating = state, let image else { return }
         guard let current, current.term >= seen else {
             actions += [
                 .report("the arbiter forgot term \(seen): it is not used until both hosts are enrolled again"),
@@ -77,13 +68,10 @@ extension StandbyMachine {
         }
         seen = current.term
         register = current
-        if let request, current == request.expecting {
-            actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
-        } else if case .returning = state {
-            // Given back, or claimed by somebody meanwhile: either way it is not ours any more.
-            beRid(of: image, &actions)
-        } else if isOurs(current, image) {
+        if isOurs(current, image) {
             win(current, &actions)
+        } else if let request, current == request.expecting {
+            actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
         } else if isEligible(current, image) {
             ask(from: current, &actions)
         } else if isUndecided(current, image) {
@@ -99,9 +87,16 @@ extension StandbyMachine {
     mutating func beAsked(_ session: SessionID, _ term: Term, guestStands: Bool, _ actions: inout [Action]) {
         // The primary asks only after acknowledgement 1; while the arbiter is being asked, its answer decides.
         guard case .holding = state, let image, image.session == session else { return }
-        self.guestStands = guestStands
         actions.append(.discard(after: staged))
-        guard arbitration.isManual else { return arbitrate(&actions) }
+        guard guestStands else { return goAhead(term, &actions) }
+        handOver = term
+        state = .loading(isUnderWay: false)
+        loadIfReady(&actions)
+    }
+
+    /// The primary wants this host to go on: the arbiter is asked, or its agent's word is enough where there is none.
+    private mutating func goAhead(_ term: Term, _ actions: inout [Action]) {
+        guard arbitration.isManual, let image else { return arbitrate(&actions) }
         win(
             Register(
                 term: max(term, seen.next), owner: node, mode: .solo, session: .none, standby: nil,
@@ -129,8 +124,8 @@ extension StandbyMachine {
             actions.append(.refuseCommand("there is no whole image here to go on from"))
         case .takingOver, .resuming, .running:
             actions.append(.refuseCommand("the guest is being resumed, or runs here"))
-        case .returning:
-            actions.append(.refuseCommand("the guest is being given back to its primary"))
+        case .loading, .returning:
+            actions.append(.refuseCommand("a switchover is under way"))
         }
     }
 
@@ -141,7 +136,7 @@ extension StandbyMachine {
         request = nil
         state = .takingOver(isRecorded: false)
         // A primary that has the guest standing still is told what comes of it.
-        if !guestStands { actions.append(.closeLink) }
+        if handOver == nil { actions.append(.closeLink) }
         actions.append(.persist(record))
     }
 
@@ -156,35 +151,40 @@ extension StandbyMachine {
         guard case .resuming = state, let register else { return }
         state = .running
         image = nil
-        if guestStands { actions += [.tellRunning(register), .closeLink] }
+        if handOver != nil { actions += [.tellRunning(register), .closeLink] }
         actions.append(.becomePrimary(register))
     }
 
     mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
         guard case .resuming = state else { return }
+        state = .failed
         actions.append(.report("QEMU did not go on from checkpoint \(staged): \(reason)"))
-        guard guestStands else {
-            state = .failed
-            return
-        }
+        if handOver != nil { actions.append(.closeLink) }
+    }
+
+    // MARK: - Switchover
+
+    mutating func loadIfReady(_ actions: inout [Action]) {
+        guard case .loading(isUnderWay: false) = state, applied == staged else { return }
+        state = .loading(isUnderWay: true)
+        actions.append(.load(from: staged))
+    }
+
+    mutating func beLoaded(_ actions: inout [Action]) {
+        guard case .loading = state, let handOver else { return }
+        goAhead(handOver, &actions)
+    }
+
+    mutating func failToLoad(_ reason: String, _ actions: inout [Action]) {
+        guard case .loading = state else { return }
         state = .returning
-        actions.append(.endReplica)
+        actions += [.report("QEMU did not load checkpoint \(staged): \(reason)"), .endReplica]
     }
 
-    // MARK: - Giving back
-
-    /// I2: nothing of the guest can run here any more; only then the register is given away.
+    /// I2: nothing of the guest can run here any more, and the register still names the primary.
     mutating func giveBack(_ actions: inout [Action]) {
-        guard case .returning = state, request == nil, let image, let register else { return }
-        guard !arbitration.isManual else { return beRid(of: image, &actions) }
-        let new = register.solo(owner: image.primary, term: register.term.next)
-        let nonce = Nonce(random.next())
-        request = Request(expecting: register, new: new, nonce: nonce)
-        actions.append(.compareAndSet(expecting: register, to: new, nonce: nonce))
-    }
-
-    private mutating func beRid(of image: Image, _ actions: inout [Action]) {
-        actions += [.persist(record), .giveBack(image.session), .closeLink]
+        guard case .returning = state, let image else { return }
+        actions += [.giveBack(image.session), .closeLink]
         drop(&actions)
     }
 }

@@ -7,7 +7,13 @@ import Model
 ///       |<---------------- image given up, lost or outdated ---------------+--+-- orphaned ------+    v
 ///       |                                                                                        takingOver
 ///     running: the primary's side of this host goes on <---- resumed ---- resuming <--- applied ----+
-///                                  none <---- given back ---- returning <----+ did not go on, in a switchover
+///
+/// In a switchover the state is loaded first and the arbiter asked after that, so that a QEMU that refuses it costs nothing:
+///
+///     holding --asked to take over--> loading --loaded--> arbitrating
+///                                       | refused
+///                                       v
+///                                   returning --its QEMU is gone, the guest is given back--> none
 ///
 /// Staging, acknowledging and resuming are one machine, so that nothing is acknowledged once it asked to take over (I5).
 /// `docs/PROTOCOL.md` has the whole table.
@@ -52,6 +58,8 @@ public struct StandbyMachine: Sendable, Equatable {
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
+        /// The guest stands still at the primary, and QEMU is loading its state here; nothing is acknowledged any more.
+        case loading(isUnderWay: Bool)
         /// QEMU refused the state of a guest that stands still at the primary: it is given back.
         case returning
         /// QEMU refused the state. The image is kept.
@@ -91,6 +99,9 @@ public struct StandbyMachine: Sendable, Equatable {
         case registerUnreadable(String)
         /// The record of this term (`LocalRecord.seen`) is durable.
         case persisted(Term)
+        /// After `load`.
+        case loaded
+        case loadFailed(String)
         /// The guest runs here.
         case resumed
         case resumeFailed(String)
@@ -122,9 +133,11 @@ public struct StandbyMachine: Sendable, Equatable {
         case readRegister
         /// Close the session's link.
         case closeLink
-        /// Everything committed is applied: flush the disks, mark the image as used up (durably with the image, before
-        /// any vCPU runs), load the state and run the guest; let out what is held of the output of this epoch and of
-        /// those before it. `resumed` or `resumeFailed` follows.
+        /// Everything committed is applied: flush the disks, mark the image as used up (durably with the image), and load the
+        /// state without letting a vCPU run. `loaded` or `loadFailed` follows.
+        case load(from: Epoch)
+        /// Everything committed is applied: do what `load` does unless it was done, and let the guest run; let out what is
+        /// held of the output of this epoch and of those before it. `resumed` or `resumeFailed` follows.
         case resume(from: Epoch)
         /// Tell the primary on the session's link that the guest runs here, under this register.
         case tellRunning(Register)
@@ -162,8 +175,8 @@ public struct StandbyMachine: Sendable, Equatable {
     public internal(set) var register: Register?
     var seen: Term
     var request: Request?
-    /// The primary asked for a switchover and has the guest standing still.
-    var guestStands = false
+    /// The primary asked for a switchover under this term at least, and has the guest standing still.
+    var handOver: Term?
     var random: RandomSource
 
     /// Without an image; `seed` is random.
@@ -207,9 +220,11 @@ public struct StandbyMachine: Sendable, Equatable {
         case .imageLost(let reason): loseImage(reason, &actions)
         case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
         case .registerRead(let current): learn(current, &actions)
-        case .registerUnreadable: if isAsking { actions.append(.readRegister) }
+        case .registerUnreadable: if case .arbitrating = state { actions.append(.readRegister) }
         case .persisted(let term): note(durable: term, &actions)
         case .resumed: run(&actions)
+        case .loaded: beLoaded(&actions)
+        case .loadFailed(let reason): failToLoad(reason, &actions)
         case .resumeFailed(let reason): failToResume(reason, &actions)
         case .replicaEnded: giveBack(&actions)
         }

@@ -236,52 +236,54 @@ import Testing
 
     // MARK: - Switchover
 
-    /// QEMU is loading the state of a guest that stands still at the primary.
-    private func resuming(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
+    /// The primary asked for a switchover, and QEMU is loading the state.
+    private func loading(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
         var scene = StandbyScene.holding(arbitration)
-        let asked = scene.feed(.takeOver(offer.session, Term(6), guestStands: true)).request
-        if let asked {
-            #expect(scene.feed(.answered(asked.nonce, .applied(asked.new))) == [.persist(scene.machine.record)])
-        }
-        scene.feed(.persisted(Term(6)))
-        scene.feed(.applied(offer.session, Epoch(2)))
+        let asked = scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
+        #expect(asked == [.discard(after: Epoch(2))], "epoch 2 is not applied yet")
+        #expect(scene.feed(.applied(offer.session, Epoch(2))) == [.load(from: Epoch(2))])
         return scene
     }
 
-    @Test func thePrimaryIsToldThatTheGuestRuns() {
-        var scene = resuming()
+    @Test func theStateIsLoadedBeforeTheArbiterIsAsked() {
+        var scene = loading()
+        #expect(scene.feed(.staged(offer.session, Epoch(3))) == [])
+        let asked = scene.feed(.loaded).request.unsafelyUnwrapped
+        #expect(asked.new == scene.solo(beta, term: 6))
+        // The link stays: the primary is to be told what comes of it.
+        #expect(scene.feed(.answered(asked.nonce, .applied(asked.new))) == [.persist(scene.machine.record)])
+        #expect(scene.feed(.persisted(Term(6))) == [.resume(from: Epoch(2))])
         let register = scene.solo(beta, term: 6)
         #expect(scene.feed(.resumed) == [.tellRunning(register), .closeLink, .becomePrimary(register)])
     }
 
-    @Test func aGuestThatDoesNotGoOnIsGivenBackWhenItsQEMUIsGone() {
-        var scene = resuming()
-        #expect(scene.feed(.resumeFailed("wrong machine")).deeds == [.endReplica])
-        #expect(scene.machine.state == .returning)
-        guard case .refuseCommand = scene.feed(.force).first else {
-            Issue.record("forced while the guest is given back")
-            return
-        }
-        let asked = scene.feed(.replicaEnded).request.unsafelyUnwrapped
-        #expect(asked.new == scene.solo(alpha, term: 7))
-        #expect(scene.feed(.answered(asked.nonce, .unknown("no answer"))) == [.readRegister])
-        #expect(
-            scene.feed(.registerRead(asked.expecting))
-                == [.compareAndSet(expecting: asked.expecting, to: asked.new, nonce: asked.nonce)])
-        let actions = scene.feed(.answered(asked.nonce, .applied(asked.new)))
-        #expect(
-            actions == [
-                .persist(LocalRecord(seen: Term(7), register: asked.new)), .giveBack(offer.session), .closeLink,
-                .dismantle,
-            ])
-        #expect(scene.machine.state == .none)
+    @Test func withoutAnArbiterThePrimarysWordIsEnough() {
+        var scene = loading(.manual(.runAlone))
+        scene.feed(.loaded)
+        #expect(scene.machine.register == scene.solo(beta, term: 6))
+        #expect(scene.feed(.persisted(Term(6))) == [.resume(from: Epoch(2))])
     }
 
-    @Test func withoutAnArbiterTheGuestIsGivenBackByAMessageAlone() {
-        var scene = resuming(.manual(.runAlone))
-        scene.feed(.resumeFailed("wrong machine"))
-        #expect(scene.feed(.replicaEnded).contains(.giveBack(offer.session)))
-        #expect(scene.machine.state == .none)
+    @Test(arguments: [Arbitration.arbiter, .manual(.runAlone)])
+    func aGuestWhoseStateIsRefusedIsGivenBackWhenItsQEMUIsGone(arbitration: Arbitration) {
+        for event in [StandbyMachine.Event.loadFailed("wrong machine"), .imageLost("QEMU ended")] {
+            var scene = loading(arbitration)
+            #expect(scene.feed(event).deeds == [.endReplica])
+            guard case .refuseCommand = scene.feed(.force).first else {
+                Issue.record("forced while the guest is given back")
+                return
+            }
+            #expect(scene.feed(.replicaEnded) == [.giveBack(offer.session), .closeLink, .dismantle])
+            #expect(scene.machine.state == .none)
+        }
+    }
+
+    @Test func aPrimaryThatTookItsGuestBackMakesWhatWasLoadedUseless() {
+        var scene = loading()
+        scene.feed(.linkLost(offer.session))
+        let asked = scene.feed(.loaded).request.unsafelyUnwrapped
+        let actions = scene.feed(.answered(asked.nonce, .conflict(scene.solo(alpha, term: 6))))
+        #expect(actions.deeds == [.closeLink, .dismantle])
     }
 
     // MARK: - Restart

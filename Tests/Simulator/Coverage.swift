@@ -120,7 +120,7 @@ extension PrimaryMachine.Event {
 
 extension StandbyMachine.State {
     static let names = [
-        "none", "preparing", "receiving", "holding", "orphaned", "arbitrating", "takingOver", "resuming",
+        "none", "preparing", "receiving", "holding", "orphaned", "loading", "arbitrating", "takingOver", "resuming",
         "returning", "running", "failed",
     ]
     var name: String { Self.names[number] }
@@ -131,12 +131,13 @@ extension StandbyMachine.State {
         case .receiving: 2
         case .holding: 3
         case .orphaned: 4
-        case .arbitrating: 5
-        case .takingOver: 6
-        case .resuming: 7
-        case .returning: 8
-        case .running: 9
-        case .failed: 10
+        case .loading: 5
+        case .arbitrating: 6
+        case .takingOver: 7
+        case .resuming: 8
+        case .returning: 9
+        case .running: 10
+        case .failed: 11
         }
     }
 }
@@ -145,7 +146,7 @@ extension StandbyMachine.Event {
     static let names = [
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
-        "resumed", "resumeFailed", "replicaEnded",
+        "loaded", "loadFailed", "resumed", "resumeFailed", "replicaEnded",
     ]
     var number: Int {
         switch self {
@@ -166,9 +167,11 @@ extension StandbyMachine.Event {
         case .registerRead: 14
         case .registerUnreadable: 15
         case .persisted: 16
-        case .resumed: 17
-        case .resumeFailed: 18
-        case .replicaEnded: 19
+        case .loaded: 17
+        case .loadFailed: 18
+        case .resumed: 19
+        case .resumeFailed: 20
+        case .replicaEnded: 21
         }
     }
 }

@@ -35,7 +35,8 @@ enum Tables {
         ("arbitrating", "offered giveUp imageLost answered registerRead registerUnreadable"),
         ("takingOver", "applied imageLost persisted"),
         ("resuming", "resumed resumeFailed"),
-        ("returning", "answered registerRead registerUnreadable replicaEnded"),
+        ("loading", "offered applied imageLost loaded loadFailed"),
+        ("returning", "offered replicaEnded"),
         ("failed", "force giveUp"),
     ]
 

@@ -363,10 +363,8 @@ public final class Replica: @unchecked Sendable {
 
     // MARK: - The end of it
 
-    /// Lets the guest run here. Everything committed is applied; frames that the primary may not have let out go first.
-    func resume(
-        from epoch: Epoch, deviceState: [UInt8], outputs held: [HeldOutput], decidedAt: UInt64
-    ) throws(SessionError) -> TakeOverReport {
+    /// Has QEMU load the state, and not run it. Everything committed is applied.
+    func load(from epoch: Epoch, deviceState: [UInt8], decidedAt: UInt64) throws(SessionError) -> TakeOverReport {
         var report = TakeOverReport()
         report.epoch = epoch
         report.qmpPath = qmpPath
@@ -375,13 +373,8 @@ public final class Replica: @unchecked Sendable {
             for disk in disks { try disk.image.close() }
             try markUsedUp()
             report.finish = MonotonicClock.now() - decidedAt
-            for output in held where output.frames > 0 {
-                guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
-                report.framesReleased += output.frames
-                way.send(output.bytes)
-            }
             let memory = memory
-            let timings = try qemu.resume(
+            let timings = try qemu.load(
                 machineType: offer.guest.machineType, blocks: resumeBlocks
             ) { (stream: inout ResumeStream) throws(ResumeStreamError) in
                 for (index, block) in memory.blocks.enumerated() where block.tracked && !block.inSharedFile {
@@ -393,10 +386,28 @@ public final class Replica: @unchecked Sendable {
                 }
             }
             report.load = timings.total
-            report.decisionToRunning = MonotonicClock.now() - decidedAt
         } catch {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
         }
+        return report
+    }
+
+    /// Lets the guest that was loaded run; frames that the primary may not have let out go first.
+    func run(_ loaded: TakeOverReport, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
+        -> TakeOverReport
+    {
+        var report = loaded
+        for output in held where output.frames > 0 {
+            guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
+            report.framesReleased += output.frames
+            way.send(output.bytes)
+        }
+        do throws(StandbyError) {
+            try qemu.run()
+        } catch {
+            throw SessionError(.qemu, "\(offer.vm) was loaded and does not run: \(error)")
+        }
+        report.decisionToRunning = MonotonicClock.now() - decidedAt
         return report
     }
 

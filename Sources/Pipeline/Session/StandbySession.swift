@@ -24,6 +24,7 @@ public final class StandbySession: LinkHandler, Sendable {
         case checkpoint(Epoch)
         case read(DiskRead)
         case digests(DiskDigests)
+        case load(from: Epoch)
         case resume(from: Epoch)
         case endReplica
         case dismantle(reason: String)
@@ -149,7 +150,7 @@ public final class StandbySession: LinkHandler, Sendable {
     ) {
         state.withLock { state in
             switch state.machine.state {
-            case .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
+            case .loading, .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
             default:
                 state.takeOver = TakeOverRequest(
                     cause: .operator, reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
@@ -398,6 +399,7 @@ public final class StandbySession: LinkHandler, Sendable {
             case .closeLink:
                 state.link?.close()
                 state.link = nil
+            case .load(let epoch): state.enqueue(.load(from: epoch))
             case .resume(let epoch): state.enqueue(.resume(from: epoch))
             case .tellRunning(let register): state.link?.send(RegisterMessage(register).frame)
             case .becomePrimary(let register): state.won = register
@@ -421,7 +423,7 @@ public final class StandbySession: LinkHandler, Sendable {
             }
         }
         switch state.machine.state {
-        case .takingOver, .resuming: state.status.phase = .failingOver
+        case .loading, .takingOver, .resuming: state.status.phase = .failingOver
         default: break
         }
     }
@@ -500,6 +502,7 @@ public final class StandbySession: LinkHandler, Sendable {
     private func run() {
         var applier = Applier(memory: replica.memory, disks: replica.disks)
         var hasQEMU = true
+        var loaded: TakeOverReport?
         defer { heartbeat.withLock { $0?.stop() } }
         defer { questions?.stop() }
         if replica.recovering { applier.restore(deviceState: replica.savedDeviceState(before: firstRecovered)) }
@@ -517,7 +520,7 @@ public final class StandbySession: LinkHandler, Sendable {
                 continue
             }
             do throws(SessionError) {
-                try handle(item, &applier)
+                try handle(item, &applier, &loaded)
             } catch {
                 state.withLock { fail(error, &$0) }
             }
@@ -536,7 +539,9 @@ public final class StandbySession: LinkHandler, Sendable {
         }
     }
 
-    private func handle(_ item: Work, _ applier: inout Applier) throws(SessionError) {
+    private func handle(
+        _ item: Work, _ applier: inout Applier, _ loaded: inout TakeOverReport?
+    ) throws(SessionError) {
         switch item {
         case .direct(let header, let body):
             try body.withUnsafeReadableBytes { (bytes) throws(SessionError) in
@@ -563,7 +568,8 @@ public final class StandbySession: LinkHandler, Sendable {
             }
         case .read(let request): answer(request)
         case .digests(let request): answer(request)
-        case .resume(let epoch): resume(from: epoch, applier.deviceState)
+        case .load(let epoch): loaded = load(from: epoch, applier.deviceState)
+        case .resume(let epoch): resume(from: epoch, applier.deviceState, loaded)
         case .endReplica:
             replica.endQEMU()
             handle(.replicaEnded)
@@ -614,13 +620,35 @@ public final class StandbySession: LinkHandler, Sendable {
         }
     }
 
-    private func resume(from epoch: Epoch, _ deviceState: [UInt8]) {
+    /// In a switchover: what came of it is known before the arbiter is asked.
+    private func load(from epoch: Epoch, _ deviceState: [UInt8]) -> TakeOverReport? {
+        let decidedAt = state.withLock { $0.takeOver?.decidedAt } ?? MonotonicClock.now()
+        do throws(SessionError) {
+            let loaded = try replica.load(from: epoch, deviceState: deviceState, decidedAt: decidedAt)
+            handle(.loaded)
+            return loaded
+        } catch {
+            report(.failure(error))
+            state.withLock { state in
+                state.status.lastError = error.message
+                perform(state.machine.handle(.loadFailed(error.message)), &state)
+            }
+            return nil
+        }
+    }
+
+    private func resume(from epoch: Epoch, _ deviceState: [UInt8], _ loaded: TakeOverReport?) {
         let (request, outputs) = state.withLock { ($0.takeOver, $0.outputs.filter { $0.epoch <= epoch }) }
         let decidedAt = request?.decidedAt ?? MonotonicClock.now()
         let outcome: Result<TakeOverReport, SessionError>
         do throws(SessionError) {
-            outcome = .success(
-                try replica.resume(from: epoch, deviceState: deviceState, outputs: outputs, decidedAt: decidedAt))
+            let ready: TakeOverReport
+            if let loaded {
+                ready = loaded
+            } else {
+                ready = try replica.load(from: epoch, deviceState: deviceState, decidedAt: decidedAt)
+            }
+            outcome = .success(try replica.run(ready, outputs: outputs, decidedAt: decidedAt))
         } catch {
             outcome = .failure(error)
         }
@@ -643,7 +671,6 @@ public final class StandbySession: LinkHandler, Sendable {
                 state.status.lastError = error.message
             }
             complete(outcome, &state)
-            guard state.machine.state != .returning else { return nil }
             // A primary that asked for this waits for the end of the connection.
             state.link?.close()
             state.link = nil

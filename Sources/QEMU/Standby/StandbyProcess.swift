@@ -172,11 +172,12 @@ public final class StandbyProcess {
         return true
     }
 
-    /// Loads the state and lets the guest run.
+    /// Loads the state; the guest stands still afterwards, with its disks active.
     ///
-    /// `compose` writes the pages that do not lie in shared files, and then the device state (`finish`); the head of the
+    /// `stop` before the state is there takes back that QEMU starts the guest by itself (softmmu/runstate.c `autostart`,
+    /// monitor/qmp-cmds.c `qmp_stop`). `compose` writes the pages that do not lie in shared files, and then the device state (`finish`); the head of the
     /// stream is written before it is called. After a failure this QEMU is of no further use.
-    public func resume(
+    public func load(
         machineType: String, blocks: [ResumeBlock], timeout: Duration = .seconds(30),
         _ compose: (inout ResumeStream) throws(ResumeStreamError) -> Void
     ) throws(StandbyError) -> ResumeTimings {
@@ -194,6 +195,7 @@ public final class StandbyProcess {
         setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, 4)
         do throws(QMPError) {
             _ = try monitor.takeEvents()
+            try monitor.execute("stop")
             try monitor.execute("getfd", ["fdname": "romulus-resume"], descriptors: [pair[1]])
             try monitor.execute("migrate-incoming", ["uri": "fd:romulus-resume"])
         } catch {
@@ -213,31 +215,41 @@ public final class StandbyProcess {
         }
         let written = clock.now
         timings.stream = Self.nanoseconds(prepared.duration(to: written))
-        try awaitRunning(until: begin + timeout)
+        try awaitLoaded(until: begin + timeout)
         timings.load = Self.nanoseconds(written.duration(to: clock.now))
         return timings
     }
 
-    private func awaitRunning(until deadline: ContinuousClock.Instant) throws(StandbyError) {
+    private func awaitLoaded(until deadline: ContinuousClock.Instant) throws(StandbyError) {
         do throws(QMPError) {
-            while true {
-                if try monitor.waitForEvent(timeout: .milliseconds(200), where: { $0.name == "RESUME" }) != nil {
-                    return
-                }
-                let status = try monitor.execute("query-status")["status"]?.string ?? ""
-                if status == "running" { return }
-                if status != "inmigrate" {
-                    // Loaded and not started by itself, for example because a disk could not be opened for writing:
-                    // QEMU then says why when it is told to go on.
-                    try monitor.execute("cont")
-                }
+            while try monitor.execute("query-status")["status"]?.string == "inmigrate" {
                 if ContinuousClock.now >= deadline {
-                    throw QMPError(path: monitor.path, reason: .timedOut(command: "resume (status \(status))"))
+                    throw QMPError(path: monitor.path, reason: .timedOut(command: "load"))
                 }
+                usleep(200)
             }
         } catch {
             throw failure(error)
         }
+    }
+
+    /// Lets the guest run, once its state is loaded; returns when it runs.
+    public func run() throws(StandbyError) {
+        do throws(QMPError) {
+            try monitor.execute("cont")
+        } catch {
+            throw failure(error)
+        }
+    }
+
+    /// `load`, then `run`.
+    public func resume(
+        machineType: String, blocks: [ResumeBlock], timeout: Duration = .seconds(30),
+        _ compose: (inout ResumeStream) throws(ResumeStreamError) -> Void
+    ) throws(StandbyError) -> ResumeTimings {
+        let timings = try load(machineType: machineType, blocks: blocks, timeout: timeout, compose)
+        try run()
+        return timings
     }
 
     /// A failure of the monitor, or, when that is why, the end of QEMU.

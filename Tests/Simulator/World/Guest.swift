@@ -24,8 +24,6 @@ struct Guest {
     var dirty: UInt64 = 0
     var isAlive = true
     var isRunning = true
-    /// It stands still, and the standby was asked to go on with it.
-    var isHandedOver = false
     var gate = Gate.detached
     /// The life of the agent that holds the filters' sockets.
     var gateLife = -1
@@ -59,6 +57,8 @@ struct Replica {
     var applied = Epoch.firstCopy
     /// The guest ran from it: it is no checkpoint any more.
     var isUsedUp = false
+    /// A QEMU of this life of the agent has it, and has not run it yet.
+    var isLoaded = false
     /// Held output of committed epochs, until it is known to have left.
     var outputs: [(epoch: Epoch, packet: Int)] = []
     /// It asked to take over: nothing may be acknowledged any more (I5).

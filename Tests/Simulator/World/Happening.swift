@@ -39,6 +39,7 @@ enum AgentWork {
     case failsToPrepare(SessionID)
     case applyHalf(SessionID, Epoch)
     case applyRest(SessionID, Epoch)
+    case load(SessionID, Epoch)
     case resume(SessionID, Epoch)
     case replicaIsGone(SessionID)
     case primarySilent

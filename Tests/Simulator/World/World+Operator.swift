@@ -103,7 +103,7 @@ extension World {
         case .frozen: feed(host, .goOn)
         case .handingOver:
             switch peer.standby?.state {
-            case .takingOver, .resuming, .returning, .failed: break
+            case .loading, .takingOver, .resuming, .returning, .failed: break
             default: if peer.isUp, peer.primary == nil { feed(host, .goOn) }
             }
         case .forked:

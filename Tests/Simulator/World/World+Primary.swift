@@ -21,9 +21,7 @@ extension World {
         case .sealLast:
             if mutant != .handsOverRunning { host.guest?.isRunning = false }
             later(host, 1, .cutLastEpoch(host.session))
-        case .resumeGuest:
-            host.guest?.isRunning = true
-            host.guest?.isHandedOver = false
+        case .resumeGuest: host.guest?.isRunning = true
         case .stopGuest: host.guest?.isRunning = false
         case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
         case .dismissStandby: send(.goodbye(host.session), on: host.link, from: host)
@@ -272,15 +270,12 @@ extension World {
             registers.act(on: term, host.durable, "the guest was handed over", &verdict)
         }
         send(.takeOver(host.session, term, guestStands: guestStands), on: host.link, from: host)
-        guard guestStands else { return }
-        host.guest?.isHandedOver = true
-        later(host, 1500, .handOverOverdue(host.session))
+        if guestStands { later(host, 900, .handOverOverdue(host.session)) }
     }
 
     private func killGuest(_ host: Host) {
-        // A guest that was handed over may be given back at the very moment at which its host learns that it lost it.
         if !host.isTold, host.guest?.isAlive == true, host.guest?.lineage == newestRegister?.lineage,
-            newestRegister?.owner == host.name, host.guest?.isHandedOver == false
+            newestRegister?.owner == host.name
         {
             verdict.fail("I23", "\(host.name) kills its guest, and the register says that it may run it")
         }

@@ -16,10 +16,7 @@ extension World {
             host.applyQueue.append(epoch)
             if host.applyQueue.count == 1 { startApplying(host) }
         case .discard(let epoch): discard(after: epoch, host)
-        case .compareAndSet(let expecting?, let new, let nonce) where new.owner == host.name:
-            askToTakeOver(expecting, new, nonce, host)
-        case .compareAndSet(let expecting?, let new, let nonce):
-            ask(.compareAndSet(expecting: expecting, new: new, nonce: nonce), host)
+        case .compareAndSet(let expecting?, let new, let nonce): askToTakeOver(expecting, new, nonce, host)
         case .compareAndSet: verdict.fail("I16", "a takeover was asked for without a register")
         case .readRegister:
             host.replica?.hasAsked = true
@@ -27,15 +24,17 @@ extension World {
         case .closeLink:
             close(host.link, at: host)
             host.link = -1
+        case .load(let epoch):
+            if let session = host.replica?.session { later(host, 30, .load(session, epoch)) }
         case .resume(let epoch):
             if let session = host.replica?.session { later(host, 30, .resume(session, epoch)) }
         case .tellRunning(let register):
             if let session = host.replica?.session { send(.registerTold(session, register), on: host.link, from: host) }
         case .becomePrimary(let register): becomePrimary(register, host)
         case .endReplica:
-            host.replica?.isUsedUp = true
+            endLoaded(host)
             if mutant == .givesBackRunning { runUnnoticed(host) }
-            if let session = host.replica?.session { later(host, 20, .replicaIsGone(session)) }
+            if let session = host.replica?.session { later(host, random.within(5...500), .replicaIsGone(session)) }
         case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
         case .dismantle: dismantle(host)
         case .reportPrimaryLost: alarm(host)
@@ -99,9 +98,19 @@ extension World {
                 verdict.fail("I23", "\(host.name) gives up the image that the register names (\(describe(register)))")
             }
         }
+        endLoaded(host)
         host.replica = nil
         host.applyQueue = []
         (host.question, host.readings) = (0, 0)
+    }
+
+    /// A QEMU that loaded the state and was never let run.
+    private func endLoaded(_ host: Host) {
+        host.replica?.isUsedUp = true
+        host.replica?.isLoaded = false
+        guard host.guest?.isRunning == false else { return }
+        host.guest = nil
+        host.tag = nil
     }
 
     // MARK: - Frames
@@ -272,6 +281,23 @@ extension World {
     }
 
     // MARK: - Resuming
+
+    /// QEMU has the state and does not run it yet. An agent that dies now finds that process again.
+    func load(from epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard let replica = host.replica, replica.session == session else { return }
+        guard !host.resumeFails else {
+            host.resumeFails = false
+            return feed(host, .loadFailed("planted"))
+        }
+        host.replica?.isUsedUp = true
+        host.replica?.isLoaded = true
+        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
+        guest.isRunning = false
+        host.guest = guest
+        host.tag = (guest.id, replica.lineage)
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+        feed(host, .loaded)
+    }
 
     func resume(from epoch: Epoch, _ session: SessionID, _ host: Host) {
         guard let replica = host.replica, replica.session == session, let register = host.standby?.register else {

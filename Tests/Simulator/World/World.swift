@@ -128,9 +128,13 @@ final class World {
         case .failsToPrepare(let session): feed(host, .prepareFailed(session, "planted"))
         case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
+        case .load(let session, let epoch): load(from: epoch, session, host)
         case .resume(let session, let epoch): resume(from: epoch, session, host)
         case .replicaIsGone(let session):
-            if host.replica?.session == session { feed(host, .replicaEnded) }
+            guard host.replica?.session == session else { break }
+            host.isTold = true
+            feed(host, .replicaEnded)
+            host.isTold = false
         case .primarySilent: feed(host, StandbyMachine.Event.started)
         }
     }
