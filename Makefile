@@ -6,8 +6,8 @@ DESTDIR ?=
 # No test uses @testable, so tests and programs share one set of optimised objects.
 # Line by line, so that a run that is cut off shows how far it came.
 TEST := stdbuf -oL $(SWIFT) test -c release --disable-testable-imports --disable-xctest
-# Suites that run QEMU, and time what they see: one at a time. The expression matches "Target.Suite/test()".
-REAL := ^(TestBedTests|QEMUTests|IntegrationTests)\.
+# Suites that run QEMU or the kernel gate, and time what they see: one at a time. The expression matches "Target.Suite/test()".
+REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests)\.
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help

@@ -66,6 +66,7 @@ let package = Package(
         library("QEMU", ["LinuxSystem", "Model"]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
+        library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
         library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "PKI",
@@ -137,6 +138,11 @@ let package = Package(
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
         tests("StorageTests", ["Storage"]),
         tests("GuestNetworkTests", ["GuestNetwork"]),
+        .executableTarget(
+            name: "romulus-gate-renewer", dependencies: ["KernelGate", "LinuxSystem", "Model"],
+            path: "Tests/GateRenewer", swiftSettings: settings),
+        tests(
+            "KernelGateTests", ["KernelGate", "Protocol", "LinuxSystem", "Model", "TestBed", "romulus-gate-renewer"]),
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),
         tests(

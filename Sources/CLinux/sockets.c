@@ -94,3 +94,7 @@ int rml_peer(int socket, pid_t *pid, uid_t *user, gid_t *group) {
     *group = peer.gid;
     return 0;
 }
+
+int rml_netlink(int protocol) {
+    return (int)rml_result(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+}

@@ -6,6 +6,9 @@ import Synchronization
 @main struct Program {
     var seed: UInt64?
     var mutant: Mutant?
+    var leaseMutant: LeaseMutant?
+    /// A seed is one of the lease's world.
+    var isLease = false
     var schedules: UInt64 = 100_000
     var first: UInt64 = 1
     var scenarios: String?
@@ -24,8 +27,8 @@ import Synchronization
             print(
                 """
                 romulus-sim [--schedules N] [--first SEED] [--scenarios FOLDER] [--cells]
-                            runs the scenarios, N seeds from SEED on, and the mutants
-                romulus-sim --seed SEED [--mutant NAME]     replays one seed with its trace
+                            runs the scenarios, N seeds from SEED on in each of the two worlds, and the mutants
+                romulus-sim --seed SEED [--lease] [--mutant NAME]   replays one seed with its trace
                 romulus-sim --mutant NAME                   looks for a seed that catches the mutant
                 """)
             exit(64)
@@ -36,8 +39,8 @@ import Synchronization
     private mutating func read(_ arguments: ArraySlice<String>) -> Bool {
         var rest = arguments
         while let name = rest.popFirst() {
-            if name == "--cells" {
-                showsCells = true
+            if name == "--cells" || name == "--lease" {
+                if name == "--cells" { showsCells = true } else { isLease = true }
                 continue
             }
             guard let value = rest.popFirst() else { return false }
@@ -48,7 +51,9 @@ import Synchronization
             case ("--scenarios", _): scenarios = value
             case ("--mutant", _):
                 mutant = Mutant.allCases.first { "\($0)" == value }
-                if mutant == nil { return false }
+                leaseMutant = LeaseMutant.allCases.first { "\($0)" == value }
+                isLease = isLease || leaseMutant != nil
+                if mutant == nil, leaseMutant == nil { return false }
             default: return false
             }
         }
@@ -56,8 +61,9 @@ import Synchronization
     }
 
     private func run() -> Bool {
-        if let seed { return replay(seed) }
+        if let seed { return isLease ? replayLease(seed) : replay(seed) }
         if let mutant { return hunt(mutant) != nil }
+        if let leaseMutant { return hunt(leaseMutant) != nil }
         return runEverything()
     }
 
@@ -99,13 +105,19 @@ import Synchronization
         }
         let seconds = (DispatchTime.now().uptimeNanoseconds - began) / 1_000_000_000
         print("\(schedules) schedules: \(tally.happenings) happenings, \(tally.packets) packets seen, \(seconds) s")
-        let isCovered = judge(tally.coverage)
+        let lease = runLeaseSchedules()
+        findings += lease.findings
+        let isCovered = judge(
+            (tally.coverage.cells + lease.coverage.visited).filter { $0.count > 0 },
+            of: Tables.cells.union(LeaseCoverage.cells))
         let isRepeatable = repeatSome()
-        let caught = Mutant.allCases.filter { hunt($0) != nil }.count
+        let caught =
+            Mutant.allCases.filter { hunt($0) != nil }.count + LeaseMutant.allCases.filter { hunt($0) != nil }.count
+        let mutants = Mutant.allCases.count + LeaseMutant.allCases.count
         print(
-            "{\"schedules\":\(schedules),\"violations\":\(findings.count),\"mutants\":\(Mutant.allCases.count),"
+            "{\"schedules\":\(2 * schedules),\"violations\":\(findings.count),\"mutants\":\(mutants),"
                 + "\"mutants_caught\":\(caught)}")
-        return findings.isEmpty && isCovered && isRepeatable && caught == Mutant.allCases.count
+        return findings.isEmpty && isCovered && isRepeatable && caught == mutants
     }
 
     /// Seeds that once showed a defect, from lines `SEED what it showed`.
@@ -160,15 +172,14 @@ import Synchronization
     }
 
     /// Every cell of the tables was visited, and no other.
-    private func judge(_ coverage: Coverage) -> Bool {
-        let visited = coverage.cells.filter { $0.count > 0 }
+    private func judge(_ visited: [(name: String, count: Int)], of cells: Set<String>) -> Bool {
         if showsCells { for cell in visited { print("    \(cell.name) \(cell.count)") } }
         let names = Set(visited.map(\.name))
-        let missing = Tables.cells.subtracting(names).sorted()
-        let unknown = names.subtracting(Tables.cells).sorted()
-        let rarest = visited.filter { Tables.cells.contains($0.name) }.sorted { $0.count < $1.count }.prefix(4)
+        let missing = cells.subtracting(names).sorted()
+        let unknown = names.subtracting(cells).sorted()
+        let rarest = visited.filter { cells.contains($0.name) }.sorted { $0.count < $1.count }.prefix(4)
         print(
-            "tables: \(Tables.cells.count - missing.count) of \(Tables.cells.count) cells visited; rarest: "
+            "tables: \(cells.count - missing.count) of \(cells.count) cells visited; rarest: "
                 + rarest.map { "\($0.name) \($0.count)" }.joined(separator: ", "))
         for name in unknown { print("    “\(name)” had an effect and does not stand in the tables") }
         guard schedules >= Self.coveringSchedules else { return unknown.isEmpty }
@@ -182,7 +193,10 @@ import Synchronization
             let digests = (0..<2).map { _ in
                 let world = World(seed: seed, mutant: nil, coverage: Coverage(), isTraced: false)
                 world.run()
-                return "\(world.happenings) \(world.now) \(world.random.next())"
+                let lease = LeaseWorld(seed: seed, mutant: nil, coverage: LeaseCoverage(), isTraced: false)
+                lease.run()
+                return "\(world.happenings) \(world.now) \(world.random.next()) "
+                    + "\(lease.happenings) \(lease.now) \(lease.random.next())"
             }
             if digests[0] != digests[1] {
                 print("seed \(seed) does not give the same run twice: \(digests[0]), then \(digests[1])")
@@ -192,8 +206,16 @@ import Synchronization
         return true
     }
 
-    /// Looks for the first seed that catches the mutant.
     private func hunt(_ mutant: Mutant) -> Finding? {
+        hunt("\(mutant)") { seed in
+            let world = World(seed: seed, mutant: mutant, coverage: Coverage(), isTraced: false)
+            world.run()
+            return world.verdict.violation
+        }
+    }
+
+    /// Looks for the first seed that catches the mutant.
+    func hunt(_ mutant: String, in run: @Sendable (UInt64) -> Verdict.Violation?) -> Finding? {
         let found = Mutex<Finding?>(nil)
         let next = Atomic<UInt64>(0)
         let first = first
@@ -201,9 +223,7 @@ import Synchronization
             while found.withLock({ $0 == nil }) {
                 let seed = first + next.wrappingAdd(1, ordering: .relaxed).oldValue
                 guard seed < first + Self.mutantSeedsMax else { break }
-                let world = World(seed: seed, mutant: mutant, coverage: Coverage(), isTraced: false)
-                world.run()
-                guard let violation = world.verdict.violation else { continue }
+                guard let violation = run(seed) else { continue }
                 found.withLock { known in
                     if (known?.seed ?? .max) > seed {
                         known = Finding(seed: seed, rule: violation.rule, text: violation.text)

@@ -1,7 +1,8 @@
 #pragma once
-// Unix sockets: descriptors passed along with bytes, and who is at the other end.
+// Unix sockets: descriptors passed along with bytes, and who is at the other end; and the opening of netlink sockets.
 //
-// Why it exists: control messages are laid out by macros (CMSG_FIRSTHDR, CMSG_DATA), which Swift does not import.
+// Why it exists: control messages are laid out by macros (CMSG_FIRSTHDR, CMSG_DATA), which Swift does not import; and
+// errno must be folded (result.h).
 
 #include "result.h"
 #include <sys/socket.h>
@@ -24,3 +25,6 @@ int rml_socket_pair(int descriptors[2]);
 
 // Process, user and group at the other end when the connection was made (SO_PEERCRED).
 int rml_peer(int socket, pid_t *pid, uid_t *user, gid_t *group);
+
+// A non-blocking netlink socket; without a bind the kernel numbers it when it first sends.
+int rml_netlink(int protocol);

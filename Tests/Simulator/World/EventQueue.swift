@@ -1,5 +1,5 @@
 /// What happens next, by time and, at one time, in the order in which it was put in: a binary heap.
-struct EventQueue {
+struct EventQueue<Happening> {
     private struct Key {
         var time: Int
         var order: Int

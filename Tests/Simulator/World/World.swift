@@ -8,7 +8,7 @@ final class World {
     let isTraced: Bool
     var random: Random
     var now = 0
-    var queue = EventQueue()
+    var queue = EventQueue<Happening>()
     let hosts = [Host(0), Host(1)]
     var links: [SimLink] = []
     var arbiter = SimArbiter()

@@ -1,0 +1,161 @@
+import Glibc
+import LinuxSystem
+import Model
+
+/// The socket, what is installed, and how a transaction is sent and its answers are read.
+struct GateCore: ~Copyable {
+    private let socket: NetlinkSocket
+    private var sequence: UInt32 = 1
+    var guests: [VMName: [GatedLink]] = [:]
+    var hasTable = false
+    /// See `GateTable.ownerFlags`; 0 on a kernel older than 6.9.
+    private(set) var flags: UInt32
+    private let faults: KernelGate.Faults
+
+    init(socket: consuming NetlinkSocket, faults: KernelGate.Faults) {
+        self.socket = socket
+        self.faults = faults
+        flags = faults.contains(.oldKernel) ? 0 : GateTable.ownerFlags
+    }
+
+    func standStill() {
+        guard faults.contains(.stallsBeforeRequests) else { return }
+        MonotonicClock.sleep(until: MonotonicClock.now() + (KernelGate.ticketMilliseconds + 30) * 1_000_000)
+    }
+
+    /// How often a request is made that the kernel refused for its lateness.
+    static let attempts = 3
+
+    /// What is left of the time, rounded down; nil for less than a millisecond.
+    static func milliseconds(until deadline: UInt64) -> UInt64? {
+        let now = BootClock.now()
+        guard deadline > now, deadline - now >= 1_000_000 else { return nil }
+        return (deadline - now) / 1_000_000
+    }
+
+    func links(of vm: VMName) throws(KernelGateError) -> [GatedLink] {
+        guard let links = guests[vm] else { throw .unknownGuest(vm.description) }
+        return links
+    }
+
+    func batch() -> NetlinkBatch { NetlinkBatch(sequence: sequence) }
+
+    /// Makes the table, or takes it for this process if an earlier one left it; the sets are made with it.
+    mutating func makeTable() throws(KernelGateError) {
+        if hasTable { return }
+        let operation = "make"
+        while true {
+            var batch = batch()
+            GateTable.addTable(&batch, flags: flags)
+            GateTable.addSets(&batch)
+            let failures = try send(&batch, operation)
+            if failures.isEmpty { break }
+            let errno = failures.min { $0.key < $1.key }?.value ?? EPROTO
+            // A kernel that does not know the flags, or a table that an agent on such a kernel made.
+            guard errno == EOPNOTSUPP || errno == EINVAL, flags != 0 else { throw error(failures, operation) }
+            flags = 0
+        }
+        hasTable = true
+    }
+
+    mutating func drawTicket() throws(KernelGateError) {
+        var batch = batch()
+        GateTable.drawTicket(&batch, milliseconds: KernelGate.ticketMilliseconds)
+        try carryOut(&batch, "draw a ticket from")
+    }
+
+    mutating func carryOut(_ batch: inout NetlinkBatch, _ operation: String) throws(KernelGateError) {
+        let failures = try send(&batch, operation)
+        if !failures.isEmpty { throw error(failures, operation) }
+    }
+
+    /// Which error the failed messages amount to.
+    func error(_ failures: [UInt32: Int32], _ operation: String) -> KernelGateError {
+        let errno = failures.min { $0.key < $1.key }?.value ?? EPROTO
+        if errno == ENOENT, hasTable { return .vanished }
+        return KernelGateError(errno, doing: operation)
+    }
+
+    /// Sends a batch and returns what failed, by the number of the message; nothing was done unless nothing failed. The
+    /// number of the batch's beginning stands for the batch.
+    mutating func send(_ batch: inout NetlinkBatch, _ operation: String) throws(KernelGateError) -> [UInt32: Int32] {
+        batch.end()
+        sequence = batch.next
+        let last = batch.next - 2
+        var failures: [UInt32: Int32] = [:]
+        var isDone = false
+        for reply in try exchange(batch.bytes, operation) where (batch.first..<batch.next).contains(reply.sequence) {
+            guard case .error(let errno) = reply.kind else { continue }
+            if errno != 0 {
+                failures[reply.sequence] = errno
+            } else if reply.sequence == last {
+                isDone = true
+            }
+        }
+        // Who may not do anything at all is told so at the batch's beginning (nfnetlink_rcv).
+        if failures[batch.first] == EPERM { throw .notPermitted }
+        if failures.isEmpty, !isDone { failures[batch.first] = EPROTO }
+        return failures
+    }
+
+    private func exchange(_ bytes: [UInt8], _ operation: String) throws(KernelGateError) -> [NetlinkReply] {
+        do throws(SystemError) {
+            try socket.send(bytes)
+            var replies: [NetlinkReply] = []
+            while let datagram = try socket.receive() { replies += NetlinkReply.parse(datagram) }
+            return replies
+        } catch {
+            throw KernelGateError(error.errno, doing: operation)
+        }
+    }
+
+    /// The guests whose chains stand in the table.
+    mutating func readChains() throws(KernelGateError) -> [VMName: [GatedLink]] {
+        var guests: [VMName: [GatedLink]] = [:]
+        let request = NetlinkBatch.single(.getChain, flags: NetlinkFlag.dump, sequence: sequence) { _ in }
+        for attributes in try dump(request, "read") {
+            guard attributes[1]?.text == GateTable.name, let chain = attributes[3]?.text,
+                let link = GatedLink(chain: chain), let vm = GateTable.guest(in: attributes[12])
+            else { continue }
+            guests[vm, default: []].append(link)
+        }
+        return guests
+    }
+
+    /// Devices whose frames pass, with the milliseconds that are left.
+    mutating func readOpen() throws(KernelGateError) -> [String: UInt64] {
+        var alive: [String: UInt64] = [:]
+        let request = NetlinkBatch.single(.getElement, flags: NetlinkFlag.dump, sequence: sequence) {
+            $0.put(1, GateTable.name)
+            $0.put(2, GateTable.open)
+        }
+        for attributes in try dump(request, "read") {
+            for (_, element) in NetlinkReply.list(attributes[3] ?? []) {
+                let fields = NetlinkReply.attributes(element)
+                guard let key = fields[1], let value = NetlinkReply.attributes(key)[1],
+                    let left = fields[5]?.big(UInt64.self), left > 0
+                else { continue }
+                alive[value.text] = left
+            }
+        }
+        return alive
+    }
+
+    /// What a request for a list brings, as the attributes of each answer.
+    private mutating func dump(
+        _ request: [UInt8], _ operation: String
+    ) throws(KernelGateError) -> [[UInt16: [UInt8]]] {
+        let asked = sequence
+        sequence += 1
+        var answers: [[UInt16: [UInt8]]] = []
+        for reply in try exchange(request, operation) where reply.sequence == asked {
+            switch reply.kind {
+            case .answer: answers.append(reply.attributes)
+            case .done: return answers
+            case .error(EPERM): throw .notPermitted
+            case .error(let errno): throw error([asked: errno], operation)
+            }
+        }
+        throw KernelGateError(EPROTO, doing: operation)
+    }
+}
