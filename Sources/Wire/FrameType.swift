@@ -21,6 +21,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case diskDigestsReply = 19
     case synced = 20
     case register = 21
+    case pageDigests = 22
+    case pageDigestsReply = 23
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -30,7 +32,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         switch self {
         case .hello, .accept, .refuse, .goodbye, .register: 64 << 10
         case .offer: 1 << 20
-        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply: 4 << 20
+        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
         case .ack: Ack.size
@@ -39,6 +41,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .takeOver: TakeOver.size
         case .diskRead: DiskRead.size
         case .diskDigests: DiskDigests.size
+        case .pageDigests: PageDigests.size
         case .synced: Synced.size
         case .registerRequest, .registerReply: 16 << 10
         }
@@ -67,6 +70,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskDigestsReply: "diskDigestsReply"
         case .synced: "synced"
         case .register: "register"
+        case .pageDigests: "pageDigests"
+        case .pageDigestsReply: "pageDigestsReply"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }
