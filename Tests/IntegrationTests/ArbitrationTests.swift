@@ -46,6 +46,32 @@ import Testing
         }
     }
 
+    /// The standby's host is cut off and comes back: what it kept of the guest's memory is not sent again, and what is made of
+    /// it takes over without a loss.
+    @Test func aStandbyThatWasCutOffIsBroughtUpToDate() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: false) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: true) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(60))
+            let copies = try scene.memoryCopies()
+            let (first, last) = (try #require(copies.first), try #require(copies.last))
+            print("first copy: \(first); after the cut: \(last)")
+            #expect(copies.count > 1 && first.present == 0)
+            #expect(last.sent * 4 < first.sent && last.present > last.sent * 4, "\(first), then \(last)")
+            bed.a.killAll()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
     /// The whole host is frozen for longer than any timeout and goes on: it must not release anything, end its guest, and
     /// become the standby of the guest that took its place.
     @Test func aFrozenHostThatThawsGivesWayAndBecomesTheStandby() async throws {

@@ -148,7 +148,8 @@ extension Configuration {
             epochMilliseconds: defaultSection.integer("epoch_ms", ProtectRequest.epochMillisecondsRange, default: 20),
             level: level(&defaultSection, default: .system),
             reprotection: defaultSection.choice(
-                "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic))
+                "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic),
+            keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60))
         defaultSection.finish()
 
         let detection = readDetection(&top)

@@ -99,13 +99,18 @@ public struct Configuration: Sendable, Equatable {
         public var level: Level
         /// Whether a standby that was lost is replaced without being asked to.
         public var reprotection: PrimaryMachine.Reprotection
+        /// How long the memory of a replica that was given up is kept, so that the next one need not be sent whole; 0 keeps
+        /// none.
+        public var keepMemoryMinutes: Int
 
         public init(
-            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic
+            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
+            keepMemoryMinutes: Int = 60
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
             self.reprotection = reprotection
+            self.keepMemoryMinutes = keepMemoryMinutes
         }
     }
 

@@ -89,6 +89,10 @@ public final class PrimarySession: LinkHandler, Sendable {
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
         var digestReplies: [DiskDigestsAnswer] = []
+        /// What the standby has of the guest's memory from before, in bytes.
+        var baseBytes: UInt64 = 0
+        /// In the order of the questions.
+        var pageDigests: [PageDigestsAnswer] = []
         var readReplies: [UInt64: DiskReadAnswer] = [:]
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
         var linkBytesPerSecond = 0.0
@@ -245,6 +249,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             let message = try AcceptMessage(body)
             state.withLock { state in
                 state.connection.answer = .success(message)
+                state.connection.baseBytes = message.baseBytes
                 state.hadStandby = true
             }
             wake.signal()
@@ -263,13 +268,19 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             state.withLock { $0.connection.digestReplies.append(answer) }
             wake.signal()
+        case .pageDigestsReply:
+            let answer = try parseReply(body) { (bytes) throws(WireError) in
+                PageDigestsAnswer(try PageDigestsReply(parsing: bytes))
+            }
+            state.withLock { $0.connection.pageDigests.append(answer) }
+            wake.signal()
         case .diskReadReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskReadAnswer(try DiskReadReply(parsing: bytes))
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .synced, .register, .registerRequest, .registerReply:
+            .diskRead, .diskDigests, .pageDigests, .synced, .register, .registerRequest, .registerReply:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
