@@ -324,7 +324,7 @@ public final class AgentCore: Sendable {
         do throws(SystemError) {
             session = try PrimarySession(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
-                log: log,
+                bases: bases, log: log,
                 connect: { (handler) throws(SessionError) in
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {

@@ -88,6 +88,33 @@ import Testing
             try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
             #expect(!scene.guest.process.isRunning, "the guest that was given up must be ended")
             #expect(try scene.pair.status(bed.a, Scene.vm)?.role == "standby")
+            // Its memory was kept when it was ended.
+            let copy = try #require(try scene.memoryCopies(from: bed.b).last)
+            print("first copy to the host that thawed: \(copy)")
+            #expect(copy.present > copy.sent, "\(copy)")
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// There and back again: the guest's second host ends it in its turn, and what was its memory there is not sent again.
+    @Test func aGuestThatWasResumedGoesBackAndItsMemoryIsKept() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            for (host, other) in [(bed.a, bed.b), (bed.b, bed.a)] {
+                let frozen = host.processes
+                for pid in frozen { kill(pid, SIGSTOP) }
+                try await scene.pair.wait(other, Scene.vm, for: "running", within: .seconds(20))
+                try await verifier.waitForAnswers()
+                for pid in frozen { kill(pid, SIGCONT) }
+                try await scene.pair.wait(other, Scene.vm, for: "protected", within: .seconds(60))
+                let copy = try #require(try scene.memoryCopies(from: other).last)
+                print("first copy from host \(other.name): \(copy)")
+                #expect(copy.present > copy.sent, "\(copy)")
+            }
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
         }

@@ -236,6 +236,9 @@ public final class Replica: @unchecked Sendable {
         (command.notes.map { "# \($0)" } + [command.shellText]).joined(separator: "\n")
     }
 
+    /// Of a block that does not lie in a file of QEMU's, by its place in the offer.
+    static func fileName(ofBlock index: Int) -> String { "block-\(index)" }
+
     private static func paths(
         _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces
     ) throws(SessionError) -> [String] {
@@ -248,7 +251,7 @@ public final class Replica: @unchecked Sendable {
                 }
                 paths.append(file.path)
             } else {
-                paths.append("\(places.memoryDirectory)/block-\(block.index)")
+                paths.append("\(places.memoryDirectory)/\(fileName(ofBlock: Int(block.index)))")
             }
         }
         return paths

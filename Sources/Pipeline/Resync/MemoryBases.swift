@@ -17,12 +17,12 @@ public final class MemoryBases: Sendable {
         var lastTurn: UInt64 = 0
     }
 
-    private let directory: String
-    private let minutes: Int
+    let directory: String
+    let minutes: Int
     private let state = Mutex(State())
-    private let log: Logger
+    let log: Logger
 
-    private var bases: String { "\(directory)/.bases" }
+    var bases: String { "\(directory)/.bases" }
     private var guests: String { "\(directory)/.guests" }
 
     /// Bases that an earlier run of the agent left are kept for another `minutes`; 0 keeps none.

@@ -115,15 +115,17 @@ public final class PrimarySession: LinkHandler, Sendable {
     private let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
     private let software: String
     private let origin: PrimaryOrigin
+    private let bases: MemoryBases?
 
     /// Epochs that may be sealed and not acknowledged before the guest runs on without being checkpointed.
     static let epochsInFlightMax: UInt64 = 3
     /// Between two offers to a node that was lost or said no, in nanoseconds.
     static let offerPeriod: UInt64 = 2_000_000_000
 
-    /// `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
+    /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
     public init(
-        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String, log: Logger,
+        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
+        bases: MemoryBases? = nil, log: Logger,
         connect: @escaping @Sendable (any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
@@ -131,6 +133,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         self.origin = origin
         self.custody = custody
         self.software = software
+        self.bases = bases
         self.log = log
         self.connect = connect
         self.report = report
@@ -373,7 +376,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var nextOffer: UInt64 = 0
         while true {
             let (wishes, endGuest) = takeWishes()
-            if wishes.killGuest || endGuest { try? process.kill() }
+            if wishes.killGuest { end(process) }
+            if endGuest { try? process.kill() }
             if wishes.detach {
                 let attached = try attach(&guest)
                 try attached.removeLeftovers()
@@ -412,6 +416,15 @@ public final class PrimarySession: LinkHandler, Sendable {
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
             _ = wake.take()
         }
+    }
+
+    /// Ends a guest that another host goes on with; it runs no more when this returns.
+    func end(_ process: borrowing PidDescriptor) {
+        guard let bases, let guest else {
+            try? process.kill()
+            return
+        }
+        bases.end(guest, of: options.vm, process)
     }
 
     /// The handle that is there already, which its user then owns, or a new one.

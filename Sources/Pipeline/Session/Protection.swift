@@ -366,7 +366,8 @@ final class Protection {
         let (wishes, endGuest, failure, lost) = session.state.withLock {
             ($0.wishes, $0.endGuestRequested, $0.failure, $0.connection.linkDown)
         }
-        if endGuest || wishes.killGuest { guest.kill() }
+        if wishes.killGuest { guest.end(by: session) }
+        if endGuest { guest.kill() }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
         guard wishes.end || wishes.detach else { return nil }
         if let failure { throw failure }
@@ -411,7 +412,7 @@ final class Protection {
         while guest.isAlive {
             let wishes = session.state.withLock { $0.wishes }
             if wishes.end || wishes.detach || wishes.standby != nil { return }
-            if wishes.killGuest { guest.kill() }
+            if wishes.killGuest { guest.end(by: session) }
             waitReadable([session.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
             _ = session.wake.take()
         }
