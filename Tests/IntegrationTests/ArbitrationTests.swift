@@ -72,6 +72,26 @@ import Testing
         }
     }
 
+    /// What is kept of a replica that was given up goes when the operator says so.
+    @Test func whatIsKeptOfAReplicaIsGivenUpByUnprotect() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, reprotects: false)
+            try await scene.pair.protect(scene.guest)
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: false) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: true) }
+            let kept = "\(bed.b.shmDirectory)/romulus/.bases/\(Scene.vm)"
+            try await eventually("the replica is given up and its memory kept", within: .seconds(30)) {
+                try scene.pair.status(bed.b, Scene.vm) == nil && FileManager.default.fileExists(atPath: kept)
+                    ? true : nil
+            }
+            let outcome = try scene.pair.romulus(bed.b, ["unprotect", Scene.vm])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            #expect(!FileManager.default.fileExists(atPath: kept))
+            #expect(try scene.pair.romulus(bed.b, ["unprotect", Scene.vm]).status != 0)
+        }
+    }
+
     /// The whole host is frozen for longer than any timeout and goes on: it must not release anything, end its guest, and
     /// become the standby of the guest that took its place.
     @Test func aFrozenHostThatThawsGivesWayAndBecomesTheStandby() async throws {

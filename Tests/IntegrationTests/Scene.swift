@@ -72,21 +72,9 @@ struct Scene {
         try await pair.wait(host, Self.vm, for: "running", within: .seconds(60))
     }
 
-    /// What a first copy did, in pages: those that were sent and those that the standby held already.
-    struct MemoryCopy {
-        var sent: Int
-        var present: Int
-        var milliseconds: Int
-    }
-
     /// The first copies of the VM's memory from `host`, A unless it says otherwise, oldest first.
-    func memoryCopies(from host: BedHost? = nil) throws -> [MemoryCopy] {
-        let text = try pair.romulus(host ?? bed.a, ["events", Self.vm, "--limit", "1000"]).output
-        let pattern = /(\d+) of \d+ pages (?:had contents and )?were copied in (\d+) ms(?:, (\d+) with contents)?/
-        return text.matches(of: pattern).map { match in
-            MemoryCopy(
-                sent: Int(match.1) ?? 0, present: match.3.flatMap { Int($0) } ?? 0, milliseconds: Int(match.2) ?? 0)
-        }
+    func memoryCopies(from host: BedHost? = nil) throws -> [Pair.MemoryCopy] {
+        try pair.memoryCopies(host ?? bed.a, Self.vm)
     }
 
     /// A monitor of the guest beside the one that the agent uses.

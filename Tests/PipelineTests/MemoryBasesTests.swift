@@ -91,12 +91,12 @@ import Testing
         bases.lend(vm, from: place)
         #expect(bases.bytes == 0 && bases.lent == [vm] && names(place).isEmpty)
         bases.keepGuest(vm)
-        #expect(bases.bytes == 8192 && bases.lent.isEmpty)
+        #expect(bases.bytes == 4096 && bases.lent.isEmpty)
         bases.keepGuest(vm)
-        #expect(bases.bytes == 8192, "a guest whose memory had no name here leaves the base as it is")
+        #expect(bases.bytes == 4096, "a guest whose memory had no name here leaves the base as it is")
         let (other, elsewhere) = try replica("db")
         bases.lend(other, from: elsewhere)
         bases.forgetGuest(other)
-        #expect(bases.lent.isEmpty && bases.bytes == 8192)
+        #expect(bases.lent.isEmpty && bases.bytes == 4096)
     }
 }

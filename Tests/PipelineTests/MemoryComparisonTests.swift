@@ -25,6 +25,14 @@ import Wire
         #expect(digest(almost) != PageDigest.zeroPage)
     }
 
+    @Test(arguments: [1, 511, 513, 1700]) func severalThreadsFindTheSameDigests(count: Int) {
+        let contents: [[UInt8]] = (0..<count).map { index in index % 5 == 0 ? zero : page(UInt8(index % 251)) }
+        let pages = [UInt8](contents.joined())
+        let found: [UInt8] = pages.withUnsafeBytes { PageDigest.make(ofPages: $0.baseAddress!, count: count) }
+        let expected = [UInt8](contents.map(digest).joined())
+        #expect(found == expected)
+    }
+
     /// Every kind of page at the primary against every kind at the standby; nil is a page that was never touched.
     @Test func whatDiffersIsSentAndNothingElse() throws {
         let ours: [[UInt8]?] = [

@@ -52,13 +52,8 @@ final class ReplicaMemory: @unchecked Sendable {
                 "digests of \(question.count) pages from \(question.first) of RAM block \(question.block) were asked for,"
                     + " which are not there")
         }
-        let first = UnsafeRawPointer(pages.baseAddress!) + Int(question.first) * pageSize
-        return [UInt8](unsafeUninitializedCapacity: Int(question.count) * PageDigest.size) { digests, count in
-            for page in 0..<Int(question.count) {
-                PageDigest.make(of: first + page * pageSize, into: digests.baseAddress! + page * PageDigest.size)
-            }
-            count = Int(question.count) * PageDigest.size
-        }
+        return PageDigest.make(
+            ofPages: pages.baseAddress! + Int(question.first) * pageSize, count: Int(question.count))
     }
 
     private static func map(

@@ -91,6 +91,10 @@ public final class MemoryBases: Sendable {
     /// names, so that they are a base when the guest is ended here one day.
     package func lend(_ vm: VMName, from place: String) {
         guard minutes > 0, Self.strip(place) > 0, move(place, to: "\(guests)/\(vm)") else { return Self.remove(place) }
+        // Blocks that are no memory of the QEMU took part in the resume only.
+        for name in Self.contents(of: "\(guests)/\(vm)") where Self.isCopy(name) {
+            Self.remove("\(guests)/\(vm)/\(name)")
+        }
     }
 
     /// The guest of `vm` is ended here and goes on elsewhere: what was its memory becomes the base. Its QEMU is gone.
@@ -105,7 +109,8 @@ public final class MemoryBases: Sendable {
     // MARK: - Files
 
     /// RAM files, by the names that `StandbyCommand` and `Replica` give them.
-    private static func isMemory(_ name: String) -> Bool { name.hasSuffix(".memory") || name.hasPrefix("block-") }
+    private static func isMemory(_ name: String) -> Bool { name.hasSuffix(".memory") || isCopy(name) }
+    private static func isCopy(_ name: String) -> Bool { name.hasPrefix("block-") }
 
     /// Removes what is no RAM from a replica's directory, its manifest first, so that nobody takes it for a replica.
     /// Returns how many files stayed.

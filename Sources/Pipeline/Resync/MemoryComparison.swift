@@ -19,46 +19,40 @@ package struct MemoryComparison {
     ///   - source: the pages of the window that were ever touched, in order; the others are zero.
     package mutating func compare(_ window: PageDigests, _ digests: [UInt8], _ source: Slab, into target: Slab) {
         precondition(digests.count == Int(window.count) * PageDigest.size, "a digest is there for each page")
-        digests.withUnsafeBytes { digests in
-            withUnsafeTemporaryAllocation(byteCount: PageDigest.size, alignment: 16) { own in
-                var walk = TouchedPages(source)
-                var (expected, ours) = (digests.baseAddress!, own.baseAddress!)
-                for number in window.first..<window.first + window.count {
-                    defer { expected += PageDigest.size }
-                    if let page = walk.contents(of: number) {
-                        PageDigest.make(of: page, into: ours)
-                        if memcmp(ours, expected, PageDigest.size) == 0 {
-                            if !PageDigest.isZero(page) { present += 1 }
-                        } else {
-                            target.append(block: window.block, number, page)
-                            sent += 1
-                        }
-                    } else if memcmp(zeroDigest, expected, PageDigest.size) != 0 {
-                        target.append(block: window.block, number, nil)
-                        sent += 1
-                    }
+        let ours = PageDigest.make(ofPages: source.pages.baseAddress!, count: source.runs.pages)
+        var walk = TouchedPages(source)
+        for number in window.first..<window.first + window.count {
+            let index = Int(number - window.first)
+            let expected = digests[index * PageDigest.size..<(index + 1) * PageDigest.size]
+            if let position = walk.position(of: number) {
+                if expected.elementsEqual(ours[position * PageDigest.size..<(position + 1) * PageDigest.size]) {
+                    if !expected.elementsEqual(PageDigest.zeroPage) { present += 1 }
+                } else {
+                    target.append(block: window.block, number, source.pages.baseAddress! + position * pageSize)
+                    sent += 1
                 }
+            } else if !expected.elementsEqual(PageDigest.zeroPage) {
+                target.append(block: window.block, number, nil)
+                sent += 1
             }
         }
     }
-
-    private var zeroDigest: [UInt8] { PageDigest.zeroPage }
 }
 
 /// Goes through the pages of a slab once, by rising numbers.
 private struct TouchedPages {
     private let slab: Slab
     private var run = 0
-    private var position = 0
+    private var before = 0
 
     init(_ slab: Slab) { self.slab = slab }
 
-    /// Nil when the page is not among them.
-    mutating func contents(of number: UInt32) -> UnsafeRawPointer? {
+    /// Its place in the slab; nil when the page is not among them.
+    mutating func position(of number: UInt32) -> Int? {
         while run < slab.runs.count, slab.runs[run].first + slab.runs[run].count <= number { run += 1 }
         guard run < slab.runs.count, slab.runs[run].first <= number else { return nil }
-        defer { position += 1 }
-        return UnsafeRawPointer(slab.pages.baseAddress! + position * pageSize)
+        defer { before += 1 }
+        return before
     }
 }
 
