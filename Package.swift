@@ -155,7 +155,9 @@ let package = Package(
         tests("TelemetryTests", ["Telemetry", "Model"]),
         tests(
             "PipelineTests",
-            ["Pipeline", "Model", "Wire", .product(name: "Crypto", package: "swift-crypto")] + nio),
+            [
+                "Pipeline", "Model", "Wire", "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
+            ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
         tests(
             "AgentTests",

@@ -58,7 +58,20 @@ extension AgentCore: AgentService {
     }
 
     public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
-        let record = try record(of: request.vm)
+        // Of a replica that is gone already its memory may be left.
+        let hadBase = bases.giveUp(request.vm)
+        if hadBase { note(request.vm, .state, "the memory kept of \(request.vm) was given up: this was asked for") }
+        let record: VMRecord
+        do throws(APIError) {
+            record = try self.record(of: request.vm)
+        } catch {
+            guard hadBase else { throw error }
+            return VMStatus(
+                name: request.vm, role: .standby, state: .unprotected, since: Date(),
+                level: configuration.vms[request.vm]?.level ?? configuration.defaults.level,
+                peer: configuration.vms[request.vm]?.standby ?? configuration.peers.keys.sorted().first ?? "",
+                epochMilliseconds: configuration.defaults.epochMilliseconds)
+        }
         switch record.part {
         case .primary(let session):
             note(request.vm, .request, "the end of protection was asked for")

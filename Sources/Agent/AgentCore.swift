@@ -44,6 +44,8 @@ public final class AgentCore: Sendable {
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: (any Arbiter)?
+    /// Memory of former replicas and guests.
+    let bases: MemoryBases
 
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
@@ -59,6 +61,8 @@ public final class AgentCore: Sendable {
             try FileManager.default.createDirectory(
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: mode])
         }
+        bases = MemoryBases(
+            in: configuration.memoryDirectory, minutes: configuration.defaults.keepMemoryMinutes, log: log)
         store = try VMStore("\(configuration.stateDirectory)/vms")
         maintenance = try Maintenance(stateDirectory: configuration.stateDirectory)
         node = identity.node
@@ -66,7 +70,7 @@ public final class AgentCore: Sendable {
         journal = EventJournal(path: "\(configuration.stateDirectory)/journal.sqlite", limits: configuration.journal) {
             log.error("\($0)")
         }
-        _ = AgentMetrics(version: Romulus.version, registry: registry)
+        _ = AgentMetrics(version: Romulus.version, keptMemory: { [bases] in bases.bytes }, registry: registry)
     }
 
     private func custody(of vm: VMName) -> Custody {
@@ -123,7 +127,7 @@ public final class AgentCore: Sendable {
         let places = ReplicaPlaces(
             node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
             runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
-            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest))
+            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest), bases: bases)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
         return try adopt(replica, machine, link: link, peer: link.peerNode)
@@ -168,6 +172,7 @@ public final class AgentCore: Sendable {
             take(vm, guest)
         }
         recoverReplicas()
+        for vm in bases.lent where store[vm].guest == nil { bases.forgetGuest(vm) }
     }
 
     private func take(_ vm: VMName, _ guest: VMStore.Guest) {
@@ -194,7 +199,7 @@ public final class AgentCore: Sendable {
             do throws(SessionError) {
                 let replica = try Replica(
                     recovering: directory, runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
-                    node: configuration.node,
+                    node: configuration.node, bases: bases,
                     standby: { [configuration] in configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
                 _ = try adopt(replica, nil, link: nil, peer: replica.peer)
                 note(
@@ -203,7 +208,7 @@ public final class AgentCore: Sendable {
                         + (arbiter == nil ? ", it can be taken over or given up" : ", the arbiter decides"))
             } catch {
                 note(vm, .error, "\(error); it was removed")
-                Replica.removeLeftover(directory)
+                Replica.keepLeftover(vm, directory, bases)
             }
         }
     }
@@ -236,7 +241,7 @@ public final class AgentCore: Sendable {
                 self?.standby(offer, reported: $0)
             }
         } catch {
-            replica.dismantle()
+            replica.dismantle(keepingMemory: true)
             throw SessionError(.system, "the session of \(offer.vm) cannot be made: \(error)")
         }
         let record = VMRecord(
@@ -291,7 +296,7 @@ public final class AgentCore: Sendable {
                 state.vms[vm]?.metrics.remove()
                 state.vms[vm] = nil
             }
-        case .epoch, .released, .dropped, .found, .gaveWay: break
+        case .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied: break
         }
     }
 
@@ -315,6 +320,7 @@ public final class AgentCore: Sendable {
     }
 
     private func forgetGuest(of vm: VMName) {
+        bases.forgetGuest(vm)
         do throws(SystemError) {
             try store.update(vm) { $0.guest = nil }
         } catch {
@@ -337,7 +343,7 @@ public final class AgentCore: Sendable {
         do throws(SystemError) {
             session = try PrimarySession(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
-                log: log,
+                bases: bases, log: log,
                 connect: { (handler) throws(SessionError) in
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {
@@ -396,7 +402,9 @@ public final class AgentCore: Sendable {
             }
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
         case .found(let pid, let lineage): remember(options, pid, lineage)
+        case .memoryCopied(let sent, let present): metrics?.recordFirstCopy(sentPages: sent, presentPages: present)
         case .gaveWay(let record):
+            bases.keepGuest(vm)
             note(vm, .fenced, "another host goes on with \(vm): its guest here is gone", term: record.seen)
             do throws(SystemError) {
                 try store.update(vm) { memory in

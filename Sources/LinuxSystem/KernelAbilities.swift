@@ -119,7 +119,7 @@ public struct KernelAbilities: Sendable, Hashable {
             var region = page_region()
             var reached: UInt64 = 0
             let found = rml_scan_populated(
-                pagemap.number, start, start + UInt64(trackedPageSize), &region, 1, 0, &reached)
+                pagemap.number, start, start + UInt64(trackedPageSize), 0, &region, 1, 0, &reached)
             if found < 0 { return Int32(-found) }
             return found == 1 && region.start == start ? nil : EPROTO
         } catch {

@@ -118,16 +118,38 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
     /// the process runs meanwhile.
     public mutating func protectAll() throws(SystemError) {
         for entry in entries {
-            let end = entry.block.address + entry.block.length
-            var start = entry.block.address
-            while start < end {
-                var reached = start
-                let result = rml_protect_all(attachment.pagemap.number, start, end, &reached)
-                if result < 0 { throw failure(Int32(-result), "protect", entry.block) }
-                start = max(reached, start + UInt64(trackedPageSize))
+            try protect(entry.block) { (start, end, reached) in
+                rml_protect_all(attachment.pagemap.number, start, end, &reached)
             }
         }
         try checkAlive()
+    }
+
+    /// Protects what a `scanPopulated` that protected did not report. A page that was touched for the first time since
+    /// that scan is not protected here, so that the next scan reports it as written.
+    public mutating func protectRest() throws(SystemError) {
+        for entry in entries {
+            try protect(entry.block) { (start, end, reached) in
+                entry.sparse
+                    ? rml_protect_empty(
+                        attachment.pagemap.number, start, end, regions, UInt64(Self.regionsMax), &reached)
+                    : rml_protect_all(attachment.pagemap.number, start, end, &reached)
+            }
+        }
+        try checkAlive()
+    }
+
+    private func protect(
+        _ block: TrackedBlock, _ step: (_ start: UInt64, _ end: UInt64, _ reached: inout UInt64) -> Int
+    ) throws(SystemError) {
+        let end = block.address + block.length
+        var start = block.address
+        while start < end {
+            var reached = start
+            let result = step(start, end, &reached)
+            if result < 0 { throw failure(Int32(-result), "protect", block) }
+            start = max(reached, start + UInt64(trackedPageSize))
+        }
     }
 
     /// Adds the pages written since they were last protected to `runs`, and with `protecting` protects them again in the
@@ -145,13 +167,18 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
 
     /// Adds the pages that were ever touched to `runs`; the others of private anonymous memory read as zero and need not
     /// be copied. Memory of files counts as touched throughout. Bounds and result as for `scanWritten`.
+    ///
+    /// With `protecting` what is reported of anonymous memory is protected in the same walk. `protectRest` then protects
+    /// the others: a page is either reported here, or by the next `scanWritten` once it was touched.
     public mutating func scanPopulated(
-        from position: inout ScanPosition, pagesMax: Int = .max, into runs: inout RunBuffer
+        from position: inout ScanPosition, protecting: Bool = false, pagesMax: Int = .max, into runs: inout RunBuffer
     ) throws(SystemError) -> Bool {
         let pagemap = attachment.pagemap.number
         return try scan(from: &position, pagesMax: pagesMax, into: &runs, operation: "look up the used pages of") {
             (sparse, start, end, regions, room, pages, reached) in
-            if sparse { return rml_scan_populated(pagemap, start, end, regions, room, pages, &reached) }
+            if sparse {
+                return rml_scan_populated(pagemap, start, end, protecting ? 1 : 0, regions, room, pages, &reached)
+            }
             let limit = pages == 0 ? end : min(end, start + pages * UInt64(trackedPageSize))
             regions[0] = page_region(start: start, end: limit, categories: 0)
             reached = limit

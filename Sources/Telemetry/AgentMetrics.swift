@@ -2,14 +2,17 @@ import Glibc
 
 /// The series of the agent's own process, read from `/proc/self` when they are scraped.
 public struct AgentMetrics: Sendable {
-    /// Puts `romulus_build_info` and the `process_` series into `registry`.
-    public init(version: String, registry: Registry) {
+    /// Puts `romulus_build_info`, `romulus_kept_memory_bytes` and the `process_` series into `registry`. `keptMemory` is asked
+    /// at each scrape.
+    public init(version: String, keptMemory: @escaping @Sendable () -> UInt64 = { 0 }, registry: Registry) {
         registry.gauge(Families.buildInfo, [Label("version", version)]).set(1)
+        let kept = registry.gauge(Families.keptMemory)
         let cpu = registry.gauge(Families.processCPU)
         let memory = registry.gauge(Families.processMemory)
         let descriptors = registry.gauge(Families.processDescriptors)
         let start = registry.gauge(Families.processStart)
         registry.beforeScrape {
+            kept.set(keptMemory())
             if let sample = ProcessSample.now() {
                 cpu.set(sample.cpuSeconds)
                 memory.set(sample.residentBytes)

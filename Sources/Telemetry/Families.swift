@@ -62,6 +62,12 @@ public enum Families {
     public static let errors = Family(
         "romulus_errors_total", .counter, "Errors that cost an epoch, a session or a request, by component.")
 
+    public static let firstCopyPages = Family(
+        "romulus_first_copy_pages_total", .counter,
+        "Guest pages (4096 bytes) looked at for first copies, by what became of them.")
+    public static let keptMemory = Family(
+        "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
+
     // witness
     public static let witnessRequests = Family(
         "romulus_witness_requests_total", .counter, "Requests that this witness answered, by outcome.")
@@ -86,6 +92,7 @@ public enum Families {
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
+        firstCopyPages, keptMemory,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]

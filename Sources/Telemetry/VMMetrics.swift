@@ -93,6 +93,9 @@ public struct VMMetrics: Sendable {
     public let failoverDuration: Histogram
     /// Bytes staged and not yet applied.
     public let stagedBytes: Gauge
+    /// Guest pages of first copies that went to the standby, and that it held already.
+    public let firstCopySentPages: Counter
+    public let firstCopyPresentPages: Counter
     private let failovers: [FailoverReason: Counter]
     private let errors: [Component: Counter]
 
@@ -140,6 +143,8 @@ public struct VMMetrics: Sendable {
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
+        firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))
+        firstCopyPresentPages = registry.counter(Families.firstCopyPages, with("result", "present"))
         failovers = Dictionary(
             uniqueKeysWithValues: FailoverReason.allCases.map { reason in
                 (reason, registry.counter(Families.failovers, with("reason", reason.rawValue)))
@@ -173,6 +178,12 @@ public struct VMMetrics: Sendable {
         recentPauses.add(timings.pause)
         epochRate.add(1)
         linkRate.add(timings.linkBytes)
+    }
+
+    /// Counts the pages of one first copy.
+    public func recordFirstCopy(sentPages: Int, presentPages: Int) {
+        firstCopySentPages.add(UInt64(sentPages))
+        firstCopyPresentPages.add(UInt64(presentPages))
     }
 
     /// Counts one checkpoint that was begun and will never be committed.

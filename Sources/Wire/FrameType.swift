@@ -21,7 +21,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case diskDigestsReply = 19
     case synced = 20
     case register = 21
-    case wish = 22
+    case pageDigests = 22
+    case pageDigestsReply = 23
+    case wish = 24
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -31,7 +33,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         switch self {
         case .hello, .accept, .refuse, .goodbye, .register, .wish: 64 << 10
         case .offer: 1 << 20
-        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply: 4 << 20
+        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
         case .ack: Ack.size
@@ -40,6 +42,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .takeOver: TakeOver.size
         case .diskRead: DiskRead.size
         case .diskDigests: DiskDigests.size
+        case .pageDigests: PageDigests.size
         case .synced: Synced.size
         case .registerRequest, .registerReply: 16 << 10
         }
@@ -68,6 +71,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskDigestsReply: "diskDigestsReply"
         case .synced: "synced"
         case .register: "register"
+        case .pageDigests: "pageDigests"
+        case .pageDigestsReply: "pageDigestsReply"
         case .wish: "wish"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"

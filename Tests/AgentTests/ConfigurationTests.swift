@@ -64,7 +64,7 @@ import Testing
             runtime_directory: /r
             memory_directory: /m
             log_level: debug
-            defaults: {epoch_ms: 30, level: system, reprotect: manual, standby_lost: freeze}
+            defaults: {epoch_ms: 30, level: system, reprotect: manual, standby_lost: freeze, keep_memory_minutes: 0}
             detection: {heartbeat_ms: 20, silence_ms: 200}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}
@@ -133,6 +133,10 @@ import Testing
         ("journal: {events: 999}", "r.yaml:3: “journal.events” must be a whole number from 1000 to 1000000, not “999”"),
         ("defaults:\n  epoch_ms: 0", "r.yaml:4: “defaults.epoch_ms” must be a whole number from 1 to 10000, not “0”"),
         ("defaults:\n  epoch_ms: 1e3", "r.yaml:4: “defaults.epoch_ms” must be a whole number"),
+        (
+            "defaults:\n  keep_memory_minutes: 10081",
+            "r.yaml:4: “defaults.keep_memory_minutes” must be a whole number from 0 to 10080, not “10081”"
+        ),
         ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be system (the levels restart"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
         ("log_level: inf", "“log_level” must be one of trace, debug, info, notice, warning, error or critical, not"),

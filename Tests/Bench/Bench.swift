@@ -8,7 +8,7 @@ enum Bench {
 
     /// The parts of the bench, by the names that the command line takes.
     enum Part: String, CaseIterable {
-        case pause, idle, scan, resume
+        case pause, idle, scan, resume, resync
     }
 
     static func run(_ parts: [Part]) async throws -> [Figure] {
@@ -23,6 +23,7 @@ enum Bench {
                 figures.append(
                     Figure("scan of idle RAM, per GiB", try await ScanBench.measure(image), "ms", goal: 0.5))
             case .resume: figures.append(try await resume(image))
+            case .resync: figures += try await resync(image)
             }
         }
         return figures
@@ -141,6 +142,45 @@ enum Bench {
         let fields = text[(text.lastIndex(of: ")") ?? text.startIndex)...].split(separator: " ")
         let ticks = (Double(fields[12]) ?? 0) + (Double(fields[13]) ?? 0)
         return (pid, ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
+    }
+
+    // MARK: - First copies
+
+    /// A standby that was lost for a moment: its second first copy against the first, over a link of 1 Gbit/s.
+    private static func resync(_ image: GuestImage) async throws -> [Figure] {
+        try await Bed.with { bed in
+            say("first copies of a guest of 1 GiB, 400 MiB of it random, over 1 Gbit/s: without a base, then onto one")
+            let (guest, pair) = try await make(bed, image, mebibytes: 1024)
+            try GuestControl(client: bed.client, address: guest.configuration.address)
+                .shell("dd if=/dev/urandom of=/dev/shm/junk bs=1M count=400")
+            try bed.a.limitRate("repl0", megabits: 1000)
+            let clock = ContinuousClock()
+            var times: [Double] = []
+            for round in 0...3 {
+                if round > 0 {
+                    try await pair.agent(bed.b)?.killAndWait()
+                    try await pair.wait(bed.a, vm, for: "peer_lost", within: .seconds(30))
+                    try await pair.start(bed.b)
+                }
+                let began = clock.now
+                try await pair.protect(guest)
+                let took = began.duration(to: clock.now).components
+                times.append(Double(took.seconds) * 1000 + Double(took.attoseconds) / 1e15)
+            }
+            let copies = try pair.memoryCopies(bed.a, vm)
+            guard let first = copies.first, copies.count == 4, copies.dropFirst().allSatisfy({ $0.present > 0 }) else {
+                throw BedError("first copies without or with a base are missing: \(copies)")
+            }
+            for (copy, time) in zip(copies, times) { say("  \(copy), protected after \(Int(time)) ms") }
+            return [
+                Figure(
+                    "pages sent onto a base", copies.dropFirst().map { Double($0.sent) }, "pages",
+                    over: [Double(first.sent)], "without", goal: 0.1),
+                Figure(
+                    "time to copy the memory onto a base", copies.dropFirst().map { Double($0.milliseconds) }, "ms",
+                    over: [Double(first.milliseconds)], "without", goal: 0.75),
+            ]
+        }
     }
 
     // MARK: - Failovers

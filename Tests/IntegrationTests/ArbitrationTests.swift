@@ -46,6 +46,52 @@ import Testing
         }
     }
 
+    /// The standby's host is cut off and comes back: what it kept of the guest's memory is not sent again, and what is made of
+    /// it takes over without a loss.
+    @Test func aStandbyThatWasCutOffIsBroughtUpToDate() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: false) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: true) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(60))
+            let copies = try scene.memoryCopies()
+            let (first, last) = (try #require(copies.first), try #require(copies.last))
+            print("first copy: \(first); after the cut: \(last)")
+            #expect(copies.count > 1 && first.present == 0)
+            #expect(last.sent * 4 < first.sent && last.present > last.sent * 4, "\(first), then \(last)")
+            bed.a.killAll()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// What is kept of a replica that was given up goes when the operator says so.
+    @Test func whatIsKeptOfAReplicaIsGivenUpByUnprotect() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, reprotects: false)
+            try await scene.pair.protect(scene.guest)
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: false) }
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            for link in ["repl0", "lan0"] { try bed.b.setLink(link, up: true) }
+            let kept = "\(bed.b.shmDirectory)/romulus/.bases/\(Scene.vm)"
+            try await eventually("the replica is given up and its memory kept", within: .seconds(30)) {
+                try scene.pair.status(bed.b, Scene.vm) == nil && FileManager.default.fileExists(atPath: kept)
+                    ? true : nil
+            }
+            let outcome = try scene.pair.romulus(bed.b, ["unprotect", Scene.vm])
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            #expect(!FileManager.default.fileExists(atPath: kept))
+            #expect(try scene.pair.romulus(bed.b, ["unprotect", Scene.vm]).status != 0)
+        }
+    }
+
     /// The whole host is frozen for longer than any timeout and goes on: it must not release anything, end its guest, and
     /// become the standby of the guest that took its place.
     @Test func aFrozenHostThatThawsGivesWayAndBecomesTheStandby() async throws {
@@ -62,6 +108,33 @@ import Testing
             try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
             #expect(!scene.guest.process.isRunning, "the guest that was given up must be ended")
             #expect(try scene.pair.status(bed.a, Scene.vm)?.role == "standby")
+            // Its memory was kept when it was ended.
+            let copy = try #require(try scene.memoryCopies(from: bed.b).last)
+            print("first copy to the host that thawed: \(copy)")
+            #expect(copy.present > copy.sent, "\(copy)")
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// There and back again: the guest's second host ends it in its turn, and what was its memory there is not sent again.
+    @Test func aGuestThatWasResumedGoesBackAndItsMemoryIsKept() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            for (host, other) in [(bed.a, bed.b), (bed.b, bed.a)] {
+                let frozen = host.processes
+                for pid in frozen { kill(pid, SIGSTOP) }
+                try await scene.pair.wait(other, Scene.vm, for: "running", within: .seconds(20))
+                try await verifier.waitForAnswers()
+                for pid in frozen { kill(pid, SIGCONT) }
+                try await scene.pair.wait(other, Scene.vm, for: "protected", within: .seconds(60))
+                let copy = try #require(try scene.memoryCopies(from: other).last)
+                print("first copy from host \(other.name): \(copy)")
+                #expect(copy.present > copy.sent, "\(copy)")
+            }
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
         }

@@ -30,6 +30,47 @@ import Testing
         }
     }
 
+    /// The standby's agent is gone for a while, and the guest goes on: the new replica starts from the memory of the old
+    /// one, and only what changed is sent again, pages that became zero among it.
+    @Test func everyPageIsEqualAfterACopyOntoAnOldBase() async throws {
+        try await Bed.with { bed in
+            var wishes = Scene.Wishes()
+            wishes.hasTestMonitor = true
+            let scene = try await Scene.make(on: bed, wishes)
+            let control = GuestControl(client: bed.client, address: scene.address)
+            try control.shell("dd if=/dev/urandom of=/dev/shm/junk bs=1M count=24")
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 400))
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            let first = try scene.memoryCopies()
+            #expect(first.count == 1 && first.first?.present == 0)
+
+            try await scene.pair.agent(bed.b)?.killAndWait()
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try control.shell("dd if=/dev/zero of=/dev/shm/junk bs=1M count=16 conv=notrunc")
+            try control.shell("dd if=/dev/urandom of=/dev/shm/more bs=1M count=4")
+            try await scene.pair.start(bed.b)
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+
+            let monitor = try scene.testMonitor()
+            let sealed = try await quiet(scene, monitor)
+            #expect(sealed > 10)
+            let differing = try PageComparison.differingPages(
+                .memory(pid: scene.guest.pid, address: try address(monitor)),
+                .file(try ramFile(bed)), bytes: 256 << 20)
+            #expect(differing.isEmpty, "\(differing.count) pages differ, the first is \(differing.first ?? 0)")
+            try monitor.execute("cont")
+            let copies = try scene.memoryCopies()
+            let second = try #require(copies.last)
+            print("first copy: \(copies.first.map(String.init(describing:)) ?? "-"); onto the old base: \(second)")
+            #expect(copies.count == 2 && second.sent >= 16 << 8, "the zeroed pages at least were sent")
+            #expect(second.present > second.sent)
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
     /// Stops the guest and waits until the standby has applied everything and nothing new comes; returns its epoch. A
     /// `stop` that falls into a checkpoint is undone by the checkpoint's end, so it may take several.
     private func quiet(_ scene: Scene, _ monitor: QMPConnection) async throws -> UInt64 {

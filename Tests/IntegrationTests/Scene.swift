@@ -72,6 +72,11 @@ struct Scene {
         try await pair.wait(host, Self.vm, for: "running", within: .seconds(60))
     }
 
+    /// The first copies of the VM's memory from `host`, A unless it says otherwise, oldest first.
+    func memoryCopies(from host: BedHost? = nil) throws -> [Pair.MemoryCopy] {
+        try pair.memoryCopies(host ?? bed.a, Self.vm)
+    }
+
     /// A monitor of the guest beside the one that the agent uses.
     func testMonitor() throws -> QMPConnection { try QMPConnection(path: guest.testMonitorPath) }
 }

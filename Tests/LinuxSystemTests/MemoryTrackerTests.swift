@@ -79,6 +79,29 @@ import Testing
         #expect(try written(&tracker).isEmpty)
     }
 
+    /// Between the look at what was ever touched and the protection the process runs: a page that it touches then for the
+    /// first time is in neither, and must be reported by the next scan.
+    @Test(arguments: ["anonymous", "shared"]) func aPageTouchedWhileProtectionBeginsIsReported(kind: String) throws {
+        let toy = try Toy(kind, mebibytes: 8)
+        _ = try toy.ask("write 5 1 2 3")
+        var tracker = try MemoryTracker(attachingTo: toy.pid)
+        try tracker.track(toy.block)
+        var runs = RunBuffer(capacity: 64)
+        var position = ScanPosition()
+        #expect(try tracker.scanPopulated(from: &position, protecting: true, into: &runs))
+        #expect(runs.runs.contains { $0.first <= 1 && $0.first + $0.count >= 4 })
+        _ = try toy.ask("write 6 2 600")
+        try tracker.protectRest()
+        var reported = try Set(written(&tracker))
+        for run in runs.runs { reported.formUnion((Int(run.first)..<Int(run.first + run.count))) }
+        #expect(reported.isSuperset(of: [1, 2, 3, 600]))
+        if kind == "anonymous" { #expect(reported.count < 16, "what was never touched is not reported") }
+        #expect(try written(&tracker).isEmpty)
+        _ = try toy.ask("write 7 700")
+        #expect(try written(&tracker).contains(700))
+        #expect(try written(&tracker).isEmpty)
+    }
+
     @Test func discardedPagesAreReportedWhenReadAgain() throws {
         let toy = try Toy()
         _ = try toy.ask("fill")

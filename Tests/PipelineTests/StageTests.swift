@@ -6,20 +6,6 @@ import Pipeline
 import Testing
 import Wire
 
-/// A directory of this test's own, gone with it.
-private final class Scratch {
-    let path: String
-    init() throws {
-        path = NSTemporaryDirectory() + "/stage-\(getpid())-\(UInt64.random(in: 0 ... .max))"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    }
-    deinit { try? FileManager.default.removeItem(atPath: path) }
-
-    func slots(_ count: Int, recovering: Bool = false) throws -> [StageSlot] {
-        try (0..<count).map { try StageSlot(path: "\(path)/slot-\($0)", capacity: 8 << 20, recovering: recovering) }
-    }
-}
-
 /// The frames of one epoch as a primary sends them, with what its checkpoint end says.
 private struct SentEpoch {
     var frames: [(FrameHeader, ByteBuffer)] = []

@@ -21,7 +21,9 @@ import Wire
 
     /// A body cut short is refused, unless it ends in a payload of free length; then what is left must be consistent.
     @Test(arguments: BodyKind.all) func everyTruncationIsRefusedOrShorter(kind: BodyKind) throws {
-        let free: Set<FrameType> = [.deviceState, .diskWrite, .diskReadReply, .diskDigestsReply]
+        let free: Set<FrameType> = [
+            .deviceState, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply,
+        ]
         for sample in kind.samples {
             for length in 0..<sample.count {
                 let cut = Array(sample[..<length])
@@ -148,6 +150,29 @@ import Wire
         let most = DiskDigests.countMax * DiskDigestsReply.digestSize
         #expect(refusal(.diskDigestsReply, head + [UInt8](repeating: 1, count: most)) == nil)
         #expect(refusal(.diskDigestsReply, head + [UInt8](repeating: 1, count: most + 16)) != nil)
+    }
+
+    @Test func pageDigestQuestionsThatLie() {
+        func question(first: UInt32 = 0, count: UInt32 = 1) -> [UInt8] {
+            var body: [UInt8] = [0, 0, 0, 0]
+            body += little(first)
+            return body + little(count)
+        }
+        #expect(refusal(.pageDigests, question()) == nil)
+        for count in [0, UInt32(PageDigests.countMax) + 1, .max] {
+            #expect(refusal(.pageDigests, question(count: count))?.offset == 8)
+        }
+        #expect(refusal(.pageDigests, question(first: .max - 1)) == nil)
+        #expect(refusal(.pageDigests, question(first: .max))?.offset == 4)
+        #expect(refusal(.pageDigests, [0, 0, 1, 0] + question()[4...])?.offset == 2)
+        let head = Array(question()[..<8])
+        #expect(refusal(.pageDigestsReply, head) != nil)
+        #expect(refusal(.pageDigestsReply, head + [UInt8](repeating: 1, count: 17)) != nil)
+        #expect(
+            refusal(.pageDigestsReply, [0, 0, 0, 0] + little(UInt32.max) + [UInt8](repeating: 1, count: 16)) != nil)
+        let most = PageDigests.countMax * PageDigestsReply.digestSize
+        #expect(refusal(.pageDigestsReply, head + [UInt8](repeating: 1, count: most)) == nil)
+        #expect(refusal(.pageDigestsReply, head + [UInt8](repeating: 1, count: most + 16)) != nil)
     }
 
     @Test func deviceStatePiecesThatDoNotFit() {

@@ -103,7 +103,9 @@ import Wire
     }
 
     @Test func theCapsAreTheDocumentedOnes() {
-        let data: [FrameType] = [.pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply]
+        let data: [FrameType] = [
+            .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply,
+        ]
         for type in FrameType.allCases {
             switch type {
             case .offer: #expect(type.bodyMax == 1 << 20)
@@ -112,6 +114,7 @@ import Wire
             default: #expect(data.contains(type) ? type.bodyMax == 4 << 20 : type.bodyMax <= 128)
             }
         }
+        #expect(PageDigests.countMax * PageDigestsReply.digestSize + 8 <= FrameType.pageDigestsReply.bodyMax)
         #expect(DiskDigests.countMax * DiskDigestsReply.digestSize + 16 <= FrameType.diskDigestsReply.bodyMax)
     }
 

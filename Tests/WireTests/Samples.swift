@@ -108,6 +108,19 @@ struct BodyKind: CustomStringConvertible, Sendable {
                             disk: 2, chunkSize: 4096, first: 77,
                             digests: UnsafeRawBufferPointer(rebasing: data.bytes[..<32])))
                 ]),
+            BodyKind(
+                PageDigests.self,
+                [
+                    bytes(of: PageDigests(block: 2, first: .max - 131_072, count: 131_072)),
+                    bytes(of: PageDigests(block: 0, first: 0, count: 1)),
+                ]),
+            BodyKind(
+                PageDigestsReply.self,
+                [
+                    bytes(
+                        of: PageDigestsReply(
+                            block: 2, first: 77, digests: UnsafeRawBufferPointer(rebasing: data.bytes[..<32])))
+                ]),
             BodyKind(Synced.self, [bytes(of: Synced(frameCount: 100_000, byteCount: 1 << 40))]),
         ]
     }()

@@ -150,7 +150,8 @@ extension Configuration {
             reprotection: defaultSection.choice(
                 "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic),
             standbyLost: defaultSection.choice(
-                "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: .runAlone))
+                "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: .runAlone),
+            keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60))
         defaultSection.finish()
 
         let detection = readDetection(&top)

@@ -105,14 +105,19 @@ public struct Configuration: Sendable, Equatable {
         /// What a primary without an arbiter does when its standby is lost.
         public var standbyLost: PrimaryMachine.LonelyPolicy
 
+        /// How long the memory of a replica that was given up is kept, so that the next one need not be sent whole; 0 keeps
+        /// none.
+        public var keepMemoryMinutes: Int
+
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
-            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone
+            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, keepMemoryMinutes: Int = 60
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
             self.reprotection = reprotection
             self.standbyLost = standbyLost
+            self.keepMemoryMinutes = keepMemoryMinutes
         }
     }
 

@@ -87,13 +87,34 @@ static inline long rml_protect_all(int pagemap, uint64_t start, uint64_t end, ui
     return result;
 }
 
-// Pages that have an entry, in memory or swapped out. For private anonymous memory the others were never touched; a page
-// of a file may exist without an entry.
-static inline long rml_scan_populated(
-    int pagemap, uint64_t start, uint64_t end, struct page_region *regions, uint64_t region_max, uint64_t pages_max,
-    uint64_t *reached) {
+// Protects the pages that have no entry, and no others: one that was touched before this call reached it stays as it is.
+// The regions are of no interest, but without room for them the kernel protects everything.
+static inline long rml_protect_empty(
+    int pagemap, uint64_t start, uint64_t end, struct page_region *regions, uint64_t region_max, uint64_t *reached) {
     struct pm_scan_arg request = {
         .size = sizeof request,
+        .flags = PM_SCAN_CHECK_WPASYNC | PM_SCAN_WP_MATCHING,
+        .start = start,
+        .end = end,
+        .vec = (uint64_t)(uintptr_t)regions,
+        .vec_len = region_max,
+        .category_inverted = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .category_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        .return_mask = PAGE_IS_PRESENT,
+    };
+    long result = rml_result(ioctl(pagemap, PAGEMAP_SCAN, &request));
+    *reached = request.walk_end;
+    return result;
+}
+
+// Pages that have an entry, in memory or swapped out. For private anonymous memory the others were never touched; a page
+// of a file may exist without an entry. With `protect` they are protected in the same walk.
+static inline long rml_scan_populated(
+    int pagemap, uint64_t start, uint64_t end, int protect, struct page_region *regions, uint64_t region_max,
+    uint64_t pages_max, uint64_t *reached) {
+    struct pm_scan_arg request = {
+        .size = sizeof request,
+        .flags = protect ? PM_SCAN_CHECK_WPASYNC | PM_SCAN_WP_MATCHING : 0,
         .start = start,
         .end = end,
         .vec = (uint64_t)(uintptr_t)regions,

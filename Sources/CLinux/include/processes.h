@@ -7,6 +7,7 @@
 #include "result.h"
 #include <sched.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/uio.h>
 
 #ifndef SYS_pidfd_send_signal
@@ -31,6 +32,11 @@ static inline int rml_pidfd_getfd(int pidfd, int number) {
 
 static inline int rml_pidfd_signal(int pidfd, int signal) {
     return (int)rml_result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+// From here on the kernel ends process `pid` when the calling thread ends.
+static inline int rml_seize_until_killed(pid_t pid) {
+    return (int)rml_result(ptrace(PTRACE_SEIZE, pid, NULL, (void *)PTRACE_O_EXITKILL));
 }
 
 static inline ssize_t rml_read_memory(

@@ -15,12 +15,17 @@ public struct ReplicaPlaces: Sendable {
     /// Sockets and logs of this VM.
     public var runtimeDirectory: String
     public var standby: StandbyOptions
+    /// What this host keeps of VMs' memory.
+    public var bases: MemoryBases
 
-    public init(node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions) {
+    public init(
+        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, bases: MemoryBases
+    ) {
         self.node = node
         self.memoryDirectory = memoryDirectory
         self.runtimeDirectory = runtimeDirectory
         self.standby = standby
+        self.bases = bases
     }
 }
 
@@ -67,6 +72,8 @@ public final class Replica: @unchecked Sendable {
     let disks: [StagedDisk]
     let slots: [StageSlot]
     let appliedEpoch: Epoch
+    /// Bytes of its memory that an older replica left here; the rest was zero at first.
+    let baseBytes: UInt64
     private let places: ReplicaPlaces
     private let qemu: StandbyProcess
     private let resumeBlocks: [ResumeBlock]
@@ -98,14 +105,22 @@ public final class Replica: @unchecked Sendable {
             command = try Self.derive(offer, places.standby)
             let missing = command.missingFiles()
             guard missing.isEmpty else { throw SessionError(.refused, missing.joined(separator: "; ")) }
-            try Self.checkRoom(offer, places)
             try Self.makeDirectory(places.runtimeDirectory)
             // Removed with the replica; what an earlier one left behind is of no use any more.
             try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+            places.bases.take(offer.vm, as: places.memoryDirectory)
             try Self.makeDirectory(places.memoryDirectory)
-            undo.add { try? FileManager.default.removeItem(atPath: places.memoryDirectory) }
-            memory = try ReplicaMemory(
-                blocks: offer.blocks, paths: Self.paths(offer, command, places), recovering: false)
+            let paths = try Self.paths(offer, command, places)
+            let baseBytes = MemoryBases.fit(
+                places.memoryDirectory,
+                to: Dictionary(zip(paths, offer.blocks).lazy.filter(\.1.tracked).map { ($0, $1.length) }) { $1 })
+            self.baseBytes = baseBytes
+            undo.add {
+                if baseBytes > 0 { return places.bases.keep(offer.vm, from: places.memoryDirectory) }
+                try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+            }
+            try Self.checkRoom(offer, places, present: baseBytes)
+            memory = try ReplicaMemory(blocks: offer.blocks, paths: paths, recovering: false)
             let capacity = Self.slotCapacity(offer)
             slots = try (0..<Self.slotCount).map { (index) throws(SystemError) in
                 try StageSlot(path: "\(places.memoryDirectory)/slot-\(index)", capacity: capacity)
@@ -135,7 +150,7 @@ public final class Replica: @unchecked Sendable {
     ///
     /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
     public init(
-        recovering memoryDirectory: String, runtimeDirectory: String, node: String,
+        recovering memoryDirectory: String, runtimeDirectory: String, node: String, bases: MemoryBases,
         standby: (OfferMessage) -> StandbyOptions, log: Logger
     ) throws(SessionError) {
         do {
@@ -148,8 +163,9 @@ public final class Replica: @unchecked Sendable {
             self.log = log
             places = ReplicaPlaces(
                 node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
-                standby: standby(offer))
+                standby: standby(offer), bases: bases)
             recovering = true
+            baseBytes = 0
             memory = try ReplicaMemory(
                 blocks: offer.blocks, paths: Self.paths(offer, command, places), recovering: true)
             slots = try (0..<Self.slotCount).map { (index) throws(SystemError) in
@@ -180,15 +196,15 @@ public final class Replica: @unchecked Sendable {
         ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).compactMap(VMName.init).sorted()
     }
 
-    /// Removes what is left of a replica that cannot be taken up, its QEMU included.
-    public static func removeLeftover(_ memoryDirectory: String) {
+    /// Ends the QEMU of a replica that cannot be taken up, and keeps its memory as a base.
+    public static func keepLeftover(_ vm: VMName, _ memoryDirectory: String, _ bases: MemoryBases) {
         if let manifest = try? Manifest.read(from: memoryDirectory), !manifest.isUsedUp,
             let qemu = try? StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
         {
             qemu.kill()
         }
-        try? FileManager.default.removeItem(atPath: memoryDirectory)
+        bases.keep(vm, from: memoryDirectory)
     }
 
     // MARK: - Making it
@@ -220,6 +236,9 @@ public final class Replica: @unchecked Sendable {
         (command.notes.map { "# \($0)" } + [command.shellText]).joined(separator: "\n")
     }
 
+    /// Of a block that does not lie in a file of QEMU's, by its place in the offer.
+    static func fileName(ofBlock index: Int) -> String { "block-\(index)" }
+
     private static func paths(
         _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces
     ) throws(SessionError) -> [String] {
@@ -232,7 +251,7 @@ public final class Replica: @unchecked Sendable {
                 }
                 paths.append(file.path)
             } else {
-                paths.append("\(places.memoryDirectory)/block-\(block.index)")
+                paths.append("\(places.memoryDirectory)/\(fileName(ofBlock: Int(block.index)))")
             }
         }
         return paths
@@ -244,9 +263,22 @@ public final class Replica: @unchecked Sendable {
     }
 
     /// The RAM must fit now: a standby that finds out in the middle of an apply would be none.
-    private static func checkRoom(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) {
-        let wanted = ReplicaMemory.size(of: offer.blocks) + UInt64(slotCount * (4 << 20))
+    /// Bases of other VMs are given up for it.
+    private static func checkRoom(
+        _ offer: OfferMessage, _ places: ReplicaPlaces, present: UInt64
+    ) throws(SessionError) {
+        let wanted = ReplicaMemory.size(of: offer.blocks) - present + UInt64(slotCount * (4 << 20))
         let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
+        while true {
+            do throws(SessionError) {
+                return try checkRoom(wanted, in: parent)
+            } catch {
+                guard places.bases.giveUpOldest() else { throw error }
+            }
+        }
+    }
+
+    private static func checkRoom(_ wanted: UInt64, in parent: String) throws(SessionError) {
         var info = statvfs()
         guard statvfs(parent, &info) == 0 else { return }
         let room = UInt64(info.f_bavail) * UInt64(info.f_frsize)
@@ -437,7 +469,7 @@ public final class Replica: @unchecked Sendable {
         }
         outputs = []
         qemu.monitor.close()
-        try? FileManager.default.removeItem(atPath: places.memoryDirectory)
+        places.bases.lend(offer.vm, from: places.memoryDirectory)
     }
 
     /// Ends the standby's QEMU; returns when the process is gone.
@@ -445,11 +477,13 @@ public final class Replica: @unchecked Sendable {
         repeat { qemu.kill() } while qemu.ending == nil
     }
 
-    /// Ends the standby's QEMU and removes the replica. The disk images stay: they are the operator's.
-    public func dismantle() {
+    /// Ends the standby's QEMU and removes the replica, except for its memory where that is to be the base of a later one.
+    /// The disk images stay: they are the operator's.
+    public func dismantle(keepingMemory: Bool) {
         qemu.kill()
         for disk in disks { try? disk.image.close() }
         outputs = []
+        if keepingMemory { return places.bases.keep(offer.vm, from: places.memoryDirectory) }
         try? FileManager.default.removeItem(atPath: places.memoryDirectory)
     }
 }

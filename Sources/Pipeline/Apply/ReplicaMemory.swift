@@ -1,12 +1,13 @@
 import Glibc
 import LinuxSystem
 import Model
+import Wire
 
 /// The replica's RAM: one file per block in the memory directory, mapped here. The main RAM's file is the very memory
 /// of the standby QEMU (`memory-backend-file`, `share=on`); the other blocks travel in the resume stream.
 ///
 /// All of it is reserved before the first copy starts: a standby that runs out of memory in the middle of an apply
-/// would be none.
+/// would be none. A file that is there already, from an older replica, is taken as it is.
 final class ReplicaMemory: @unchecked Sendable {
     // SAFETY: `targets` never changes after init; the bytes are written by the apply thread only, and read by the
     // thread that composes the resume stream after the apply thread was asked for it.
@@ -41,11 +42,25 @@ final class ReplicaMemory: @unchecked Sendable {
         return targets[Int(index)]
     }
 
+    /// What is there now, 16 bytes for each page that is asked for.
+    func digests(_ question: PageDigests) throws(SessionError) -> [UInt8] {
+        guard let pages = target(question.block),
+            Int(question.first) + Int(question.count) <= pages.count / pageSize
+        else {
+            throw SessionError(
+                .protocolBroken,
+                "digests of \(question.count) pages from \(question.first) of RAM block \(question.block) were asked for,"
+                    + " which are not there")
+        }
+        return PageDigest.make(
+            ofPages: pages.baseAddress! + Int(question.first) * pageSize, count: Int(question.count))
+    }
+
     private static func map(
         _ block: RAMBlock, _ path: String, recovering: Bool
     ) throws(SystemError) -> UnsafeMutableRawBufferPointer {
         guard block.tracked else { return UnsafeMutableRawBufferPointer(start: nil, count: 0) }
-        let descriptor = open(path, O_RDWR | O_CLOEXEC | (recovering ? 0 : O_CREAT | O_EXCL), 0o600)
+        let descriptor = open(path, O_RDWR | O_CLOEXEC | (recovering ? 0 : O_CREAT), 0o600)
         guard descriptor >= 0 else { throw SystemError(operation: "open", errno: errno, subject: path) }
         defer { _ = close(descriptor) }
         if !recovering {

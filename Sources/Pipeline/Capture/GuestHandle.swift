@@ -83,6 +83,9 @@ final class GuestHandle {
     /// Ends the guest's QEMU at once; the session notices by its exit.
     func kill() { try? process.kill() }
 
+    /// As `kill`, when another host goes on with the guest.
+    func end(by session: PrimarySession) { session.end(process) }
+
     // MARK: - A checkpoint
 
     /// Stops the guest ahead of its next checkpoint, because more output than allowed waits for acknowledgements.

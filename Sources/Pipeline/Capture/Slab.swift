@@ -5,20 +5,20 @@ import Model
 ///
 /// A fixed number of slabs circulates between capture and shipping; when all are under way, capture waits, which is how
 /// a slow link lengthens epochs. A slab is owned by one thread at a time.
-final class Slab: @unchecked Sendable {
+package final class Slab: @unchecked Sendable {
     // SAFETY: handed from thread to thread through BlockingQueue, never shared.
-    static let pagesMax = 8192
+    package static let pagesMax = 8192
 
     private let memory: Mapping
-    var runs = RunBuffer(capacity: Slab.pagesMax)
+    package var runs = RunBuffer(capacity: Slab.pagesMax)
 
-    init() throws(SystemError) {
+    package init() throws(SystemError) {
         memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
     }
 
-    var pages: UnsafeMutableRawBufferPointer { memory.bytes }
+    package var pages: UnsafeMutableRawBufferPointer { memory.bytes }
 
-    func reset() { runs.removeAll() }
+    package func reset() { runs.removeAll() }
 
     /// For the test bed only: forgets the last page, as if it had not been written.
     func dropOnePage() {

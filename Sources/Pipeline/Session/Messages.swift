@@ -50,6 +50,9 @@ public struct AcceptMessage: Codable, Sendable {
     public var identity: StandbyIdentity
     public var qemuPID: Int32
     public var qemuVersion: String
+    /// Bytes of the guest's memory that were there before: when there are any, the primary asks for digests and sends what
+    /// differs; when not, the memory is all zero.
+    public var baseBytes: UInt64
 }
 
 /// The standby will not do it, be it a standby or take over; `reason` is one sentence for the operator.

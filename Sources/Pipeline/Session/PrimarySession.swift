@@ -100,6 +100,10 @@ public final class PrimarySession: LinkHandler, Sendable {
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
         var digestReplies: [DiskDigestsAnswer] = []
+        /// What the standby has of the guest's memory from before, in bytes.
+        var baseBytes: UInt64 = 0
+        /// In the order of the questions.
+        var pageDigests: [PageDigestsAnswer] = []
         var readReplies: [UInt64: DiskReadAnswer] = [:]
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
         var linkBytesPerSecond = 0.0
@@ -122,6 +126,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     private let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
     private let software: String
     private let origin: PrimaryOrigin
+    private let bases: MemoryBases?
 
     /// Epochs that may be sealed and not acknowledged before the guest runs on without being checkpointed.
     static let epochsInFlightMax: UInt64 = 3
@@ -130,9 +135,10 @@ public final class PrimarySession: LinkHandler, Sendable {
     /// Between two offers to a node that was lost or said no, in nanoseconds.
     static let offerPeriod: UInt64 = 2_000_000_000
 
-    /// `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
+    /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
     public init(
-        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String, log: Logger,
+        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
+        bases: MemoryBases? = nil, log: Logger,
         connect: @escaping @Sendable (any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
@@ -140,6 +146,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         self.origin = origin
         self.custody = custody
         self.software = software
+        self.bases = bases
         self.log = log
         self.connect = connect
         self.report = report
@@ -297,6 +304,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             let message = try AcceptMessage(body)
             state.withLock { state in
                 state.connection.answer = .success(message)
+                state.connection.baseBytes = message.baseBytes
                 state.hadStandby = true
             }
             wake.signal()
@@ -337,13 +345,19 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             state.withLock { $0.connection.digestReplies.append(answer) }
             wake.signal()
+        case .pageDigestsReply:
+            let answer = try parseReply(body) { (bytes) throws(WireError) in
+                PageDigestsAnswer(try PageDigestsReply(parsing: bytes))
+            }
+            state.withLock { $0.connection.pageDigests.append(answer) }
+            wake.signal()
         case .diskReadReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskReadAnswer(try DiskReadReply(parsing: bytes))
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .synced, .registerRequest, .registerReply:
+            .diskRead, .diskDigests, .pageDigests, .synced, .registerRequest, .registerReply:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
@@ -436,7 +450,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var nextOffer: UInt64 = 0
         while true {
             let (wishes, endGuest) = takeWishes()
-            if wishes.killGuest || endGuest { try? process.kill() }
+            if wishes.killGuest { end(process) }
+            if endGuest { try? process.kill() }
             if wishes.stopGuest {
                 let attached = try attach(&guest)
                 attached.stopAnyway()
@@ -480,6 +495,15 @@ public final class PrimarySession: LinkHandler, Sendable {
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
             _ = wake.take()
         }
+    }
+
+    /// Ends a guest that another host goes on with; it runs no more when this returns.
+    func end(_ process: borrowing PidDescriptor) {
+        guard let bases, let guest else {
+            try? process.kill()
+            return
+        }
+        bases.end(guest, of: options.vm, process)
     }
 
     /// The handle that is there already, which its user then owns, or a new one.

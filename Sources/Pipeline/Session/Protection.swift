@@ -12,12 +12,12 @@ import Wire
 /// Everything that a protected guest has attached to it, and the loop that checkpoints it. Lives on the session's
 /// thread; taking it down leaves QEMU as it was.
 final class Protection {
-    private let session: PrimarySession
-    private let guest: GuestHandle
-    private let sender: FrameSender
-    private let pool = BlockingQueue<Slab>(capacity: 4)
-    private let shipper: Shipper
-    private var tracker: MemoryTracker?
+    let session: PrimarySession
+    let guest: GuestHandle
+    let sender: FrameSender
+    let pool = BlockingQueue<Slab>(capacity: 4)
+    let shipper: Shipper
+    var tracker: MemoryTracker?
     private var outputs: [NICOutput] = []
     private var gates: [OutputGate] { outputs.map(\.gate) }
     private var mirrors: [DiskMirror] = []
@@ -95,27 +95,30 @@ final class Protection {
     /// Returns why, when protection ended meanwhile.
     private func firstCopy() throws(SessionError) -> String? {
         let began = MonotonicClock.now()
-        // Looked up before the protection, which leaves marks in the page table where there was nothing.
+        // The protection leaves marks in the page table where there was nothing: what is there is looked up in the same
+        // walk that protects it, and the rest is protected afterwards.
         let populated = try populatedRuns()
-        try wrapped { () throws(SystemError) in try tracker!.protectAll() }
+        try wrapped { () throws(SystemError) in try tracker!.protectRest() }
         let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
-        let wanted = populated.reduce(0) { $0 + Int($1.count) }
-        var done = 0
-        var rest = populated[...]
-        while !rest.isEmpty {
-            let slab = try takeSlab()
-            Self.fill(&slab.runs, from: &rest)
-            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
-            done += slab.runs.pages
-            shipper.push(.pages(.firstCopy, slab))
-            report(memory: Double(done) / Double(max(wanted, 1)))
-            if let ended = try look() { return ended }
+        if session.state.withLock({ $0.connection.baseBytes }) > 0 {
+            var comparison = MemoryComparison()
+            if let ended = try copyWhatDiffers(populated, &comparison) { return ended }
+            session.report(
+                .event(
+                    "memory-copied",
+                    "\(comparison.sent) of \(total) pages were copied in \((MonotonicClock.now() - began) / 1_000_000) ms,"
+                        + " \(comparison.present) with contents were at the standby already"))
+            session.report(.memoryCopied(sentPages: comparison.sent, presentPages: comparison.present))
+        } else {
+            if let ended = try copyEverything(populated) { return ended }
+            let copied = populated.reduce(0) { $0 + Int($1.count) }
+            session.report(
+                .event(
+                    "memory-copied",
+                    "\(copied) of \(total) pages had contents and were copied in"
+                        + " \((MonotonicClock.now() - began) / 1_000_000) ms"))
+            session.report(.memoryCopied(sentPages: copied, presentPages: 0))
         }
-        session.report(
-            .event(
-                "memory-copied",
-                "\(done) of \(total) pages had contents and were copied in \((MonotonicClock.now() - began) / 1_000_000) ms"
-            ))
 
         // What was written meanwhile, again and again, while it becomes less; then wait for the disks.
         var previous = Int.max
@@ -139,7 +142,24 @@ final class Protection {
         return nil
     }
 
-    /// What was ever touched; the rest reads as zero, as the standby's memory does.
+    /// Returns why, when protection ended meanwhile.
+    private func copyEverything(_ populated: [TrackedRun]) throws(SessionError) -> String? {
+        let wanted = populated.reduce(0) { $0 + Int($1.count) }
+        var done = 0
+        var rest = populated[...]
+        while !rest.isEmpty {
+            let slab = try takeSlab()
+            Self.fill(&slab.runs, from: &rest)
+            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
+            done += slab.runs.pages
+            shipper.push(.pages(.firstCopy, slab))
+            report(memory: Double(done) / Double(max(wanted, 1)))
+            if let ended = try look() { return ended }
+        }
+        return nil
+    }
+
+    /// What was ever touched, protected from here on; the rest reads as zero.
     private func populatedRuns() throws(SessionError) -> [TrackedRun] {
         var runs: [TrackedRun] = []
         var buffer = RunBuffer(capacity: 16_384)
@@ -148,7 +168,7 @@ final class Protection {
         while !atEnd {
             buffer.removeAll()
             try wrapped { () throws(SystemError) in
-                atEnd = try tracker!.scanPopulated(from: &position, into: &buffer)
+                atEnd = try tracker!.scanPopulated(from: &position, protecting: true, into: &buffer)
             }
             runs.append(contentsOf: buffer.runs)
         }
@@ -203,7 +223,7 @@ final class Protection {
         return ready
     }
 
-    private func report(memory: Double, disks: Double = 0) {
+    func report(memory: Double, disks: Double = 0) {
         session.state.withLock { state in
             state.status.memoryProgress = min(memory, 1)
             state.status.diskProgress = min(disks, 1)
@@ -309,14 +329,14 @@ final class Protection {
         }
     }
 
-    private func takeSlab() throws(SessionError) -> Slab {
+    func takeSlab() throws(SessionError) -> Slab {
         while true {
             if let slab = pool.pop(milliseconds: 20) { return slab }
             if pool.isClosed { throw SessionError(.system, "the session is being closed") }
         }
     }
 
-    private func wrapped(_ body: () throws(SystemError) -> Void) throws(SessionError) {
+    func wrapped(_ body: () throws(SystemError) -> Void) throws(SessionError) {
         do throws(SystemError) {
             try body()
         } catch {
@@ -329,12 +349,12 @@ final class Protection {
 
     // MARK: - Looking around between epochs
 
-    private func look(wait milliseconds: Int) throws(SessionError) -> String? {
+    func look(wait milliseconds: Int) throws(SessionError) -> String? {
         try look(waitNanoseconds: UInt64(milliseconds) * 1_000_000)
     }
 
     /// Waits for something to happen, and handles it. Returns why when protection is over.
-    private func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
+    func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         waitReadable(
             [guest.pollDescriptor, tracker?.exitNumber ?? -1, session.wake.number], nanoseconds: waitNanoseconds)
         _ = session.wake.take()
@@ -359,7 +379,8 @@ final class Protection {
             defer { (state.wishes.resumeGuest, state.wishes.stopGuest) = (false, false) }
             return (state.wishes, state.endGuestRequested, state.failure, state.connection)
         }
-        if endGuest || wishes.killGuest { guest.kill() }
+        if wishes.killGuest { guest.end(by: session) }
+        if endGuest { guest.kill() }
         if wishes.stopGuest, !guest.isHeldStill { try guest.holdStill() }
         if wishes.resumeGuest { guest.letRunOn() }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
@@ -417,7 +438,7 @@ final class Protection {
         while guest.isAlive {
             let wishes = session.state.withLock { $0.wishes }
             if wishes.end || wishes.detach || wishes.standby != nil { return }
-            if wishes.killGuest { guest.kill() }
+            if wishes.killGuest { guest.end(by: session) }
             waitReadable([session.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
             _ = session.wake.take()
         }

@@ -9,6 +9,9 @@ public enum SessionReport: Sendable {
     case failure(SessionError)
     /// An epoch was acknowledged: what it cost.
     case epoch(EpochTimings)
+    /// The guest's memory was looked at for the first copy: pages that were sent, and pages with contents that the standby
+    /// held already. What the guest writes meanwhile is not counted.
+    case memoryCopied(sentPages: Int, presentPages: Int)
     /// Output left the gate.
     case released([ReleasedOutput])
     /// Held output was given up, because its epoch never became whole at the standby.

@@ -24,6 +24,7 @@ public final class StandbySession: LinkHandler, Sendable {
         case checkpoint(Epoch)
         case read(DiskRead)
         case digests(DiskDigests)
+        case pageDigests(PageDigests)
         case load(from: Epoch)
         case resume(from: Epoch)
         case endReplica
@@ -50,6 +51,8 @@ public final class StandbySession: LinkHandler, Sendable {
         var won: Register?
         var status: StandbyStatus
         var finished = false
+        /// Whether the memory is kept, as the base of a later replica, when this one is dismantled.
+        var keepsMemory = true
 
         mutating func enqueue(_ item: Work) { work.append(item) }
         mutating func dequeue() -> Work? {
@@ -164,6 +167,7 @@ public final class StandbySession: LinkHandler, Sendable {
     public func dismiss(reason: String) {
         state.withLock { state in
             state.status.lastError = reason
+            state.keepsMemory = false
             perform(state.machine.handle(.giveUp), &state)
         }
         wake.signal()
@@ -213,7 +217,8 @@ public final class StandbySession: LinkHandler, Sendable {
     /// What tells the primary that this session is ready for its first copy.
     public var acceptance: ByteBuffer {
         AcceptMessage(
-            identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description
+            identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description,
+            baseBytes: replica.baseBytes
         ).frame
     }
 
@@ -257,6 +262,9 @@ public final class StandbySession: LinkHandler, Sendable {
             state.enqueue(.read(try parse(body) { (bytes) throws(WireError) in try DiskRead(parsing: bytes) }))
         case .diskDigests:
             state.enqueue(.digests(try parse(body) { (bytes) throws(WireError) in try DiskDigests(parsing: bytes) }))
+        case .pageDigests:
+            state.enqueue(
+                .pageDigests(try parse(body) { (bytes) throws(WireError) in try PageDigests(parsing: bytes) }))
         case .takeOver:
             let asked = try parse(body) { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
             let reason =
@@ -272,6 +280,8 @@ public final class StandbySession: LinkHandler, Sendable {
         case .goodbye:
             let message = try GoodbyeMessage(body)
             state.status.lastError = message.reason
+            // Who only failed may come back.
+            state.keepsMemory = message.kind == .failed
             perform(state.machine.handle(.dismissed(session)), &state)
         case .synced:
             let synced = try parse(body) { (bytes) throws(WireError) in try Synced(parsing: bytes) }
@@ -280,8 +290,8 @@ public final class StandbySession: LinkHandler, Sendable {
                     .protocolBroken,
                     "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
-        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .wish, .registerRequest,
-            .registerReply:
+        case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
+            .registerRequest, .registerReply:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }
@@ -568,13 +578,14 @@ public final class StandbySession: LinkHandler, Sendable {
             }
         case .read(let request): answer(request)
         case .digests(let request): answer(request)
+        case .pageDigests(let request): try answer(request)
         case .load(let epoch): loaded = load(from: epoch, applier.deviceState)
         case .resume(let epoch): resume(from: epoch, applier.deviceState, loaded)
         case .endReplica:
             replica.endQEMU()
             handle(.replicaEnded)
         case .dismantle(let reason):
-            replica.dismantle()
+            replica.dismantle(keepingMemory: state.withLock { $0.keepsMemory })
             state.withLock { state in
                 state.status.phase = .ended
                 state.finished = true
@@ -618,6 +629,14 @@ public final class StandbySession: LinkHandler, Sendable {
             // The primary goes on without: it then sends everything.
             log.warning("digests of the disk image cannot be made: \(error)", metadata: ["vm": "\(vm)"])
         }
+    }
+
+    private func answer(_ request: PageDigests) throws(SessionError) {
+        let digests = try replica.memory.digests(request)
+        let frame = digests.withUnsafeBytes {
+            controlFrame(PageDigestsReply(block: request.block, first: request.first, digests: $0))
+        }
+        state.withLock { $0.link }?.send(frame)
     }
 
     /// In a switchover: what came of it is known before the arbiter is asked.

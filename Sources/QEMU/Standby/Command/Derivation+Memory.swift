@@ -15,10 +15,10 @@ extension Derivation {
         let directory = options.memoryDirectory ?? options.runDirectory
         for block in guest.blocks {
             guard let backend = block.backend else { continue }
-            let name = String(backend.map { $0.isLetter || $0.isNumber || ".-_".contains($0) ? $0 : "_" })
             memoryFiles.append(
                 StandbyCommand.MemoryFile(
-                    block: block.name, path: "\(directory)/\(name).memory", length: block.length))
+                    block: block.name, path: "\(directory)/\(StandbyCommand.memoryFileName(backend))",
+                    length: block.length))
         }
     }
 

@@ -45,6 +45,11 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
         return try derivation.run()
     }
 
+    /// The name of the file that holds the RAM block of a memory backend.
+    public static func memoryFileName(_ backend: String) -> String {
+        String(backend.map { $0.isLetter || $0.isNumber || ".-_".contains($0) ? $0 : "_" }) + ".memory"
+    }
+
     /// One sentence per required file that is not here.
     public func missingFiles() -> [String] {
         requiredFiles.filter { access($0.path, R_OK) != 0 }.map { file in

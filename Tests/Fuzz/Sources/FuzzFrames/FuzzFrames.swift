@@ -28,7 +28,7 @@ private func fuzzFrames(_ start: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 
 private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     switch type {
-    case .hello, .offer, .accept, .refuse, .goodbye, .pages: break
+    case .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .registerRequest, .registerReply: break
     case .deviceState: again(DeviceStateFrame.self, body)
     case .output:
         again(OutputFrame.self, body)
@@ -48,6 +48,8 @@ private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     case .diskReadReply: again(DiskReadReply.self, body)
     case .diskDigests: again(DiskDigests.self, body)
     case .diskDigestsReply: again(DiskDigestsReply.self, body)
+    case .pageDigests: again(PageDigests.self, body)
+    case .pageDigestsReply: again(PageDigestsReply.self, body)
     case .synced: again(Synced.self, body)
     }
 }
