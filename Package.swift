@@ -149,7 +149,8 @@ let package = Package(
         tests("TelemetryTests", ["Telemetry", "Model"]),
         tests(
             "PipelineTests",
-            ["Pipeline", "Model", "Wire", .product(name: "Crypto", package: "swift-crypto")] + nio),
+            ["Pipeline", "Transport", "PKI", "Model", "Wire", .product(name: "Crypto", package: "swift-crypto")]
+                + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
         tests(
             "AgentTests",
@@ -168,7 +169,8 @@ let package = Package(
         .executableTarget(
             name: "romulus-chaos", dependencies: ["TestBed"], path: "Tests/Chaos", swiftSettings: settings),
         .executableTarget(
-            name: "romulus-bench", dependencies: ["TestBed", "QEMU", "LinuxSystem"], path: "Tests/Bench",
-            swiftSettings: settings),
+            name: "romulus-bench",
+            dependencies: ["TestBed", "QEMU", "Transport", "PKI", "Protocol", "Wire", "Model", "LinuxSystem"] + nio,
+            path: "Tests/Bench", swiftSettings: settings),
     ]
 )

@@ -8,7 +8,7 @@ enum Bench {
 
     /// The parts of the bench, by the names that the command line takes.
     enum Part: String, CaseIterable {
-        case pause, idle, scan, resume
+        case pause, idle, scan, resume, detection
     }
 
     static func run(_ parts: [Part]) async throws -> [Figure] {
@@ -23,6 +23,7 @@ enum Bench {
                 figures.append(
                     Figure("scan of idle RAM, per GiB", try await ScanBench.measure(image), "ms", goal: 0.5))
             case .resume: figures.append(try await resume(image))
+            case .detection: figures += try await DetectionBench.measure()
             }
         }
         return figures

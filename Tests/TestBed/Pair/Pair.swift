@@ -20,6 +20,8 @@ public final class Pair: Sendable {
         public var epochMilliseconds = 20
         public var silenceMilliseconds = 1000
         public var reprotectsByItself = false
+        /// Whether heartbeats travel over the guest LAN too.
+        public var hasSecondPath = false
         /// Who decides when a host is silent.
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
@@ -50,6 +52,7 @@ public final class Pair: Sendable {
                 peers:
                   \(Self.name(peer)):
                     address: \(peer.replicationAddress ?? ""):7310
+                \(options.hasSecondPath ? Self.secondPathLines(host, to: peer) : "")
                 api:
                   socket: \(Self.socket(host))
                 state_directory: \(host.stateDirectory)/romulus
@@ -73,6 +76,11 @@ public final class Pair: Sendable {
     }
 
     deinit { directory.remove() }
+
+    /// The rest of the peer's entry, and what this host does for it.
+    private static func secondPathLines(_ host: BedHost, to peer: BedHost) -> String {
+        "    heartbeat_address: \(peer.lanAddress ?? ""):7311\nheartbeat_listen: \(host.lanAddress ?? ""):7311"
+    }
 
     private static func arbiterLines(_ bed: Bed) -> String {
         "arbiter:\n  witness:\n    address: \(bed.witness.lanAddress ?? ""):7320\n    node: witness"
@@ -187,7 +195,13 @@ public final class Pair: Sendable {
         public var outputLatencyMs: Percentiles?
         public var epochsPerSecond: Double
         public var linkBytesPerSecond: Double
+        public struct Peer: Decodable, Sendable {
+            public var link: String
+            public var secondPath: Bool?
+            public var silenceBorneMs: Double
+        }
         public var lastEpoch: Epoch?
+        public var peerReport: Peer?
         public var lastError: String?
     }
 
