@@ -41,7 +41,7 @@ import Testing
         #expect(configuration.defaults == .init(epochMilliseconds: 20, level: .system))
         #expect(
             configuration.detection
-                == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 200))
+                == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
         #expect(configuration.heartbeatListen == nil)
         #expect(configuration.journal == JournalLimits(days: 90, events: 100_000))
         #expect(configuration.qemu == .init(binary: nil, sandbox: true))
@@ -50,7 +50,7 @@ import Testing
 
     /// The floor that is not given keeps to what is.
     @Test(arguments: [
-        ("{silence_ms: 150}", 150), ("{silence_ms: 3000}", 200), ("{heartbeat_ms: 100, silence_ms: 1000}", 300),
+        ("{silence_ms: 150}", 150), ("{silence_ms: 3000}", 300), ("{heartbeat_ms: 150, silence_ms: 1000}", 450),
     ]) func theFloorFollows(detection: String, floor: Int) throws {
         let configuration = try Self.load(Self.minimal + "detection: " + detection)
         #expect(configuration.detection.silenceFloorMilliseconds == floor)

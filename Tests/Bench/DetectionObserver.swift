@@ -58,6 +58,9 @@ final class DetectionObserver: LinkHandler, Sendable {
         settings["link cut"] = observer.setting(
             watched: observer.watch(seconds: 1), try observer.trials(4) { try Cut(words[3]) })
 
+        observer.restart()
+        settings["observer stopped"] = observer.setting(watched: try observer.watchStopped(words[0], times: 5), [])
+
         var closed: [Double] = []
         for index in 1..<pids.count {
             let (other, _) = try await dial(index)
@@ -117,6 +120,17 @@ final class DetectionObserver: LinkHandler, Sendable {
             usleep(2_000_000 - stall * 1000)
         }
         return (seconds, contenders.withLock { $0 })
+    }
+
+    /// This process is stopped for longer than any silence that is borne, again and again, while the peer goes on: what it
+    /// sent lies in the socket.
+    private func watchStopped(_ logs: String, times: Int) throws -> (Double, [Contender]) {
+        for index in 0..<times {
+            let script = "kill -STOP \(getpid()); sleep 1.\(index); kill -CONT \(getpid())"
+            _ = try Child(["sh", "-c", script], name: "stop-\(index)", logs: logs)
+            usleep(UInt32(1_700_000 + index * 100_000))
+        }
+        return (Double(times) * 1.9, contenders.withLock { $0 })
     }
 
     private func setting(

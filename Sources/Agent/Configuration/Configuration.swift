@@ -120,7 +120,7 @@ public struct Configuration: Sendable, Equatable {
         /// How long the other side may say nothing, at most, before it counts as lost.
         public var silenceMilliseconds: Int
         /// Of `silenceFloorMilliseconds`, where nothing else is said; docs/DETECTION.md has its measurement.
-        static let floorMilliseconds = 200
+        static let floorMilliseconds = 300
         /// The least silence that is borne, however regularly the other side was heard.
         public var silenceFloorMilliseconds: Int
 

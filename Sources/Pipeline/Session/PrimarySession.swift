@@ -21,7 +21,7 @@ public struct PrimaryOptions: Sendable {
     public var epochMilliseconds = 20
     /// How much silence of the standby is borne: at most and at least.
     public var silenceMilliseconds = 500
-    public var silenceFloorMilliseconds = 200
+    public var silenceFloorMilliseconds = 300
     public var heartbeatMilliseconds = 50
     /// Another way to the standby's host.
     public var secondPath: SecondPath?

@@ -115,11 +115,15 @@ public final class SecondPath: LinkHandler, Sendable {
 
     private func add(_ link: Link, isDialled: Bool) {
         let judge = SilenceJudge(limits, now: MonotonicClock.now())
-        let change = state.withLock { state in
+        let (replaced, change) = state.withLock { state in
+            // A peer that connects again has lost the connection before, or has no business with two.
+            let replaced = state.connections.filter { $0.isDialled == isDialled }
+            state.connections.removeAll { $0.isDialled == isDialled }
             state.connections.append(Connection(link: link, isDialled: isDialled, judge: judge))
             state.isKnown = true
-            return state.update()
+            return (replaced, state.update())
         }
+        for connection in replaced { connection.link.close() }
         if change != nil { report(.up) }
     }
 

@@ -463,7 +463,7 @@ public final class StandbySession: LinkHandler, Sendable {
         state.link = nil
         link?.close()
         if error.code == .protocolBroken {
-            losePrimary(error.message, &state)
+            loseLink(error.message, &state)
         } else {
             perform(state.machine.handle(.imageLost(error.message)), &state)
         }

@@ -240,6 +240,18 @@ public final class Pair: Sendable {
         return value
     }
 
+    /// When the first event of this kind happened at `host`, in nanoseconds of CLOCK_BOOTTIME.
+    public func bootTime(ofFirst kind: String, at host: BedHost, _ vm: String) throws -> Int64 {
+        struct Line: Decodable { var bootNs: Int64 }
+        let outcome = try romulus(host, ["events", vm, "--kind", kind, "--output", "json"])
+        guard let line = outcome.output.split(separator: "\n").first else {
+            throw BedError("host \(host.name) has no event “\(kind)” of \(vm): \(outcome.errors)")
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(Line.self, from: Data(line.utf8)).bootNs
+    }
+
     /// Protects a VM of host A with host B as standby, and waits until it is protected.
     @discardableResult
     public func protect(
