@@ -156,7 +156,8 @@ let package = Package(
         tests(
             "PipelineTests",
             [
-                "Pipeline", "Model", "Wire", "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
+                "Pipeline", "Transport", "PKI", "Model", "Wire", "LinuxSystem", log,
+                .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
         tests(
@@ -176,7 +177,8 @@ let package = Package(
         .executableTarget(
             name: "romulus-chaos", dependencies: ["TestBed"], path: "Tests/Chaos", swiftSettings: settings),
         .executableTarget(
-            name: "romulus-bench", dependencies: ["TestBed", "QEMU", "LinuxSystem"], path: "Tests/Bench",
-            swiftSettings: settings),
+            name: "romulus-bench",
+            dependencies: ["TestBed", "QEMU", "Transport", "PKI", "Protocol", "Wire", "Model", "LinuxSystem"] + nio,
+            path: "Tests/Bench", swiftSettings: settings),
     ]
 )

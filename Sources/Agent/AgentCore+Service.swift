@@ -48,7 +48,6 @@ extension AgentCore: AgentService {
         options.level = level
         options.epochMilliseconds =
             request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
-        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         options.planted = planted
         options.overridesRegister = request.claim ?? false
         if options.overridesRegister {
@@ -129,6 +128,12 @@ extension AgentCore: AgentService {
                     .refused,
                     "the primary of \(request.vm) at \(record.peer) is alive (\(record.state.rawValue)): run the failover"
                         + " there, so that only one of the two can run")
+            }
+            if arbiter == nil, session.hearsPrimary {
+                throw APIError(
+                    .refused,
+                    "only the link is down: the agent of \(record.peer) is heard over the second path, so the guest may run"
+                        + " there; mend the link, or stop that host first")
             }
             guard request.force else {
                 throw APIError(

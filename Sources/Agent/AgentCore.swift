@@ -46,6 +46,8 @@ public final class AgentCore: Sendable {
     let arbiter: (any Arbiter)?
     /// Memory of former replicas and guests.
     let bases: MemoryBases
+    /// By the names of the peers.
+    let secondPaths: [String: SecondPath]
 
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
@@ -71,6 +73,7 @@ public final class AgentCore: Sendable {
             log.error("\($0)")
         }
         _ = AgentMetrics(version: Romulus.version, keptMemory: { [bases] in bases.bytes }, registry: registry)
+        secondPaths = Self.secondPaths(configuration, identity, group, journal, registry, log)
     }
 
     private func custody(of vm: VMName) -> Custody {
@@ -81,15 +84,16 @@ public final class AgentCore: Sendable {
             persist: { [store] record in try store.update(vm) { $0.local = record } })
     }
 
-    /// Accepts links from the configured peers until the process ends.
-    func listen() async throws(LinkError) -> LinkListener {
+    /// Accepts links from the configured peers at `address` until the process ends.
+    func listen(at address: HostPort) async throws(LinkError) -> LinkListener {
         let log = log
         return try await LinkListener.start(
-            host: configuration.listen.host, port: configuration.listen.port, identity: identity,
+            host: address.host, port: address.port, identity: identity,
             allowed: Set(configuration.peers.keys), group: group,
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
-                Reception(node: configuration.node, log: log) { (offer, link, order) throws(SessionError) in
+                Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
+                    (offer, link, order) throws(SessionError) in
                     try self.accept(offer, from: link, order)
                 }
             })
@@ -179,7 +183,6 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
         options.level = guest.level
         options.epochMilliseconds = guest.epochMilliseconds
-        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         do throws(APIError) {
             _ = try startPrimary(options, origin: .found(guest.lineage))
         } catch {
@@ -236,7 +239,9 @@ public final class AgentCore: Sendable {
         let session: StandbySession
         do throws(SystemError) {
             session = try StandbySession(
-                replica: replica, machine: machine, custody: custody(of: offer.vm), link: link, log: log
+                replica: replica, machine: machine, custody: custody(of: offer.vm), link: link,
+                heartbeatMilliseconds: configuration.detection.heartbeatMilliseconds, secondPath: secondPaths[peer],
+                log: log
             ) { [weak self] in
                 self?.standby(offer, reported: $0)
             }
@@ -311,7 +316,6 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
         options.level = register.level
         options.epochMilliseconds = offer.epochMilliseconds
-        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         do throws(APIError) {
             _ = try startPrimary(options, origin: .tookOver(register))
         } catch {
@@ -339,6 +343,11 @@ public final class AgentCore: Sendable {
             )
         }
         let (identity, group, vm) = (identity, group, options.vm)
+        var options = options
+        options.silenceMilliseconds = configuration.detection.silenceMilliseconds
+        options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
+        options.heartbeatMilliseconds = configuration.detection.heartbeatMilliseconds
+        options.secondPath = secondPaths[peer]
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
@@ -355,7 +364,7 @@ public final class AgentCore: Sendable {
                         }
                     }
                 },
-                report: { [weak self] in self?.primary(options, reported: $0) })
+                report: { [weak self, options] in self?.primary(options, reported: $0) })
         } catch {
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }

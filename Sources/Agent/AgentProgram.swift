@@ -20,11 +20,14 @@ public struct AgentProgram: Service {
             core.journal.close()
         }
         core.recover()
-        let listener = try await core.listen()
+        var listeners = [try await core.listen(at: core.configuration.listen)]
         log.info("\(core.configuration.node) listens for its peers on \(core.configuration.listen)")
+        if let address = core.configuration.heartbeatListen { listeners.append(try await core.listen(at: address)) }
+        for path in core.secondPaths.values { try path.start() }
         let maintenance = Task { [core] in await core.maintenance.run(for: core) }
         try await APIServer(service: core, configuration: core.configuration, logger: log).run()
         maintenance.cancel()
-        await listener.shutdown()
+        for path in core.secondPaths.values { path.stop() }
+        for listener in listeners { await listener.shutdown() }
     }
 }

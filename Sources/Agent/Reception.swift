@@ -13,12 +13,15 @@ final class Reception: LinkHandler, Sendable {
     private struct State {
         var greeted = false
         var preparing = false
+        /// The link is no session's.
+        var isSecondPath = false
         var session: StandbySession?
         var closed: LinkError??
     }
 
     private let state = Mutex(State())
     private let node: String
+    private let secondPath: SecondPath?
     private let log: Logger
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     /// Which of this agent's links it is, in the order in which they were opened.
@@ -26,22 +29,33 @@ final class Reception: LinkHandler, Sendable {
     private static let links = Atomic<UInt64>(0)
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
-    /// loop.
+    /// loop. A link that is for heartbeats only goes to `secondPath`.
     init(
-        node: String, log: Logger,
+        node: String, secondPath: SecondPath?, log: Logger,
         prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     ) {
         self.node = node
+        self.secondPath = secondPath
         self.log = log
         self.prepare = prepare
     }
 
     func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
-        if let session = state.withLock({ $0.session }) { return session.link(link, received: header, body: body) }
+        let (session, isSecondPath) = state.withLock { ($0.session, $0.isSecondPath) }
+        if let session { return session.link(link, received: header, body: body) }
+        if isSecondPath {
+            secondPath?.link(link, received: header, body: body)
+            return
+        }
         do throws(SessionError) {
             switch header.type {
             case .hello:
                 let hello = try HelloMessage(body)
+                if hello.purpose == .heartbeats, state.withLock({ !$0.greeted }) {
+                    state.withLock { $0.isSecondPath = true }
+                    secondPath?.adopt(link)
+                    break
+                }
                 log.info("\(link.peerNode) connected", metadata: ["software": "\(hello.software)"])
                 state.withLock { $0.greeted = true }
             case .heartbeat:
@@ -63,11 +77,12 @@ final class Reception: LinkHandler, Sendable {
     }
 
     func linkClosed(_ link: Link, error: LinkError?) {
-        let session = state.withLock { state in
+        let (session, isSecondPath) = state.withLock { state in
             state.closed = .some(error)
-            return state.session
+            return (state.session, state.isSecondPath)
         }
         session?.linkClosed(link, error: error)
+        if isSecondPath { secondPath?.linkClosed(link, error: error) }
     }
 
     private func begin(_ offer: OfferMessage, _ link: Link) {

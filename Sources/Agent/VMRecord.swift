@@ -59,6 +59,7 @@ struct VMRecord: Sendable {
     var linkBytesSent: UInt64 = 0
     var linkBytesReceived: UInt64 = 0
     var last: EpochTimings?
+    var peerView: PeerView?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
     var acknowledged: Epoch?
 
@@ -68,6 +69,7 @@ struct VMRecord: Sendable {
     mutating func refresh(_ view: View) {
         switch view {
         case .primary(let status, let guest):
+            peerView = status.peer
             epoch = status.acknowledged
             term = status.term
             pid = status.qemuPID
@@ -86,6 +88,7 @@ struct VMRecord: Sendable {
             metrics.heldOutputFrames.set(Double(status.heldFrames))
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
         case .standby(let status):
+            peerView = status.peer
             epoch = status.staged
             term = status.term
             pid = status.qemuPID
@@ -94,6 +97,7 @@ struct VMRecord: Sendable {
             enter(ProtectionState(status.phase))
             metrics.stagedBytes.set(Double(status.stagedBytes))
         case .none:
+            peerView = nil
             // A guest that goes on here after its failover is watched no closer than this.
             if state == .running, let process = pid, !processRuns(process) {
                 pid = nil
@@ -101,6 +105,7 @@ struct VMRecord: Sendable {
             }
         }
         metrics.epoch.set(Double(epoch.number))
+        metrics.silenceBorne.set(peerView.map { $0.link == .down ? 0 : Double($0.silenceBorne) / 1e9 } ?? 0)
         metrics.peerUp.set(state == .protected || state == .syncing ? 1 : 0)
     }
 
@@ -125,7 +130,7 @@ struct VMRecord: Sendable {
             lastEpoch: last.map { EpochReport($0) },
             pause: Percentiles(metrics.recentPauses), outputLatency: Percentiles(metrics.recentHolds),
             epochsPerSecond: metrics.epochRate.perSecond(), linkBytesPerSecond: metrics.linkRate.perSecond(),
-            lastError: lastError)
+            peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
     }
 }
 
@@ -134,6 +139,18 @@ extension Percentiles {
     init?(_ values: RecentValues) {
         guard let found = values.quantiles([0.5, 0.95]) else { return nil }
         self.init(p50: Double(found[0]) / 1e6, p95: Double(found[1]) / 1e6)
+    }
+}
+
+extension PeerReport {
+    init(_ view: PeerView) {
+        let link: Link =
+            switch view.link {
+            case .up: .up
+            case .stalled: .stalled
+            case .down: .down
+            }
+        self.init(link: link, secondPath: view.secondPath, silenceBorne: Double(view.silenceBorne) / 1e6)
     }
 }
 

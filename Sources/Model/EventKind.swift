@@ -100,7 +100,7 @@ extension EventKind {
         self =
             switch word {
             case "peer-lost": role == .primary ? .standbyLost : .detected
-            case "take-over-asked": .detected
+            case "take-over-asked", "link-down": .detected
             case "denied": .refused
             case "guest-paused", "guest-resumed", "guest-reset": .qemu
             case "holding", "held-still", "standby-ready", "memory-copied", "decided": .state

@@ -16,7 +16,7 @@ public enum Arbitration: Sendable, Equatable {
     /// unless that agent asks for it.
     case manual(PrimaryMachine.LonelyPolicy)
 
-    var isManual: Bool { self != .arbiter }
+    public var isManual: Bool { self != .arbiter }
 }
 
 /// What an agent remembers of a VM over its own end. Written durably (fsync) by the action `persist`; a restarted agent

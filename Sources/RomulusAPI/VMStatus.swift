@@ -83,6 +83,35 @@ public struct Percentiles: Codable, Hashable, Sendable {
     }
 }
 
+/// How the other host is seen: by the link of the VM's session, and by the second path to it.
+public struct PeerReport: Codable, Hashable, Sendable {
+    public enum Link: String, Codable, Hashable, Sendable, CaseIterable {
+        /// It is heard.
+        case up
+        /// It was not heard for longer than usual, and its host is heard over the second path.
+        case stalled
+        case down
+    }
+
+    public var link: Link
+    /// Whether its agent is heard over the second path; nil where there is none.
+    public var secondPath: Bool?
+    /// How much silence is borne now, in milliseconds.
+    public var silenceBorne: Double
+
+    public init(link: Link, secondPath: Bool?, silenceBorne: Double) {
+        self.link = link
+        self.secondPath = secondPath
+        self.silenceBorne = silenceBorne
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case link
+        case secondPath = "second_path"
+        case silenceBorne = "silence_borne_ms"
+    }
+}
+
 /// Everything an agent tells about one VM.
 public struct VMStatus: Codable, Hashable, Sendable {
     public var name: VMName
@@ -111,6 +140,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var outputLatency: Percentiles?
     public var epochsPerSecond: Double
     public var linkBytesPerSecond: Double
+    /// How the other host is seen; nil without a session.
+    public var peerReport: PeerReport?
     /// The last thing that went wrong, in one sentence.
     public var lastError: String?
 
@@ -118,7 +149,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
         epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
         lastEpoch: EpochReport? = nil, pause: Percentiles? = nil, outputLatency: Percentiles? = nil,
-        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, lastError: String? = nil
+        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, peerReport: PeerReport? = nil,
+        lastError: String? = nil
     ) {
         self.name = name
         self.role = role
@@ -137,6 +169,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.outputLatency = outputLatency
         self.epochsPerSecond = epochsPerSecond
         self.linkBytesPerSecond = linkBytesPerSecond
+        self.peerReport = peerReport
         self.lastError = lastError
     }
 
@@ -148,6 +181,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         case outputLatency = "output_latency_ms"
         case epochsPerSecond = "epochs_per_second"
         case linkBytesPerSecond = "link_bytes_per_second"
+        case peerReport = "peer_report"
         case lastError = "last_error"
     }
 }

@@ -42,6 +42,13 @@ public enum Families {
     public static let peerRTT = Family(
         "romulus_peer_rtt_seconds", .histogram(bounds: milliseconds(phaseBounds)),
         "The round-trip time of the link as the kernel knows it, sampled at each scrape.")
+    public static let silenceBorne = Family(
+        "romulus_silence_borne_seconds", .gauge, "How much silence of the other host is borne now.")
+    public static let secondPathUp = Family(
+        "romulus_second_path_up", .gauge, "1 while the other host is heard over the second path, else 0.")
+    public static let secondPathRTT = Family(
+        "romulus_second_path_rtt_seconds", .histogram(bounds: milliseconds(phaseBounds)),
+        "Time from a heartbeat over the second path to the other agent's answer.")
 
     // standing
     public static let info = Family(
@@ -91,6 +98,7 @@ public enum Families {
     public static let all: [Family] = [
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
+        silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
         firstCopyPages, keptMemory,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,

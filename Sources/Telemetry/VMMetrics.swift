@@ -81,6 +81,8 @@ public struct VMMetrics: Sendable {
     public let peerUp: Gauge
     /// The round-trip time of the link as the kernel knows it, sampled at each scrape.
     public let peerRTT: Histogram
+    /// How much silence of the other host is borne, in seconds; 0 without a session.
+    public let silenceBorne: Gauge
 
     // The session feeds these.
     public let role: StateSet
@@ -135,6 +137,7 @@ public struct VMMetrics: Sendable {
         linkReceivedBytes = registry.counter(Families.linkReceived, [label])
         peerUp = registry.gauge(Families.peerUp, [label])
         peerRTT = registry.histogram(Families.peerRTT, [label])
+        silenceBorne = registry.gauge(Families.silenceBorne, [label])
 
         role = registry.states(Families.role, [label], label: "role", names: ["primary", "standby"])
         state = registry.states(Families.state, [label], label: "state", names: states)

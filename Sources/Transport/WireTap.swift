@@ -8,6 +8,8 @@ final class LinkCounters: Sendable {
     let receivedBytes = Atomic<UInt64>(0)
     /// Of `CLOCK_MONOTONIC`, in nanoseconds.
     let lastReceived = Atomic<UInt64>(0)
+    /// The longest time between two arrivals since it was last taken, in nanoseconds.
+    let longestGap = Atomic<UInt64>(0)
 
     static func now() -> UInt64 {
         var time = timespec()
@@ -30,7 +32,12 @@ final class WireTap: ChannelDuplexHandler {
     func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        counters.lastReceived.store(LinkCounters.now(), ordering: .relaxed)
+        let now = LinkCounters.now()
+        let before = counters.lastReceived.exchange(now, ordering: .relaxed)
+        // This loop is the only one that writes.
+        if before > 0, now - before > counters.longestGap.load(ordering: .relaxed) {
+            counters.longestGap.store(now - before, ordering: .relaxed)
+        }
         let count = unwrapInboundIn(data).readableBytes
         counters.receivedBytes.wrappingAdd(UInt64(count), ordering: .relaxed)
         context.fireChannelRead(data)

@@ -39,10 +39,21 @@ import Testing
         #expect(configuration.runtimeDirectory == "/run/romulus")
         #expect(configuration.memoryDirectory == "/dev/shm/romulus")
         #expect(configuration.defaults == .init(epochMilliseconds: 20, level: .system))
-        #expect(configuration.detection == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500))
+        #expect(
+            configuration.detection
+                == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
+        #expect(configuration.heartbeatListen == nil)
         #expect(configuration.journal == JournalLimits(days: 90, events: 100_000))
         #expect(configuration.qemu == .init(binary: nil, sandbox: true))
         #expect(configuration.logLevel == .info)
+    }
+
+    /// The floor that is not given keeps to what is.
+    @Test(arguments: [
+        ("{silence_ms: 150}", 150), ("{silence_ms: 3000}", 300), ("{heartbeat_ms: 150, silence_ms: 1000}", 450),
+    ]) func theFloorFollows(detection: String, floor: Int) throws {
+        let configuration = try Self.load(Self.minimal + "detection: " + detection)
+        #expect(configuration.detection.silenceFloorMilliseconds == floor)
     }
 
     @Test func everyKeyIsRead() throws {
@@ -50,12 +61,13 @@ import Testing
             """
             node: alpha
             listen: "[fd00::1]:7311"
+            heartbeat_listen: 192.168.0.1:7312
             tls:
               ca: /p/ca.crt
               certificate: /p/a.crt
               key: /p/a.key
             peers:
-              beta: {address: "10.0.0.2:7310"}
+              beta: {address: "10.0.0.2:7310", heartbeat_address: "192.168.0.2:7312"}
               gamma:
                 address: gamma.example.org:1
             api: {socket: /tmp/r.sock, group: staff}
@@ -65,7 +77,7 @@ import Testing
             memory_directory: /m
             log_level: debug
             defaults: {epoch_ms: 30, level: system, reprotect: manual, standby_lost: freeze, keep_memory_minutes: 0}
-            detection: {heartbeat_ms: 20, silence_ms: 200}
+            detection: {heartbeat_ms: 20, silence_ms: 200, silence_floor_ms: 100}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}
             vms:
@@ -89,12 +101,17 @@ import Testing
             """)
         #expect(configuration.listen.description == "[fd00::1]:7311")
         #expect(configuration.peers["beta"]?.address == HostPort(host: "10.0.0.2", port: 7310))
+        #expect(configuration.heartbeatListen == HostPort(host: "192.168.0.1", port: 7312))
+        #expect(configuration.peers["beta"]?.heartbeatAddress == HostPort(host: "192.168.0.2", port: 7312))
+        #expect(configuration.peers["gamma"]?.heartbeatAddress == nil)
         #expect(configuration.peers["gamma"]?.address == HostPort(host: "gamma.example.org", port: 1))
         #expect(configuration.api == .init(socket: "/tmp/r.sock", group: "staff"))
         #expect(configuration.metricsListen == HostPort(host: "127.0.0.1", port: 9731))
         #expect(configuration.stateDirectory == "/s" && configuration.runtimeDirectory == "/r")
         #expect(configuration.memoryDirectory == "/m" && configuration.logLevel == .debug)
-        #expect(configuration.detection == .init(heartbeatMilliseconds: 20, silenceMilliseconds: 200))
+        #expect(
+            configuration.detection
+                == .init(heartbeatMilliseconds: 20, silenceMilliseconds: 200, silenceFloorMilliseconds: 100))
         #expect(configuration.journal == JournalLimits(days: 7, events: 5000))
         #expect(configuration.qemu == .init(binary: "/opt/qemu", sandbox: false))
         #expect(Set(configuration.vms.keys.map(\.description)) == ["web", "db", "log"])
@@ -139,6 +156,23 @@ import Testing
         ),
         ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be system (the levels restart"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
+        (
+            "detection: {silence_floor_ms: 100}",
+            "r.yaml:3: “detection.silence_floor_ms” (100) must be at least three times"
+        ),
+        (
+            "detection: {silence_floor_ms: 600}",
+            "“detection.silence_floor_ms” (600) must not be more than “detection.silence"
+        ),
+        (
+            "detection: {silence_floor_ms: 5}",
+            "“detection.silence_floor_ms” must be a whole number from 30 to 600000, not"
+        ),
+        (
+            "peers: {b: {address: \"h:1\", heartbeat_address: \"h:2\"}}",
+            "r.yaml:3: “peers.b.heartbeat_address” must be in another network than “peers.b.address”"
+        ),
+        ("peers: {b: {address: \"h:1\", heartbeat_address: i}}", "“peers.b.heartbeat_address” must be HOST:PORT"),
         ("log_level: inf", "“log_level” must be one of trace, debug, info, notice, warning, error or critical, not"),
         ("log_level: inf", "did you mean “info”?"),
         ("qemu: {sandbox: maybe}", "“qemu.sandbox” must be true or false, not “maybe”"),
@@ -275,12 +309,16 @@ import Testing
         let full = try Configuration.load(bare, path: "romulusd.yaml")
         #expect(full.api.group == "romulus")
         #expect(full.qemu.binary != nil)
+        #expect(full.heartbeatListen == HostPort(host: "192.168.0.1", port: 7310))
+        #expect(full.peers["beta"]?.heartbeatAddress == HostPort(host: "192.168.0.2", port: 7310))
         let vm = try #require(full.vms.values.first)
         #expect(vm.whenStandby.replace.count == 1 && vm.whenStandby.add.count == 1 && vm.whenStandby.files.count == 1)
         var same = full
         same.api.group = configuration.api.group
         same.qemu.binary = configuration.qemu.binary
         same.vms = configuration.vms
+        same.peers = configuration.peers
+        same.heartbeatListen = configuration.heartbeatListen
         #expect(full.arbiter == .witness(address: HostPort(host: "10.0.0.3", port: 7320), node: "gamma"))
         same.arbiter = configuration.arbiter
         #expect(same == configuration)

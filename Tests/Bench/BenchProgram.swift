@@ -12,6 +12,13 @@ struct BenchProgram {
                 try ScanBench.scan(words[2])
                 exit(0)
             }
+            switch words.first {
+            case DetectionPeer.order?: try await DetectionPeer.run(Array(words.dropFirst()))
+            case DetectionObserver.order?:
+                try await DetectionObserver.run(Array(words.dropFirst()))
+                exit(0)
+            default: break
+            }
             let parts = words.compactMap(Bench.Part.init)
             guard parts.count == words.count else {
                 print("The parts of the bench are: \(Bench.Part.allCases.map(\.rawValue).joined(separator: ", ")).")

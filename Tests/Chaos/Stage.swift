@@ -23,6 +23,8 @@ struct Stage {
         options.arbiter = arbiter
         options.reprotectsByItself = true
         options.silenceMilliseconds = 1000
+        // Half of the runs have a second path between the hosts.
+        options.hasSecondPath = moment < 1
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
         try bed.b.addTap("tap0")

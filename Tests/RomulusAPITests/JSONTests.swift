@@ -101,6 +101,8 @@ import Testing
         var status = Samples.protected()
         status.sync = Samples.syncing().sync
         status.lastError = "x"
+        status.peerReport = PeerReport(link: .stalled, secondPath: true, silenceBorne: 200)
+        try check(status.peerReport, "PeerReport")
         try check(status, "VMStatus")
         try check(Samples.syncing().sync, "SyncProgress")
         try check(EpochReport(Samples.timings()), "EpochReport")
@@ -144,6 +146,7 @@ import Testing
         #expect(words("VMStatus", "state") == ProtectionState.allCases.map(\.rawValue).sorted())
         #expect(words("MaintenanceStatus", "state") == MaintenanceStatus.State.allCases.map(\.rawValue).sorted())
         #expect(words("DecisionRequest", "decision") == DecisionRequest.Decision.allCases.map(\.rawValue).sorted())
+        #expect(words("PeerReport", "link") == PeerReport.Link.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "role") == Role.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "level") == Level.allCases.map(\.rawValue).sorted())
         let error = definitions["ErrorReply"]?["properties"] as? [String: [String: Any]]

@@ -50,6 +50,24 @@ import Testing
         }
     }
 
+    @Test func aDeadLinkIsToldFromADeadHost() {
+        var status = Samples.protected()
+        func line(_ link: PeerReport.Link, _ secondPath: Bool?) -> String? {
+            status.peerReport = PeerReport(link: link, secondPath: secondPath, silenceBorne: 212)
+            let text = StatusText.detail(status, now: Samples.since, colour: false)
+            return text.split(separator: "\n").first { $0.hasPrefix("peer's host:") }.map {
+                String($0.drop { $0 != ":" }.dropFirst().drop { $0 == " " })
+            }
+        }
+        #expect(line(.up, nil) == "alive; silence is borne for 212 ms")
+        #expect(line(.up, true) == "alive, on both paths; silence is borne for 212 ms")
+        #expect(line(.up, false) == "alive, but not heard over the second path; silence is borne for 212 ms")
+        #expect(line(.stalled, true) == "alive, but the link is stalled")
+        #expect(line(.down, true) == "link down, host alive")
+        #expect(line(.down, false) == "not heard on either path")
+        #expect(line(.down, nil) == "not heard")
+    }
+
     @Test func theProgressBarFitsTheTerminal() {
         #expect(
             ProgressBar.line(Samples.syncing(), columns: 120)

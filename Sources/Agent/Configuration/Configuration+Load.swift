@@ -112,6 +112,7 @@ extension Configuration {
         let address = "HOST:PORT, such as 10.0.0.1:7310 or [fd00::1]:7310"
         let node = top.required("node", hostName, self.hostName)
         let listen = top.value("listen", address, HostPort.init) ?? HostPort(host: "0.0.0.0", port: 7310)
+        let heartbeatListen = top.value("heartbeat_listen", address, HostPort.init)
         let tls = readTLS(&top)
 
         var peers: [String: Peer] = [:]
@@ -120,7 +121,7 @@ extension Configuration {
             if self.hostName(name) == nil { problems.add(line, "“\(name)” in “peers” must be \(hostName)") }
             if name == node { problems.add(line, "“peers.\(name)” is this host itself: list the other hosts only") }
             var peer = peerSection.section(name)
-            if let found = peer.required("address", address, HostPort.init) { peers[name] = Peer(address: found) }
+            if let found = readPeer(&peer, address) { peers[name] = found }
             peer.finish()
         }
 
@@ -171,7 +172,8 @@ extension Configuration {
         let vms = readVMs(&top, peers: peerSection.names.map(\.name), defaults: defaults)
         guard let node, let tls else { return nil }
         return Configuration(
-            node: node, listen: listen, tls: tls, peers: peers, arbiter: arbiter, witness: witness, api: api,
+            node: node, listen: listen, heartbeatListen: heartbeatListen, tls: tls, peers: peers, arbiter: arbiter,
+            witness: witness, api: api,
             metricsListen: metricsListen,
             stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
             defaults: defaults, detection: detection, journal: journal, qemu: qemu, vms: vms, logLevel: logLevel)
@@ -291,20 +293,43 @@ extension Configuration {
         return rights
     }
 
+    private static func readPeer(_ section: inout ConfigurationReader, _ expected: String) -> Peer? {
+        let address = section.required("address", expected, HostPort.init)
+        let second = section.value("heartbeat_address", expected, HostPort.init)
+        guard let address else { return nil }
+        if second?.host == address.host {
+            section.problems.add(
+                section.line,
+                "“\(section.path("heartbeat_address"))” must be in another network than “\(section.path("address"))”: two ways"
+                    + " over one link fail together")
+        }
+        return Peer(address: address, heartbeatAddress: second)
+    }
+
     private static func readDetection(_ top: inout ConfigurationReader) -> Detection {
         var section = top.section("detection")
         defer { section.finish() }
-        let detection = Detection(
-            heartbeatMilliseconds: section.integer("heartbeat_ms", 10...10_000, default: 50),
-            silenceMilliseconds: section.integer("silence_ms", 50...600_000, default: 500))
-        if detection.silenceMilliseconds < 3 * detection.heartbeatMilliseconds {
-            section.problems.add(
-                section.line,
-                "“detection.silence_ms” (\(detection.silenceMilliseconds)) must be at least three times "
-                    + "“detection.heartbeat_ms” (\(detection.heartbeatMilliseconds)), else one late heartbeat loses the peer"
-            )
+        let heartbeat = section.integer("heartbeat_ms", 10...10_000, default: 50)
+        let silence = section.integer("silence_ms", 50...600_000, default: 500)
+        let floor = section.integer(
+            "silence_floor_ms", 30...600_000, default: min(silence, max(Detection.floorMilliseconds, 3 * heartbeat)))
+        func complain(_ text: String) { section.problems.add(section.line, text) }
+        if silence < 3 * heartbeat {
+            complain(
+                "“detection.silence_ms” (\(silence)) must be at least three times “detection.heartbeat_ms” (\(heartbeat)), "
+                    + "else one late heartbeat loses the peer")
+        } else if floor < 3 * heartbeat {
+            complain(
+                "“detection.silence_floor_ms” (\(floor)) must be at least three times “detection.heartbeat_ms” "
+                    + "(\(heartbeat)), else one late heartbeat loses the peer")
         }
-        return detection
+        if floor > silence {
+            complain(
+                "“detection.silence_floor_ms” (\(floor)) must not be more than “detection.silence_ms” (\(silence)), which is the "
+                    + "most that is borne")
+        }
+        return Detection(
+            heartbeatMilliseconds: heartbeat, silenceMilliseconds: silence, silenceFloorMilliseconds: floor)
     }
 
     private static func readVMs(

@@ -12,6 +12,8 @@ public struct Configuration: Sendable, Equatable {
     public var node: String
     /// Where the link from the other hosts is awaited.
     public var listen: HostPort
+    /// Where heartbeats of the other hosts are awaited besides; nil when `listen` covers that.
+    public var heartbeatListen: HostPort?
     public var tls: TLS
     /// The other hosts by name; for a witness, the hosts that may use it.
     public var peers: [String: Peer]
@@ -49,9 +51,12 @@ public struct Configuration: Sendable, Equatable {
 
     public struct Peer: Sendable, Equatable {
         public var address: HostPort
+        /// Its address in another network, for heartbeats only.
+        public var heartbeatAddress: HostPort?
 
-        public init(address: HostPort) {
+        public init(address: HostPort, heartbeatAddress: HostPort? = nil) {
             self.address = address
+            self.heartbeatAddress = heartbeatAddress
         }
     }
 
@@ -124,12 +129,17 @@ public struct Configuration: Sendable, Equatable {
     public struct Detection: Sendable, Equatable {
         /// How often each side says that it is there.
         public var heartbeatMilliseconds: Int
-        /// How long the other side may say nothing before it counts as lost.
+        /// How long the other side may say nothing, at most, before it counts as lost.
         public var silenceMilliseconds: Int
+        /// Of `silenceFloorMilliseconds`, where nothing else is said; docs/DETECTION.md has its measurement.
+        static let floorMilliseconds = 300
+        /// The least silence that is borne, however regularly the other side was heard.
+        public var silenceFloorMilliseconds: Int
 
-        public init(heartbeatMilliseconds: Int, silenceMilliseconds: Int) {
+        public init(heartbeatMilliseconds: Int, silenceMilliseconds: Int, silenceFloorMilliseconds: Int) {
             self.heartbeatMilliseconds = heartbeatMilliseconds
             self.silenceMilliseconds = silenceMilliseconds
+            self.silenceFloorMilliseconds = silenceFloorMilliseconds
         }
     }
 

@@ -72,7 +72,9 @@ final class GuestHandle {
     func offer(_ session: SessionOffer, _ options: PrimaryOptions) -> OfferMessage {
         OfferMessage(
             session: session, vm: vm, guest: description, blocks: blocks, disks: offeredDisks, nics: offeredNICs,
-            epochMilliseconds: options.epochMilliseconds, silenceMilliseconds: options.silenceMilliseconds)
+            epochMilliseconds: options.epochMilliseconds, silenceMilliseconds: options.silenceMilliseconds,
+            silenceFloorMilliseconds: options.silenceFloorMilliseconds,
+            heartbeatMilliseconds: options.heartbeatMilliseconds)
     }
 
     var pid: Int32 { description.process.pid }

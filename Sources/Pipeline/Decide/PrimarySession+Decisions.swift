@@ -108,6 +108,7 @@ extension PrimarySession {
 
     func loseStandby(_ reason: String, _ state: inout State) {
         guard state.connection.linkDown == nil else { return }
+        state.connection.watch?.linkClosed()
         state.connection.linkDown = reason
         if state.machine.session != nil {
             state.status.phase = .peerLost

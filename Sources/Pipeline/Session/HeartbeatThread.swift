@@ -2,22 +2,25 @@ import LinuxSystem
 import Model
 import Synchronization
 
-/// Calls `beat` several times in the time of a judged silence, on a thread of its own: neither a long copy nor a slow
-/// disk may look like a dead host. Nor may this host's own slowness: `wasLate` tells that the beat itself came late, so
-/// that what arrived meanwhile may not have been looked at yet, and silence must not be judged this time.
+/// Calls `beat` at the interval of the heartbeat, on a thread of its own: neither a long copy nor a slow disk may look
+/// like a dead host.
 final class HeartbeatThread: Sendable {
     private let stopped = Atomic(false)
 
+    /// `beat` returns when it wants to be called again at the latest; the next heartbeat is due at the interval anyway.
+    /// Its argument tells whether a heartbeat is due now.
     init(
-        _ vm: VMName, silenceMilliseconds: Int, _ beat: @escaping @Sendable (_ wasLate: Bool) -> Void
+        _ name: String, milliseconds: Int, _ beat: @escaping @Sendable (_ isDue: Bool) -> UInt64
     ) throws(SystemError) {
-        let interval = UInt64(silenceMilliseconds) * 200_000
-        _ = try NamedThread.start("beat-\(vm)") { [self] in
+        let interval = UInt64(milliseconds) * 1_000_000
+        _ = try NamedThread.start("beat-\(name)") { [self] in
             var due = MonotonicClock.now()
             while !stopped.load(ordering: .relaxed) {
-                beat(MonotonicClock.now() > due + interval)
-                due = MonotonicClock.now() + interval
-                MonotonicClock.sleep(until: due)
+                let now = MonotonicClock.now()
+                let isDue = now >= due
+                // After a late beat the next one is a whole interval away: the rhythm is for the peer, not for a count.
+                if isDue { due = now + interval }
+                MonotonicClock.sleep(until: min(due, max(beat(isDue), now + interval / 8)))
             }
         }
     }

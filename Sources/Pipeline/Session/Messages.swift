@@ -11,8 +11,18 @@ import Wire
 
 /// The first frame in each direction. The header's version byte was already compared.
 public struct HelloMessage: Codable, Sendable {
+    /// What a connection is for, when not for a session.
+    public enum Purpose: String, Codable, Sendable { case heartbeats }
+
     public var node: String
     public var software: String
+    public var purpose: Purpose?
+
+    public init(node: String, software: String, purpose: Purpose? = nil) {
+        self.node = node
+        self.software = software
+        self.purpose = purpose
+    }
 }
 
 /// One guest disk that is to be mirrored. `index` is its number in `diskWrite` frames.
@@ -40,8 +50,12 @@ public struct OfferMessage: Codable, Sendable {
     public var disks: [OfferedDisk]
     public var nics: [OfferedNIC]
     public var epochMilliseconds: Int
-    /// After this silence the peer counts as lost, in milliseconds.
+    /// The most silence of the other side that is borne, in milliseconds.
     public var silenceMilliseconds: Int
+    /// The least; absent in what older agents wrote, as is the next.
+    public var silenceFloorMilliseconds: Int?
+    /// How often the primary says that it is there.
+    public var heartbeatMilliseconds: Int?
 }
 
 /// The standby is ready: its QEMU waits, its memory is reserved, its disks fit.
@@ -53,6 +67,8 @@ public struct AcceptMessage: Codable, Sendable {
     /// Bytes of the guest's memory that were there before: when there are any, the primary asks for digests and sends what
     /// differs; when not, the memory is all zero.
     public var baseBytes: UInt64
+    /// How often the standby says that it is there; absent in what older agents wrote.
+    public var heartbeatMilliseconds: Int?
 }
 
 /// The standby will not do it, be it a standby or take over; `reason` is one sentence for the operator.
@@ -81,6 +97,11 @@ public struct GoodbyeMessage: Codable, Sendable {
     }
     public var kind: Kind
     public var reason: String
+
+    public init(kind: Kind, reason: String) {
+        self.kind = kind
+        self.reason = reason
+    }
 }
 
 /// What the standby's operator wants of the primary.

@@ -19,7 +19,12 @@ public struct PrimaryOptions: Sendable {
     /// The node that is to be the standby.
     public var standby: NodeName
     public var epochMilliseconds = 20
+    /// How much silence of the standby is borne: at most and at least.
     public var silenceMilliseconds = 500
+    public var silenceFloorMilliseconds = 300
+    public var heartbeatMilliseconds = 50
+    /// Another way to the standby's host.
+    public var secondPath: SecondPath?
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     public var planted: PlantedFaults = []
@@ -97,6 +102,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         var leaving: String?
         /// When the standby was asked to go on with a guest that stands still here.
         var askedAt: UInt64?
+        var watch: PeerWatch?
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
         var digestReplies: [DiskDigestsAnswer] = []
@@ -190,6 +196,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.term = state.machine.register?.term ?? Term(0)
             status.linkBytesSent = state.connection.link?.bytesSent ?? 0
             status.linkBytesReceived = state.connection.link?.bytesReceived ?? 0
+            status.peer = state.connection.watch?.view
             return status
         }
     }
@@ -562,6 +569,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     private func protect(
         _ guest: GuestHandle, _ offer: SessionOffer, _ link: Link
     ) throws(SessionError) -> String? {
+        let accepted: AcceptMessage
         do throws(SessionError) {
             state.withLock { state in
                 state.connection.link = link
@@ -569,7 +577,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
             link.send(guest.offer(offer, options).frame)
-            let accepted = try waitForAnswer(seconds: 60)
+            accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
             state.withLock { $0.lastRefusal = nil }
@@ -578,7 +586,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             guest.close()
             throw error
         }
-        let heartbeat = try beatingHeart()
+        let heartbeat = try beatingHeart(accepted)
         defer { heartbeat.stop() }
         let protection = try Protection(session: self, guest: guest, link: link)
         let outcome: Result<String, SessionError>
@@ -591,16 +599,6 @@ public final class PrimarySession: LinkHandler, Sendable {
         return try outcome.get()
     }
 
-    private func beatingHeart() throws(SessionError) -> HeartbeatThread {
-        do throws(SystemError) {
-            return try HeartbeatThread(options.vm, silenceMilliseconds: options.silenceMilliseconds) { [self] in
-                beat(wasLate: $0)
-            }
-        } catch {
-            throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
-        }
-    }
-
     private func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {
         let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
         while MonotonicClock.now() < deadline {
@@ -611,26 +609,6 @@ public final class PrimarySession: LinkHandler, Sendable {
             _ = wake.take()
         }
         throw SessionError(.peerLost, "the standby did not answer the offer within \(seconds) s; see its agent's log")
-    }
-
-    /// Keeps the link warm, and notices a standby that fell silent.
-    private func beat(wasLate: Bool) {
-        state.withLock { state in
-            guard let link = state.connection.link, state.connection.linkDown == nil else { return }
-            let now = MonotonicClock.now()
-            if let askedAt = state.connection.askedAt, now > askedAt + Self.handOverMax {
-                state.connection.askedAt = nil
-                perform(state.machine.handle(.handOverOverdue), &state)
-                wake.signal()
-            }
-            link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
-            guard !wasLate, now > link.lastReceived else { return }
-            let silence = now - link.lastReceived
-            if silence > UInt64(options.silenceMilliseconds) * 1_000_000 {
-                loseStandby("nothing was received for \(silence / 1_000_000) ms", &state)
-                wake.signal()
-            }
-        }
     }
 }
 

@@ -89,6 +89,8 @@ public struct StandbyStatus: Sendable {
     public var lastError: String?
     public var qemuPID: Int32 = 0
     public var qmpPath = ""
+    /// How the primary is seen; nil before the first look.
+    public var peer: PeerView?
 
     public init() {}
 }
@@ -108,6 +110,8 @@ public struct PrimaryStatus: Sendable {
     public var heldFrames = 0
     public var linkBytesSent: UInt64 = 0
     public var linkBytesReceived: UInt64 = 0
+    /// How the standby is seen; nil while there is no session.
+    public var peer: PeerView?
 
     public init() {}
 }

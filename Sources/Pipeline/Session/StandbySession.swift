@@ -47,6 +47,9 @@ public final class StandbySession: LinkHandler, Sendable {
         /// Of epochs that are staged and not acknowledged.
         var digests: [Epoch: CheckpointDigest] = [:]
         var hasStarted = false
+        var watch: PeerWatch
+        /// The link is lost, and the primary's host is heard: the primary may ask first, until then.
+        var heldBack: (reason: String, until: UInt64)?
         /// Under which the guest runs here.
         var won: Register?
         var status: StandbyStatus
@@ -86,6 +89,7 @@ public final class StandbySession: LinkHandler, Sendable {
     private let wake: EventDescriptor
     private let startedAt = MonotonicClock.now()
     private let heartbeat = Mutex<HeartbeatThread?>(nil)
+    private let heartbeatMilliseconds: Int
     private let custody: Custody
     private let questions: ArbiterQuestions?
     private let report: @Sendable (SessionReport) -> Void
@@ -94,9 +98,12 @@ public final class StandbySession: LinkHandler, Sendable {
     private let firstRecovered: Epoch?
 
     /// Goes on with a replica whose QEMU waits for its state. `report` is called from any thread.
-    /// - Parameter machine: the one that accepted the offer; nil for a replica that an earlier run of the agent left.
+    /// - Parameters:
+    ///   - machine: the one that accepted the offer; nil for a replica that an earlier run of the agent left.
+    ///   - secondPath: another way to the primary's host.
     public init(
-        replica: Replica, machine accepted: StandbyMachine?, custody: Custody, link: Link?, log: Logger,
+        replica: Replica, machine accepted: StandbyMachine?, custody: Custody, link: Link?,
+        heartbeatMilliseconds: Int, secondPath: SecondPath?, log: Logger,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         vm = replica.offer.vm
@@ -122,7 +129,11 @@ public final class StandbySession: LinkHandler, Sendable {
         status.qemuPID = replica.qemuPID
         status.qmpPath = replica.qmpPath
         status.phase = replica.recovering ? .peerLost : .syncing
-        state = Mutex(State(machine: machine, stage: stage, link: link, status: status))
+        self.heartbeatMilliseconds = heartbeatMilliseconds
+        let limits = SilenceJudge.Limits(
+            replica.offer, interval: heartbeatMilliseconds, peerInterval: replica.offer.heartbeatMilliseconds)
+        let watch = PeerWatch(limits, secondPath: secondPath, now: startedAt)
+        state = Mutex(State(machine: machine, stage: stage, link: link, watch: watch, status: status))
         // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
         state.withLock { state in
             for epoch in recovered {
@@ -130,8 +141,8 @@ public final class StandbySession: LinkHandler, Sendable {
                 state.enqueue(.checkpoint(epoch))
             }
         }
-        let beats = try HeartbeatThread(vm, silenceMilliseconds: offer.silenceMilliseconds) { [weak self] in
-            self?.beat(wasLate: $0)
+        let beats = try HeartbeatThread("\(vm)", milliseconds: heartbeatMilliseconds) { [weak self] in
+            self?.beat($0) ?? .max
         }
         heartbeat.withLock { $0 = beats }
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
@@ -142,9 +153,13 @@ public final class StandbySession: LinkHandler, Sendable {
             var status = state.status
             status.stagedBytes = state.stage.stagedBytes
             status.term = state.machine.register?.term ?? offer.session.term
+            status.peer = state.watch.view
             return status
         }
     }
+
+    /// The primary's agent is heard, over the second path when the link is gone.
+    public var hearsPrimary: Bool { state.withLock { $0.watch.hostLives } }
 
     /// The operator says that the primary is off: runs the guest here from the last committed checkpoint, once the
     /// arbiter agrees where there is one. `completion` is called once, from any thread.
@@ -152,6 +167,7 @@ public final class StandbySession: LinkHandler, Sendable {
         reason: String, completion: @escaping @Sendable (Result<TakeOverReport, SessionError>) -> Void
     ) {
         state.withLock { state in
+            stopHoldingBack(&state)
             switch state.machine.state {
             case .loading, .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
             default:
@@ -166,6 +182,7 @@ public final class StandbySession: LinkHandler, Sendable {
     /// Gives the replica up: ends its QEMU and removes its files, unless the guest runs here already.
     public func dismiss(reason: String) {
         state.withLock { state in
+            stopHoldingBack(&state)
             state.status.lastError = reason
             state.keepsMemory = false
             perform(state.machine.handle(.giveUp), &state)
@@ -202,6 +219,7 @@ public final class StandbySession: LinkHandler, Sendable {
                 return .failure(SessionError(.refused, reason, knows: known))
             }
             state.status.lastError = "a newer session takes its place"
+            state.heldBack = nil
             state.link?.close()
             state.link = nil
             questions?.stop()
@@ -218,7 +236,7 @@ public final class StandbySession: LinkHandler, Sendable {
     public var acceptance: ByteBuffer {
         AcceptMessage(
             identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description,
-            baseBytes: replica.baseBytes
+            baseBytes: replica.baseBytes, heartbeatMilliseconds: heartbeatMilliseconds
         ).frame
     }
 
@@ -242,8 +260,7 @@ public final class StandbySession: LinkHandler, Sendable {
     public func linkClosed(_ link: Link, error: LinkError?) {
         state.withLock { state in
             guard state.link === link else { return }
-            state.link = nil
-            losePrimary(error.map { "\($0)" } ?? "the primary closed the connection", &state)
+            loseLink(error.map { "\($0)" } ?? "the primary closed the connection", &state)
         }
         wake.signal()
     }
@@ -487,7 +504,7 @@ public final class StandbySession: LinkHandler, Sendable {
         state.link = nil
         link?.close()
         if error.code == .protocolBroken {
-            losePrimary(error.message, &state)
+            loseLink(error.message, &state)
         } else {
             perform(state.machine.handle(.imageLost(error.message)), &state)
         }
@@ -698,30 +715,62 @@ public final class StandbySession: LinkHandler, Sendable {
         if let won { report(.becamePrimary(won)) }
     }
 
-    /// Keeps the link warm, and notices a primary that fell silent.
-    private func beat(wasLate: Bool) {
+    // MARK: - Whether the primary is there
+
+    /// Keeps the link warm, and looks at it. Returns when to look again.
+    private func beat(_ isDue: Bool) -> UInt64 {
         state.withLock { state in
             let now = MonotonicClock.now()
-            if replica.recovering, !state.hasStarted,
-                now > startedAt + UInt64(offer.silenceMilliseconds) * 1_000_000
-            {
+            if replica.recovering, !state.hasStarted, now > startedAt + state.watch.ceiling {
                 state.hasStarted = true
                 state.takeOver = TakeOverRequest(
                     cause: .primaryLost, reason: "this agent was restarted", decidedAt: now)
                 perform(state.machine.handle(.started), &state)
                 wake.signal()
             }
-            guard let link = state.link else { return }
-            link.send(controlFrame(Heartbeat(sent: now, echo: 0)))
-            // The making of the replica, before this session began, is no silence of the primary; nor is a pause of ours.
-            let heard = max(link.lastReceived, startedAt)
-            guard !wasLate, !state.readingPaused, now > heard else { return }
-            let silence = now - heard
-            guard silence > UInt64(offer.silenceMilliseconds) * 1_000_000 else { return }
-            state.link = nil
+            if let held = state.heldBack, now >= held.until || !state.watch.hostLives { stopHoldingBack(&state) }
+            guard let link = state.link else { return state.heldBack == nil ? .max : now }
+            if isDue { link.send(controlFrame(Heartbeat(sent: now, echo: 0))) }
+            link.look { [weak self] in self?.judge($0, of: link) }
+            return state.watch.due
+        }
+    }
+
+    private func judge(_ sight: LinkSight, of link: Link) {
+        state.withLock { state in
+            guard state.link === link, let reason = state.watch.look(sight, isReading: !state.readingPaused) else {
+                return
+            }
             link.close()
-            losePrimary("nothing was received for \(silence / 1_000_000) ms", &state)
+            loseLink(reason, &state)
             wake.signal()
         }
+    }
+
+    /// The link is gone. While the primary's host is heard, the primary is let ask the arbiter first: it has the guest,
+    /// and whoever moves a guest that is well does so needlessly. It had the ceiling to notice; it gets as long again.
+    private func loseLink(_ reason: String, _ state: inout State) {
+        state.link = nil
+        state.watch.linkClosed()
+        guard case .holding = state.machine.state, !custody.rule.isManual, state.watch.hostLives else {
+            return losePrimary(reason, &state)
+        }
+        state.heldBack = (reason, MonotonicClock.now() + state.watch.ceiling)
+        state.status.phase = .peerLost
+        state.status.lastError = reason
+        report(
+            .event(
+                "link-down",
+                "the link is down, and \(offer.session.primary) is heard over the second path: it may ask the arbiter"
+                    + " first, for \(state.watch.ceiling / 1_000_000) ms (\(reason))"))
+    }
+
+    /// The primary had its time, or is not heard any more, or the operator wants something.
+    private func stopHoldingBack(_ state: inout State) {
+        guard let held = state.heldBack else { return }
+        state.heldBack = nil
+        let now = state.watch.hostLives ? "and the primary said nothing since" : "and now its host is silent too"
+        losePrimary("\(held.reason), \(now)", &state)
+        wake.signal()
     }
 }

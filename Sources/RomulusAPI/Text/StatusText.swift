@@ -40,6 +40,7 @@ public enum StatusText {
             lines.append(("epochs per second", Units.decimal(vm.epochsPerSecond, 1), .plain))
             lines.append(("link", Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s", .plain))
         }
+        if let peer = vm.peerReport { lines.append(("peer's host", report(peer), peer.link == .up ? .plain : .bad)) }
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
         if let epoch = vm.lastEpoch { lines += report(epoch) }
@@ -102,6 +103,19 @@ public enum StatusText {
 
     private static func percentiles(_ value: Percentiles) -> String {
         "p50 \(Units.milliseconds(value.p50)), p95 \(Units.milliseconds(value.p95))"
+    }
+
+    private static func report(_ peer: PeerReport) -> String {
+        let borne = "silence is borne for \(Units.milliseconds(peer.silenceBorne))"
+        return switch (peer.link, peer.secondPath) {
+        case (.up, nil): "alive; \(borne)"
+        case (.up, true?): "alive, on both paths; \(borne)"
+        case (.up, false?): "alive, but not heard over the second path; \(borne)"
+        case (.stalled, _): "alive, but the link is stalled"
+        case (.down, true?): "link down, host alive"
+        case (.down, false?): "not heard on either path"
+        case (.down, nil): "not heard"
+        }
     }
 
     private static func report(_ epoch: EpochReport) -> [(String, String, Style)] {

@@ -23,6 +23,8 @@ public final class Pair: Sendable {
         public var reprotectsByItself = false
         /// Without an arbiter, output is held when the standby is lost.
         public var freezes = false
+        /// Whether heartbeats travel over the guest LAN too.
+        public var hasSecondPath = false
         /// Who decides when a host is silent.
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
@@ -54,6 +56,7 @@ public final class Pair: Sendable {
                 peers:
                   \(Self.name(peer)):
                     address: \(peer.replicationAddress ?? ""):7310
+                \(options.hasSecondPath ? Self.secondPathLines(host, to: peer) : "")
                 api:
                   socket: \(Self.socket(host))
                 state_directory: \(host.stateDirectory)/romulus
@@ -82,6 +85,11 @@ public final class Pair: Sendable {
     }
 
     deinit { directory.remove() }
+
+    /// The rest of the peer's entry, and what this host does for it.
+    private static func secondPathLines(_ host: BedHost, to peer: BedHost) -> String {
+        "    heartbeat_address: \(peer.lanAddress ?? ""):7311\nheartbeat_listen: \(host.lanAddress ?? ""):7311"
+    }
 
     private static func arbiterLines(_ arbiter: Arbiter, _ bed: Bed) -> String {
         let address = bed.witness.lanAddress ?? ""
@@ -224,7 +232,13 @@ public final class Pair: Sendable {
         public var outputLatencyMs: Percentiles?
         public var epochsPerSecond: Double
         public var linkBytesPerSecond: Double
+        public struct Peer: Decodable, Sendable {
+            public var link: String
+            public var secondPath: Bool?
+            public var silenceBorneMs: Double
+        }
         public var lastEpoch: Epoch?
+        public var peerReport: Peer?
         public var lastError: String?
     }
 
@@ -261,6 +275,18 @@ public final class Pair: Sendable {
             throw BedError("the agent of host \(host.name) did not say how long the failover took: \(outcome.output)")
         }
         return value
+    }
+
+    /// When the first event of this kind happened at `host`, in nanoseconds of CLOCK_BOOTTIME.
+    public func bootTime(ofFirst kind: String, at host: BedHost, _ vm: String) throws -> Int64 {
+        struct Line: Decodable { var bootNs: Int64 }
+        let outcome = try romulus(host, ["events", vm, "--kind", kind, "--output", "json"])
+        guard let line = outcome.output.split(separator: "\n").first else {
+            throw BedError("host \(host.name) has no event “\(kind)” of \(vm): \(outcome.errors)")
+        }
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(Line.self, from: Data(line.utf8)).bootNs
     }
 
     /// Protects a VM of host A with host B as standby, and waits until it is protected.
