@@ -66,6 +66,7 @@ let package = Package(
         library("QEMU", ["LinuxSystem", "Model"]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
+        library("Fencing", ["LinuxSystem", "CLinux", "Model"]),
         library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "PKI",
@@ -93,8 +94,8 @@ let package = Package(
         library(
             "Pipeline",
             [
-                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Transport",
-                "Arbitration", log,
+                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Fencing",
+                "Transport", "Arbitration", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
 
@@ -104,7 +105,7 @@ let package = Package(
             "Agent",
             [
                 "Pipeline", "RomulusAPI", "Telemetry", "Arbitration", "Journal", "Protocol", "Transport", "Wire", "PKI",
-                "QEMU", "Storage", "GuestNetwork", "LinuxSystem", "Model",
+                "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 lifecycle,
@@ -137,6 +138,7 @@ let package = Package(
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
         tests("StorageTests", ["Storage"]),
         tests("GuestNetworkTests", ["GuestNetwork"]),
+        tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),
         tests(
@@ -154,7 +156,9 @@ let package = Package(
         tests(
             "AgentTests",
             [
-                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "PKI", "Model", "TestBed", http, log,
+                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "Fencing", "PKI", "Model", "TestBed",
+                http,
+                log,
                 lifecycle,
             ] + nio),
         .executableTarget(

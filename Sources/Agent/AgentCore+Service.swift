@@ -101,6 +101,20 @@ extension AgentCore: AgentService {
 
     private func failOver(_ record: VMRecord, _ request: FailoverRequest) async throws(APIError) -> VMStatus {
         switch record.part {
+        case .primary(let session) where session.isFrozen:
+            guard request.force else {
+                throw APIError(
+                    .refused,
+                    "\(record.peer) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
+                )
+            }
+            note(
+                request.vm, .forced,
+                "going on alone was asked for: the operator says that \(record.peer) is off, so this is another history"
+            )
+            _ = await journal.saved(within: .seconds(1))
+            session.goOn()
+            return try self.record(of: request.vm).status()
         case .primary(let session):
             guard record.state == .protected else {
                 throw APIError(

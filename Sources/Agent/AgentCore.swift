@@ -1,4 +1,5 @@
 import Arbitration
+import Fencing
 import Foundation
 import Journal
 import LinuxSystem
@@ -35,6 +36,8 @@ public final class AgentCore: Sendable {
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: (any Arbiter)?
+    /// The peers' fence commands; they call back, so they are made last.
+    let fences = Mutex<[NodeName: PeerFence]>([:])
 
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
@@ -57,13 +60,23 @@ public final class AgentCore: Sendable {
             log.error("\($0)")
         }
         _ = AgentMetrics(version: Romulus.version, registry: registry)
+        let fences = makeFences()
+        self.fences.withLock { $0 = fences }
     }
 
     private func custody(of vm: VMName) -> Custody {
         Custody(
             node: node, rule: arbiter == nil ? .manual(.runAlone) : .arbiter, arbiter: arbiter,
-            reprotection: configuration.defaults.reprotection, record: store[vm].local,
-            persist: { [store] record in try store.update(vm) { $0.local = record } })
+            reprotection: configuration.defaults.reprotection, fences: fences.withLock { $0 }, record: store[vm].local,
+            persist: { [store, node] record in
+                try store.update(vm) { memory in
+                    memory.local = record
+                    // The operator's word may have begun another history of the same guest.
+                    if let register = record.register, register.owner == node {
+                        memory.guest?.lineage = register.lineage
+                    }
+                }
+            })
     }
 
     /// Accepts links from the configured peers until the process ends.
@@ -74,7 +87,8 @@ public final class AgentCore: Sendable {
             allowed: Set(configuration.peers.keys), group: group,
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
-                Reception(node: configuration.node, log: log) { (offer, link) throws(SessionError) in
+                hear(link.peerNode)
+                return Reception(node: configuration.node, log: log) { (offer, link) throws(SessionError) in
                     try self.accept(offer, from: link)
                 }
             })
@@ -127,7 +141,8 @@ public final class AgentCore: Sendable {
                 .refused, "\(offer.vm) is already primary at \(configuration.node)", knows: session.register)
         case .some(.none), nil:
             var machine = StandbyMachine(
-                node: custody.node, arbitration: custody.rule, record: custody.record, seed: .random(in: 1 ... .max))
+                node: custody.node, arbitration: custody.rule, record: custody.record,
+                fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max))
             for case .refuse(_, let reason, let known) in machine.handle(.offered(offer.session)) {
                 throw SessionError(.refused, reason, knows: known)
             }
@@ -314,6 +329,7 @@ public final class AgentCore: Sendable {
             )
         }
         let (identity, group, vm) = (identity, group, options.vm)
+        let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
@@ -322,9 +338,11 @@ public final class AgentCore: Sendable {
                 connect: { (handler) throws(SessionError) in
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {
-                            return try await LinkDialer.connect(
+                            let link = try await LinkDialer.connect(
                                 host: address.host, port: address.port, identity: identity, expectedPeer: peer,
                                 timeout: .seconds(10), group: group, handler: handler)
+                            hear()
+                            return link
                         } catch {
                             throw SessionError(.peerLost, "\(error)")
                         }

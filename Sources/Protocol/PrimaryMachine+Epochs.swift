@@ -9,7 +9,8 @@ extension PrimaryMachine {
         actions.append(
             .offer(
                 SessionOffer(
-                    session: id, term: register.term, lineage: register.lineage, level: register.level, primary: node),
+                    session: id, term: register.term, lineage: register.lineage, level: register.level, primary: node,
+                    waits: waits(for: candidate)),
                 to: candidate))
     }
 
@@ -60,7 +61,10 @@ extension PrimaryMachine {
             session.acknowledged = epoch
             state = .pairing(session)
             actions.append(.release(through: epoch))
-            if epoch == Epoch(1) { ask(.pair, from: register, &actions) }
+            if epoch == Epoch(1) {
+                promised = waits(for: session.standby.node)
+                ask(.pair, from: register, &actions)
+            }
         case .paired(var session) where session.id == id:
             guard isExpected(epoch, digestMatches, session, &actions) else { return }
             session.acknowledged = epoch
@@ -101,7 +105,7 @@ extension PrimaryMachine {
             }
             beLonely(&actions)
         case .paired(let session) where session.id == id:
-            beLonely(&actions)
+            if promised, request?.purpose != .solo { beFrozen(session, &actions) } else { beLonely(&actions) }
         default:
             break
         }
@@ -122,7 +126,8 @@ extension PrimaryMachine {
     // MARK: - Switchover
 
     mutating func switchOver(_ actions: inout [Action]) {
-        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, request == nil else {
+        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, !isLeaving, request == nil
+        else {
             actions.append(.report("a switchover needs a pair, and no other change under way"))
             return
         }
@@ -204,7 +209,12 @@ extension PrimaryMachine {
                 return
             }
             isLeaving = true
-            if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+            if case .paired = state, promised {
+                // The standby could go on for as long as it does not know better: `letGo` comes first.
+                if request?.purpose != .solo { actions.append(.dismissStandby) }
+            } else if request?.purpose != .solo {
+                ask(.solo, from: register, &actions)
+            }
         case .adopting, .lonely:
             isLeaving = true
         case .frozen:
@@ -223,6 +233,7 @@ extension PrimaryMachine {
     }
 
     private mutating func end(_ actions: inout [Action]) {
+        stopFencing(&actions)
         if session != nil { actions.append(.dismissStandby) }
         actions += [.closeLink, .end]
         state = .ended
@@ -230,7 +241,7 @@ extension PrimaryMachine {
     }
 
     mutating func setLevel(_ level: Level, _ actions: inout [Action]) {
-        guard request == nil, !guestStandsStill else {
+        guard request == nil, !guestStandsStill, !isLeaving else {
             actions.append(.report("another change is under way: turn the dial again when it is done"))
             return
         }
@@ -246,6 +257,9 @@ extension PrimaryMachine {
     mutating func goOn(_ actions: inout [Action]) {
         switch state {
         case .frozen, .forked:
+            stopFencing(&actions)
+            // What was promised is broken by the operator's word: what comes now is another history (I31).
+            if promised { lineage = Lineage(random.next()) }
             state = .lonely
             ask(.solo, from: register, &actions)
         case .handingOver where arbitration.isManual:

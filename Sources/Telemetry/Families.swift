@@ -62,6 +62,10 @@ public enum Families {
     public static let errors = Family(
         "romulus_errors_total", .counter, "Errors that cost an epoch, a session or a request, by component.")
 
+    // fencing
+    public static let fencing = Family(
+        "romulus_fencing_total", .counter, "Fence commands of peers, by what came of them.")
+
     // witness
     public static let witnessRequests = Family(
         "romulus_witness_requests_total", .counter, "Requests that this witness answered, by outcome.")
@@ -86,7 +90,7 @@ public enum Families {
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
-        witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
+        fencing, witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]
 

@@ -9,7 +9,8 @@ struct FailoverVerb: AsyncParsableCommand {
         discussion: """
             At the primary: its QEMU is ended and the standby goes on from the last committed checkpoint. At the \
             standby, when the primary is silent: your answer is the word that the primary is off; if it is not, two \
-            copies of the guest run.
+            copies of the guest run. At a primary that holds the guest's output until its silent standby is fenced: \
+            your answer is the word that the standby is off.
             """)
 
     @Argument(help: "The VM's name.")
@@ -46,6 +47,10 @@ struct FailoverVerb: AsyncParsableCommand {
     private func question(_ status: VMStatus) -> String {
         let age = Units.age(Date().timeIntervalSince(status.since))
         switch status.role {
+        case .primary where status.state == .peerLost:
+            return
+                "\(vm) is to go on here alone. Its standby \(status.peer) is silent for \(age). If \(status.peer) is not "
+                + "off, two copies of the guest may run."
         case .primary:
             return
                 "\(vm) runs here (\(status.state.rawValue) for \(age)). Its QEMU here is ended and \(status.peer) goes on."

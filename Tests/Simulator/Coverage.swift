@@ -87,6 +87,7 @@ extension PrimaryMachine.Event {
         "started", "candidate", "accepted", "refused", "peerRegister", "sealed", "sealedLast", "acknowledged",
         "standbyLost", "handOverOverdue", "guestLost", "guestEnded", "unprotect", "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
+        "letGo", "peerFenced", "fencingFailed", "peerHeard",
     ]
     var number: Int {
         switch self {
@@ -111,6 +112,10 @@ extension PrimaryMachine.Event {
         case .registerRead: 18
         case .registerUnreadable: 19
         case .persisted: 20
+        case .letGo: 21
+        case .peerFenced: 22
+        case .fencingFailed: 23
+        case .peerHeard: 24
         }
     }
 }
@@ -141,7 +146,7 @@ extension StandbyMachine.Event {
     static let names = [
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
-        "resumed", "resumeFailed",
+        "resumed", "resumeFailed", "peerFenced", "fencingFailed", "peerHeard",
     ]
     var number: Int {
         switch self {
@@ -164,6 +169,9 @@ extension StandbyMachine.Event {
         case .persisted: 16
         case .resumed: 17
         case .resumeFailed: 18
+        case .peerFenced: 19
+        case .fencingFailed: 20
+        case .peerHeard: 21
         }
     }
 }

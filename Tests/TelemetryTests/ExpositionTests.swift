@@ -13,6 +13,7 @@ import Testing
         let registry = Registry()
         _ = AgentMetrics(version: "0.1.0", registry: registry)
         _ = WitnessMetrics(registry: registry)
+        _ = FencingMetrics(registry: registry)
         for name in ["web", "db-1"] {
             let vm = try #require(VMName(name))
             let metrics = VMMetrics(vm: vm, peer: "beta \"2\"", states: ["syncing", "protected"], registry: registry)

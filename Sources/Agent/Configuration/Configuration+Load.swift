@@ -57,6 +57,15 @@ extension Configuration {
                 }
                 return (lines.joined(separator: "\n"), false)
             }
+            let unusable = configuration.programsNeeded.filter {
+                !FileManager.default.isExecutableFile(atPath: $0.path)
+            }
+            guard unusable.isEmpty else {
+                let lines = unusable.map {
+                    "\(path): “\($0.key)”: \($0.path) cannot be executed: install it, or name another program"
+                }
+                return (lines.joined(separator: "\n"), false)
+            }
             func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
             let peers = counted(configuration.peers.count, "peer")
             let contents =
@@ -78,6 +87,13 @@ extension Configuration {
             ]
         }
         return files
+    }
+
+    /// The programs that have to be there, with the keys that name them.
+    private var programsNeeded: [(key: String, path: String)] {
+        peers.sorted { $0.key < $1.key }.compactMap { name, peer in
+            peer.fence?.command.first.map { ("peers.\(name).fence.command", $0) }
+        }
     }
 
     private static func whole(_ path: String, _ message: String) -> ConfigurationError {
@@ -120,12 +136,16 @@ extension Configuration {
             if self.hostName(name) == nil { problems.add(line, "“\(name)” in “peers” must be \(hostName)") }
             if name == node { problems.add(line, "“peers.\(name)” is this host itself: list the other hosts only") }
             var peer = peerSection.section(name)
-            if let found = peer.required("address", address, HostPort.init) { peers[name] = Peer(address: found) }
+            let fence = readFence(&peer)
+            if let found = peer.required("address", address, HostPort.init) {
+                peers[name] = Peer(address: found, fence: fence)
+            }
             peer.finish()
         }
 
         let arbiter = readArbiter(&top, node: node, peers: Array(peers.keys))
         let witness = readWitness(&top, peers: Array(peers.keys))
+        let watchdog = readWatchdog(&top)
 
         let stateDirectory = top.path("state_directory", default: "/var/lib/romulus")
         let runtimeDirectory = top.path("runtime_directory", default: "/run/romulus")
@@ -168,8 +188,8 @@ extension Configuration {
         let vms = readVMs(&top, peers: peerSection.names.map(\.name), defaults: defaults)
         guard let node, let tls else { return nil }
         return Configuration(
-            node: node, listen: listen, tls: tls, peers: peers, arbiter: arbiter, witness: witness, api: api,
-            metricsListen: metricsListen,
+            node: node, listen: listen, tls: tls, peers: peers, arbiter: arbiter, witness: witness,
+            watchdog: watchdog, api: api, metricsListen: metricsListen,
             stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
             defaults: defaults, detection: detection, journal: journal, qemu: qemu, vms: vms, logLevel: logLevel)
     }
@@ -263,6 +283,9 @@ extension Configuration {
         for key in ["vms", "arbiter"] where top.isPresent(key) {
             section.problems.add(
                 section.line, "“witness” makes this machine a witness, which runs no VMs: leave “\(key)” out")
+        }
+        if top.isPresent("watchdog") {
+            section.problems.add(section.line, "“watchdog” is for hosts that run VMs: leave it out at a witness")
         }
         if peers.isEmpty {
             section.problems.add(section.line, "“peers” must name the hosts that may use this witness")

@@ -1,3 +1,4 @@
+import Fencing
 import Journal
 import Logging
 import Model
@@ -19,6 +20,8 @@ public struct Configuration: Sendable, Equatable {
     public var arbiter: ArbiterKind?
     /// Makes this machine a witness, which runs no VMs.
     public var witness: Witness?
+    /// Resets this host when its agent stands still; nil leaves it alone.
+    public var watchdog: Watchdog?
     public var api: API
     /// Where `/metrics` is served over TCP; nil serves it on the API socket only.
     public var metricsListen: HostPort?
@@ -49,9 +52,12 @@ public struct Configuration: Sendable, Equatable {
 
     public struct Peer: Sendable, Equatable {
         public var address: HostPort
+        /// What makes sure that it is off; nil leaves that to the operator.
+        public var fence: FenceCommand?
 
-        public init(address: HostPort) {
+        public init(address: HostPort, fence: FenceCommand? = nil) {
             self.address = address
+            self.fence = fence
         }
     }
 

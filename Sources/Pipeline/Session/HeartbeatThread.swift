@@ -15,10 +15,12 @@ final class HeartbeatThread: Sendable {
         _ = try NamedThread.start("beat-\(vm)") { [self] in
             var due = MonotonicClock.now()
             while !stopped.load(ordering: .relaxed) {
+                SessionBeats.note(self, vm, silence: 5 * interval)
                 beat(MonotonicClock.now() > due + interval)
                 due = MonotonicClock.now() + interval
                 MonotonicClock.sleep(until: due)
             }
+            SessionBeats.forget(self)
         }
     }
 

@@ -10,12 +10,15 @@ public struct PlantedFaults: OptionSet, Sendable {
     public static let skipDirtyPage = PlantedFaults(rawValue: 2)
     /// Now and then a disk write is acknowledged to the guest but not sent.
     public static let skipDiskWrite = PlantedFaults(rawValue: 4)
+    /// Two seconds after the agent's start one of its event loops stands still.
+    public static let blockEventLoop = PlantedFaults(rawValue: 8)
 
     public init?(name: String) {
         switch name {
         case "release-before-acknowledgement": self = .releaseBeforeAcknowledgement
         case "skip-dirty-page": self = .skipDirtyPage
         case "skip-disk-write": self = .skipDiskWrite
+        case "block-event-loop": self = .blockEventLoop
         default: return nil
         }
     }

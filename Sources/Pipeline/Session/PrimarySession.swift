@@ -144,14 +144,15 @@ public final class PrimarySession: LinkHandler, Sendable {
         func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
             PrimaryMachine(
                 node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
-                level: options.level, record: custody.record, seed: seed)
+                level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
         }
         switch origin {
         case .named: return machine(.fresh(overridesRegister: options.overridesRegister))
         case .found(let lineage): return machine(.ours(lineage))
         case .tookOver(let register):
             return PrimaryMachine(
-                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection, seed: seed)
+                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection,
+                fences: Set(custody.fences.keys), seed: seed)
         }
     }
 
@@ -181,6 +182,17 @@ public final class PrimarySession: LinkHandler, Sendable {
 
     /// True while the guest runs here without a standby, and may be given one.
     public var isAlone: Bool { state.withLock { $0.machine.state == .solo } }
+
+    /// True while everything is held until the standby is confirmed off or the operator decides.
+    public var isFrozen: Bool { state.withLock { $0.machine.state == .frozen } }
+
+    /// The operator says that this copy of the guest goes on.
+    public func goOn() { handle(.goOn) }
+
+    /// When anything was last received from the standby's node, by `MonotonicClock`; 0 when there is no link to it.
+    public var lastHeard: UInt64 {
+        state.withLock { $0.connection.linkDown == nil ? $0.connection.link?.lastReceived ?? 0 : 0 }
+    }
 
     /// Who may run the guest, as last won or read.
     public var register: Register? { state.withLock { $0.machine.register } }
@@ -256,7 +268,12 @@ public final class PrimarySession: LinkHandler, Sendable {
             }
             wake.signal()
         case .goodbye:
-            break
+            state.withLock { state in
+                // The end of the link that follows is no loss.
+                if state.machine.isLeaving { state.connection.linkDown = "the standby has let go" }
+                perform(state.machine.handle(.letGo(state.connection.session)), &state)
+            }
+            wake.signal()
         case .diskDigestsReply:
             let answer = try parseReply(body) { (bytes) throws(WireError) in
                 DiskDigestsAnswer(try DiskDigestsReply(parsing: bytes))

@@ -11,6 +11,8 @@ enum Happening {
     case operatorActs(Command)
     case agentStarts(HostIndex)
     case powerReturns(HostIndex)
+    /// The fence command of the other host takes effect.
+    case isFenced(HostIndex)
     case wakes(HostIndex)
     case imageIsLost(HostIndex)
     case arbiterReturns
@@ -41,6 +43,8 @@ enum AgentWork {
     case applyRest(SessionID, Epoch)
     case resume(SessionID, Epoch)
     case primarySilent
+    case runFence(Nonce)
+    case fenceEnds(Nonce, isConfirmed: Bool)
 }
 
 /// A question to the arbiter.

@@ -40,7 +40,7 @@ extension World {
                 feed(host, .guestEnded)
                 if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
             }
-        case .goOn(let index): feed(hosts[index], PrimaryMachine.Event.goOn)
+        case .goOn(let index): sayGoOn(hosts[index])
         }
     }
 
@@ -52,6 +52,13 @@ extension World {
             return
         }
         feed(host, StandbyMachine.Event.giveUp)
+    }
+
+    private func sayGoOn(_ host: Host) {
+        if mutant == .keepsLineageByWord, case .frozen = host.primary?.state, let fencing = host.fencing {
+            return feed(host, PrimaryMachine.Event.peerFenced(fencing.nonce))
+        }
+        feed(host, PrimaryMachine.Event.goOn)
     }
 
     /// An operator who sees that the primary is lost, and cannot wait.
@@ -96,7 +103,7 @@ extension World {
 
     private func lookAfterManual(_ host: Host, _ peer: Host) {
         switch host.primary?.state {
-        case .frozen: feed(host, .goOn)
+        case .frozen: sayGoOn(host)
         case .handingOver:
             switch peer.standby?.state {
             case .takingOver, .resuming, .failed: break

@@ -90,6 +90,7 @@ final class World {
         case .powerReturns(let index):
             hosts[index].isPowered = true
             startAgent(hosts[index])
+        case .isFenced(let index): beFenced(hosts[index])
         case .arbiterReturns: arbiter.isUp = true
         }
     }
@@ -130,6 +131,8 @@ final class World {
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
         case .resume(let session, let epoch): resume(from: epoch, session, host)
         case .primarySilent: feed(host, StandbyMachine.Event.started)
+        case .runFence(let nonce): runFence(nonce, host)
+        case .fenceEnds(let nonce, let isConfirmed): endFence(nonce, isConfirmed, host)
         }
     }
 

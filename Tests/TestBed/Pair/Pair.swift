@@ -24,6 +24,8 @@ public final class Pair: Sendable {
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
         public var vms: [String: [String]] = [:]
+        /// What makes sure that the other host is off, by host, "a" and "b": the lines of its `fence` section.
+        public var fences: [String: [String]] = [:]
         public var logLevel = "info"
         public init() {}
     }
@@ -50,6 +52,7 @@ public final class Pair: Sendable {
                 peers:
                   \(Self.name(peer)):
                     address: \(peer.replicationAddress ?? ""):7310
+                \(Self.fenceLines(options.fences[host.name]))
                 api:
                   socket: \(Self.socket(host))
                 state_directory: \(host.stateDirectory)/romulus
@@ -76,6 +79,11 @@ public final class Pair: Sendable {
 
     private static func arbiterLines(_ bed: Bed) -> String {
         "arbiter:\n  witness:\n    address: \(bed.witness.lanAddress ?? ""):7320\n    node: witness"
+    }
+
+    private static func fenceLines(_ lines: [String]?) -> String {
+        guard let lines else { return "" }
+        return "    fence:\n" + lines.map { "      " + $0 }.joined(separator: "\n")
     }
 
     private func startWitness(_ pki: String) async throws {
