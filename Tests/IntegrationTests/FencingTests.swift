@@ -36,7 +36,7 @@ import Testing
 
     private func released(_ host: BedHost) throws -> String {
         let line = try metrics(host).split(separator: "\n").first { $0.hasPrefix("romulus_released_frames_total{") }
-        return String(line ?? "nothing")
+        return String(try #require(line))
     }
 
     /// The primary's host loses its link and its agent stands still; nobody says anything to anybody.

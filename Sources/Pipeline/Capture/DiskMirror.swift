@@ -41,7 +41,6 @@ final class DiskMirror {
 
     /// True once everything was copied and only new writes travel.
     func isReady() throws(SessionError) -> Bool {
-        if let failure = shipment.failure { throw SessionError(.storage, failure) }
         let now: MirrorJob.Progress?
         do throws(DeviceError) {
             now = try job.progress(guest.monitor)

@@ -186,6 +186,11 @@ public final class PrimarySession: LinkHandler, Sendable {
     /// True while everything is held until the standby is confirmed off or the operator decides.
     public var isFrozen: Bool { state.withLock { $0.machine.state == .frozen } }
 
+    /// Protection cannot go on here. Where only a confirmation or the operator lets the guest go, a failure of ours is neither.
+    func leaveInOrder() {
+        if !isFrozen { handle(.unprotect) }
+    }
+
     /// The operator says that this copy of the guest goes on.
     public func goOn() { handle(.goOn) }
 

@@ -9,7 +9,9 @@ import Wire
 /// Where the NBD server of one disk puts the guest's writes: into frames of the epoch that runs now.
 ///
 /// Called on the server's threads. A call returns when the frame is queued on the link, so a full link makes the guest's
-/// writes wait.
+/// writes wait. When the link is gone, so is the session: no later checkpoint of it becomes whole, and the next session
+/// compares the whole disk. Then the guest's writes go to its own disk alone; an error would take the mirror out of a guest
+/// whose output is still held.
 final class DiskShipment: DiskSink {
     /// Writes are cut into pieces of this size, in bytes.
     private static let pieceMax = 1 << 20
@@ -18,7 +20,6 @@ final class DiskShipment: DiskSink {
     private static let digestTimeout: UInt64 = 120_000_000_000
 
     private struct State {
-        var failure: String?
         var bytes: UInt64 = 0
         var writes = 0
         var nextRead: UInt64 = 0
@@ -80,8 +81,6 @@ final class DiskShipment: DiskSink {
     /// From here on every write is sent.
     func endFirstCopy() { filter.withLock { $0 = nil } }
 
-    var failure: String? { state.withLock { $0.failure } }
-
     /// Bytes shipped since the last call.
     func takeBytes() -> UInt64 {
         state.withLock { state in
@@ -106,11 +105,11 @@ final class DiskShipment: DiskSink {
             return ranges
         }
         for range in changed {
-            try send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
+            send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
         }
     }
 
-    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) throws(StorageError) {
+    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) {
         var head = ByteSink(capacity: DiskWrite.headSize)
         var start = 0
         while start < data.count {
@@ -121,7 +120,7 @@ final class DiskShipment: DiskSink {
             do throws(LinkError) {
                 try sender.send(.diskWrite, head: head.bytes, payload: piece)
             } catch {
-                throw unavailable(error)
+                return
             }
             start = end
         }
@@ -142,7 +141,7 @@ final class DiskShipment: DiskSink {
                     DiskZero(
                         disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count)))
             } catch {
-                throw unavailable(error)
+                return
             }
         }
     }
@@ -187,11 +186,5 @@ final class DiskShipment: DiskSink {
             MonotonicClock.sleep(until: MonotonicClock.now() + 200_000)
         }
         throw .failed(path: self.disk.id, operation: "read at the standby", reason: "no answer within 30 s")
-    }
-
-    private func unavailable(_ error: LinkError) -> StorageError {
-        let sentence = "writes to disk \(disk.id) cannot be shipped: \(error)"
-        state.withLock { if $0.failure == nil { $0.failure = sentence } }
-        return .unavailable(sentence)
     }
 }
