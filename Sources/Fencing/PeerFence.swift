@@ -34,6 +34,7 @@ public final class PeerFence: Sendable {
         /// When the peer last gave a sign of life that no session's link counted.
         var heardAt: UInt64 = 0
         var failures = 0
+        var failedAt: UInt64 = 0
         var notBefore: UInt64 = 0
     }
 
@@ -127,6 +128,8 @@ public final class PeerFence: Sendable {
             }
             let now = MonotonicClock.now()
             let heard = max(heardBySessions, state.heardAt)
+            // A new silence is not made to wait for what failed in an earlier one.
+            if heard > state.failedAt { (state.failures, state.notBefore) = (0, 0) }
             let answered = state.askings.filter { $0.value.askedAt < heard }
             guard answered.isEmpty else {
                 for vm in answered.keys { state.askings[vm] = nil }
@@ -172,7 +175,8 @@ public final class PeerFence: Sendable {
             } else {
                 let pause = min(pauseMin << UInt64(min(state.failures, 6)), Self.pauseMax)
                 state.failures += 1
-                state.notBefore = MonotonicClock.now() + pause
+                state.failedAt = MonotonicClock.now()
+                state.notBefore = state.failedAt + pause
             }
             return (ending, waiting)
         }

@@ -3,11 +3,12 @@ import Model
 /// The image: from an offer to acknowledged epochs, and how it ends.
 extension StandbyMachine {
     mutating func consider(_ offer: SessionOffer, _ actions: inout [Action]) {
-        hear(from: offer.primary, &actions)
         guard let refusal = reasonToRefuse(offer) else {
+            stopFencing(&actions)
             if image != nil { actions += [.closeLink, .dismantle] }
             return begin(offer, &actions)
         }
+        hear(from: offer.primary, &actions)
         actions.append(.refuse(offer.session, refusal, knows: register))
     }
 

@@ -112,6 +112,20 @@ import Testing
         }
     }
 
+    /// A witness runs under the same unit.
+    @Test func aWitnessPetsItsServiceManagerToo() async throws {
+        let address = "127.77.\(Int.random(in: 1...254)).\(Int.random(in: 1...254))"
+        let more = "peers: {beta: {address: \"127.0.0.1:1\"}}\nwitness: {listen: \"\(address):7320\"}"
+        try await Scene.with(more) { scene in
+            let manager = try Manager()
+            let witness = try scene.start("romulusd", manager.environment)
+            defer { witness.kill() }
+            try await manager.pets(atLeast: 4)
+            kill(witness.pid, SIGSTOP)
+            #expect(try await manager.isSilent(for: .seconds(2)))
+        }
+    }
+
     @Test func whatIsMeantForAnotherProcessIsLeftAlone() async throws {
         try await Scene.with { scene in
             let manager = try Manager()

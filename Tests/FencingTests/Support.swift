@@ -63,6 +63,10 @@ final class FenceBed: Sendable {
         }
     }
 
+    func touch(_ name: String) {
+        _ = FileManager.default.createFile(atPath: "\(directory)/\(name)", contents: nil)
+    }
+
     func contents(_ name: String) -> String {
         (try? String(contentsOfFile: "\(directory)/\(name)", encoding: .utf8)) ?? ""
     }

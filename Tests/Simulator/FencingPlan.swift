@@ -19,6 +19,9 @@ struct FencingPlan {
     /// A fenced host has its power back so many milliseconds later, at most.
     var offMax = 400
 
+    /// One host is lost, once, and both can be fenced without fail: no operator is needed.
+    var replacesOperator = false
+
     /// How long a command may take.
     static let timeout = 400
 
@@ -43,5 +46,19 @@ struct FencingPlan {
         effectMax = random.pick([5, 80, 300])
         answerMax = random.pick([5, 80, 300])
         offMax = random.pick([50, 400, 5000])
+        replacesOperator =
+            isManual && isThere == [true, true] && fails + isLost + lies + isLate == 0 && random.chance(perMille: 400)
+    }
+
+    /// What happens in a run that must do without an operator.
+    func loss(seed: UInt64, before end: Int) -> (at: Int, fault: Fault) {
+        var random = Random(seed: seed ^ 0x6c6f_7373)
+        let host = random.below(2)
+        let time = random.within(800...end)
+        switch random.below(3) {
+        case 0: return (time, .powerCut(host, downMilliseconds: random.outage()))
+        case 1: return (time, .cutBothWays(milliseconds: random.within(900...3000)))
+        default: return (time, .stall(host, milliseconds: random.within(900...3000)))
+        }
     }
 }

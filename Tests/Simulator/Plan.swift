@@ -86,6 +86,12 @@ struct Plan {
         if random.chance(perMille: 100) { failedPreparations = 300 }
         operatorIsNervous = random.chance(perMille: 80)
         fencing = FencingPlan(seed: seed, arbitration)
+        if fencing.replacesOperator {
+            faultPhase += 800
+            (lostCloses, failedPreparations, operatorIsNervous) = (0, 0, false)
+            faults = [fencing.loss(seed: seed, before: faultPhase)]
+            return
+        }
         isSingleFault = arbitration == .arbiter && random.chance(perMille: 120)
         if isSingleFault {
             lateRequests = 0

@@ -74,19 +74,19 @@ final class Watchman: Sendable {
     private func watch() {
         let tick = min(500_000_000, (dogs.map(\.interval).min() ?? 0) / 2)
         var petted = [UInt64](repeating: 0, count: dogs.count)
-        var complained = false
+        var complained = [Bool](repeating: false, count: dogs.count)
         while !isStopped.load(ordering: .acquiring) {
             vouching.ask()
             let now = MonotonicClock.now()
             for (index, dog) in dogs.enumerated() where now >= petted[index] + dog.interval {
                 if let (part, silence) = vouching.silent(for: dog.timeout / 2) {
-                    if !complained {
+                    if !complained[index] {
                         log.critical(
                             "\(dog.name) is not petted: \(part) has not answered for \(silence / 1_000_000) ms")
                     }
-                    complained = true
+                    complained[index] = true
                 } else {
-                    complained = false
+                    complained[index] = false
                     petted[index] = now
                     dog.pet(self)
                 }

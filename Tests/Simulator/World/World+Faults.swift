@@ -6,6 +6,9 @@ extension World {
     func inject(_ fault: Fault) {
         trace("fault: \(fault)")
         if plan.isSingleFault { wasPairedAtFault = wasPaired && arbiter.register?.mode == .paired }
+        if plan.fencing.replacesOperator {
+            wasPairedAtFault = hosts.allSatisfy { $0.durable.register?.mode == .paired }
+        }
         switch fault {
         case .cut(let from, let milliseconds):
             cutUntil[from] = max(cutUntil[from], now + milliseconds)

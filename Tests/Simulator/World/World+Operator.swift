@@ -97,7 +97,7 @@ extension World {
             host.isTold = false
             return
         }
-        guard plan.arbitration != .arbiter else { return }
+        guard plan.arbitration != .arbiter, !(plan.fencing.replacesOperator && wasPairedAtFault) else { return }
         lookAfterManual(host, peer)
     }
 
