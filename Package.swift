@@ -67,6 +67,7 @@ let package = Package(
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
+        library("Fencing", ["LinuxSystem", "CLinux", "Model"]),
         library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
             "PKI",
@@ -94,8 +95,8 @@ let package = Package(
         library(
             "Pipeline",
             [
-                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Transport",
-                "Arbitration", log,
+                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Fencing",
+                "Transport", "Arbitration", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
 
@@ -105,7 +106,7 @@ let package = Package(
             "Agent",
             [
                 "Pipeline", "RomulusAPI", "Telemetry", "Arbitration", "Journal", "Protocol", "Transport", "Wire", "PKI",
-                "QEMU", "Storage", "GuestNetwork", "LinuxSystem", "Model",
+                "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 lifecycle,
@@ -143,6 +144,7 @@ let package = Package(
             path: "Tests/GateRenewer", swiftSettings: settings),
         tests(
             "KernelGateTests", ["KernelGate", "Protocol", "LinuxSystem", "Model", "TestBed", "romulus-gate-renewer"]),
+        tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),
         tests(
@@ -163,7 +165,9 @@ let package = Package(
         tests(
             "AgentTests",
             [
-                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "PKI", "Model", "TestBed", http, log,
+                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "Fencing", "PKI", "Model", "TestBed",
+                http,
+                log,
                 lifecycle,
             ] + nio),
         .executableTarget(

@@ -1,4 +1,5 @@
 import Arbitration
+import Fencing
 import Foundation
 import Journal
 import LinuxSystem
@@ -48,6 +49,8 @@ public final class AgentCore: Sendable {
     let bases: MemoryBases
     /// By the names of the peers.
     let secondPaths: [String: SecondPath]
+    /// The peers' fence commands; they call back, so they are made last.
+    let fences = Mutex<[NodeName: PeerFence]>([:])
 
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
@@ -74,14 +77,23 @@ public final class AgentCore: Sendable {
         }
         _ = AgentMetrics(version: Romulus.version, keptMemory: { [bases] in bases.bytes }, registry: registry)
         secondPaths = Self.secondPaths(configuration, identity, group, journal, registry, log)
+        let fences = makeFences()
+        self.fences.withLock { $0 = fences }
     }
 
     private func custody(of vm: VMName) -> Custody {
         Custody(
-            node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter,
-            arbiter: arbiter,
-            reprotection: configuration.defaults.reprotection, record: store[vm].local,
-            persist: { [store] record in try store.update(vm) { $0.local = record } })
+            node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
+            reprotection: configuration.defaults.reprotection, fences: fences.withLock { $0 }, record: store[vm].local,
+            persist: { [store, node] record in
+                try store.update(vm) { memory in
+                    memory.local = record
+                    // The operator's word may have begun another history of the same guest.
+                    if let register = record.register, register.owner == node {
+                        memory.guest?.lineage = register.lineage
+                    }
+                }
+            })
     }
 
     /// Accepts links from the configured peers at `address` until the process ends.
@@ -92,7 +104,8 @@ public final class AgentCore: Sendable {
             allowed: Set(configuration.peers.keys), group: group,
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
-                Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
+                hear(link.peerNode)
+                return Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
                     (offer, link, order) throws(SessionError) in
                     try self.accept(offer, from: link, order)
                 }
@@ -155,7 +168,8 @@ public final class AgentCore: Sendable {
                 .refused, "\(offer.vm) is already primary at \(configuration.node)", knows: session.register)
         case .some(.none), nil:
             var machine = StandbyMachine(
-                node: custody.node, arbitration: custody.rule, record: custody.record, seed: .random(in: 1 ... .max))
+                node: custody.node, arbitration: custody.rule, record: custody.record,
+                fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max))
             for case .refuse(_, let reason, let known) in machine.handle(.offered(offer.session)) {
                 throw SessionError(.refused, reason, knows: known)
             }
@@ -348,6 +362,7 @@ public final class AgentCore: Sendable {
         options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
         options.heartbeatMilliseconds = configuration.detection.heartbeatMilliseconds
         options.secondPath = secondPaths[peer]
+        let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
@@ -356,9 +371,11 @@ public final class AgentCore: Sendable {
                 connect: { (handler) throws(SessionError) in
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {
-                            return try await LinkDialer.connect(
+                            let link = try await LinkDialer.connect(
                                 host: address.host, port: address.port, identity: identity, expectedPeer: peer,
                                 timeout: .seconds(10), group: group, handler: handler)
+                            hear()
+                            return link
                         } catch {
                             throw SessionError(.peerLost, "\(error)")
                         }

@@ -14,11 +14,15 @@ public struct AgentProgram: Service {
     }
 
     public func run() async throws {
+        let watchman = try Watchman(
+            device: core.configuration.watchdog, serviceManager: .ofThisProcess, group: core.group, log: log)
+        defer { watchman.stop(disarming: !core.hasGuests) }
         core.note(nil, .agent, "romulusd \(Romulus.version) was started at \(core.configuration.node)")
         defer {
             core.note(nil, .agent, "romulusd was stopped at \(core.configuration.node)")
             core.journal.close()
         }
+        core.plant()
         core.recover()
         var listeners = [try await core.listen(at: core.configuration.listen)]
         log.info("\(core.configuration.node) listens for its peers on \(core.configuration.listen)")

@@ -38,6 +38,12 @@ extension EventKind {
     public static let firstOutput = EventKind(rawValue: "first_output")
     /// The guest that ran here was silenced: another host has the right to run it.
     public static let fenced = EventKind(rawValue: "fenced")
+    /// The command that makes sure that the other host is off was started.
+    public static let fencingAsked = EventKind(rawValue: "fencing_asked")
+    /// It said that the other host is off.
+    public static let fencingConfirmed = EventKind(rawValue: "fencing_confirmed")
+    /// It did not: nothing is known of the other host, or it was heard again.
+    public static let fencingFailed = EventKind(rawValue: "fencing_failed")
     /// Checkpoints are committed from now on.
     public static let protected = EventKind(rawValue: "protected")
     /// The same, after protection had been lost.
@@ -49,7 +55,7 @@ extension EventKind {
 
     public static let decisions: [EventKind] = [
         .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .firstOutput, .fenced,
-        .protected, .reProtected, .dialled, .ended,
+        .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled, .ended,
     ]
 }
 
@@ -90,7 +96,7 @@ extension EventKind {
 
     /// Whether something is still being carried out when this is the last decision.
     public var isUnderWay: Bool {
-        isDetection || [.request, .asked, .granted, .forced].contains(self)
+        isDetection || [.request, .asked, .granted, .forced, .fencingAsked, .fencingConfirmed].contains(self)
     }
 
     /// The kind for a word that a session reports. Words of this vocabulary are taken as they are, with dashes for

@@ -27,10 +27,13 @@ public struct LocalRecord: Hashable, Sendable, Codable {
     public var seen: Term
     /// The register that was last won or read. Without an arbiter this is the register.
     public var register: Register?
+    /// True while the standby was promised that nothing leaves here alone before it is confirmed off (I31); nil else.
+    public var waits: Bool?
 
-    public init(seen: Term = Term(0), register: Register? = nil) {
+    public init(seen: Term = Term(0), register: Register? = nil, waits: Bool? = nil) {
         self.seen = seen
         self.register = register
+        self.waits = waits
     }
 }
 
@@ -42,14 +45,26 @@ public struct SessionOffer: Hashable, Sendable, Codable {
     public var lineage: Lineage
     public var level: Level
     public var primary: NodeName
+    /// The primary's promise, without an arbiter: should it lose this standby, it lets nothing out in this lineage before
+    /// the standby is confirmed off (I31).
+    public var waits: Bool
 
-    public init(session: SessionID, term: Term, lineage: Lineage, level: Level, primary: NodeName) {
+    public init(
+        session: SessionID, term: Term, lineage: Lineage, level: Level, primary: NodeName, waits: Bool = false
+    ) {
         self.session = session
         self.term = term
         self.lineage = lineage
         self.level = level
         self.primary = primary
+        self.waits = waits
     }
+}
+
+/// A peer that is to be made sure to be off, and which answer counts: an answer to an earlier asking is none (I30).
+struct FencingRequest: Sendable, Equatable {
+    var peer: NodeName
+    var nonce: Nonce
 }
 
 /// Numbers that must never come twice, drawn from one seed (SplitMix64). They need not be secret: whoever could guess

@@ -9,7 +9,8 @@ extension PrimaryMachine {
         actions.append(
             .offer(
                 SessionOffer(
-                    session: id, term: register.term, lineage: register.lineage, level: register.level, primary: node),
+                    session: id, term: register.term, lineage: register.lineage, level: register.level, primary: node,
+                    waits: waits(for: candidate)),
                 to: candidate))
     }
 
@@ -60,7 +61,10 @@ extension PrimaryMachine {
             session.acknowledged = epoch
             state = .pairing(session)
             actions.append(.release(through: epoch))
-            if epoch == Epoch(1) { ask(.pair, from: register, &actions) }
+            if epoch == Epoch(1) {
+                promised = waits(for: session.standby.node)
+                ask(.pair, from: register, &actions)
+            }
         case .paired(var session) where session.id == id:
             guard isExpected(epoch, digestMatches, session, &actions) else { return }
             session.acknowledged = epoch
@@ -101,7 +105,7 @@ extension PrimaryMachine {
             }
             beLonely(&actions)
         case .paired(let session) where session.id == id:
-            beLonely(&actions)
+            if promised, request?.purpose != .solo { beFrozen(session, &actions) } else { beLonely(&actions) }
         case .handingOver(let session) where session.id == id:
             handOverIsOverdue(&actions)
         default:
@@ -117,15 +121,28 @@ extension PrimaryMachine {
         case .pairing(let session) where session.id == id && request == nil:
             part(&actions)
         case .pairing(let session) where session.id == id, .paired(let session) where session.id == id:
-            guard !guestStandsStill else { return }
-            if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+            guard !guestStandsStill, !isDismissing else { return }
+            isParting = true
+            goForSolo(&actions)
         default:
             break
         }
     }
 
+    /// SOLO is asked for while the standby is well.
+    private mutating func goForSolo(_ actions: inout [Action]) {
+        guard request?.purpose != .solo else { return }
+        if case .paired = state, promised {
+            // The standby could go on for as long as it does not know better: `letGo` comes first.
+            actions.append(.dismissStandby)
+        } else {
+            ask(.solo, from: register, &actions)
+        }
+    }
+
     /// The register says SOLO for certain, and the standby is not needed any more; the guest stays ours.
     mutating func part(_ actions: inout [Action]) {
+        (isParting, promised) = (false, false)
         state = .solo
         actions += [.dismissStandby, .closeLink, .releaseEverything, .detach]
     }
@@ -145,7 +162,8 @@ extension PrimaryMachine {
     // MARK: - Switchover
 
     mutating func switchOver(_ actions: inout [Action]) {
-        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, request == nil else {
+        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, !isDismissing, request == nil
+        else {
             actions.append(.report("a switchover needs a pair, and no other change under way"))
             return
         }
@@ -237,7 +255,7 @@ extension PrimaryMachine {
                 return
             }
             isLeaving = true
-            if request?.purpose != .solo { ask(.solo, from: register, &actions) }
+            if !isParting { goForSolo(&actions) }
         case .adopting, .lonely:
             isLeaving = true
         case .frozen:
@@ -256,6 +274,7 @@ extension PrimaryMachine {
     }
 
     private mutating func end(_ actions: inout [Action]) {
+        stopFencing(&actions)
         if session != nil { actions.append(.dismissStandby) }
         actions += [.closeLink, .end]
         state = .ended
@@ -263,7 +282,7 @@ extension PrimaryMachine {
     }
 
     mutating func setLevel(_ level: Level, _ actions: inout [Action]) {
-        guard request == nil, !guestStandsStill else {
+        guard request == nil, !guestStandsStill, !isDismissing else {
             actions.append(.report("another change is under way: turn the dial again when it is done"))
             return
         }
@@ -279,6 +298,9 @@ extension PrimaryMachine {
     mutating func goOn(_ actions: inout [Action]) {
         switch state {
         case .frozen, .forked:
+            stopFencing(&actions)
+            // What was promised is broken by the operator's word: what comes now is another history (I31).
+            if promised { lineage = Lineage(random.next()) }
             state = .lonely
             ask(.solo, from: register, &actions)
         case .handingOver where arbitration.isManual:

@@ -31,7 +31,8 @@ extension PrimaryMachine {
             leaveAlone(
                 "\(standby.node) may hold the last state of this VM: fail over there, or say that this is overridden",
                 &actions)
-        } else if arbitration == .manual(.freeze), current.mode == .paired, !isFresh {
+        } else if arbitration == .manual(.freeze) || promised, current.mode == .paired, !isFresh {
+            // Nothing is known of the silence that began while this agent was away: nobody is fenced for it (I32).
             state = .frozen
             actions.append(.report("the agent was restarted and the standby is lost: output is held until you decide"))
         } else {
@@ -140,6 +141,7 @@ extension PrimaryMachine {
             if isLeaving { leave(&actions) } else { part(&actions) }
         case (.solo, _):
             isFresh = false
+            (promised, isParting) = (false, false)
             if guestStandsStill { actions.append(.resumeGuest) }
             guestStandsStill = false
             if isLeaving { return leave(&actions) }
@@ -164,6 +166,7 @@ extension PrimaryMachine {
 
     /// Another node told us a register that is not older than ours and not our own.
     mutating func hear(of peer: Register, _ actions: inout [Action]) {
+        hear(from: peer.owner, &actions)
         guard let register, peer.owner != node, peer.term >= register.term else { return }
         switch state {
         case .solo, .offering, .pairing, .paired, .handingOver, .frozen: break
@@ -214,6 +217,7 @@ extension PrimaryMachine {
     }
 
     mutating func fence(_ actions: inout [Action]) {
+        stopFencing(&actions)
         state = .fencing
         request = nil
         actions += [

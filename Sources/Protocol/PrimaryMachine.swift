@@ -68,7 +68,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case handingOver(Session)
         /// The standby is lost, or may be about to take over: holds everything and asks for SOLO.
         case lonely
-        /// No arbiter, and the operator wants output held when the standby is lost.
+        /// No arbiter, and output stays held when the standby is lost: until it is confirmed off, where it can be fenced,
+        /// or the operator decides.
         case frozen
         /// No arbiter, and two hosts ran the guest alone: stands still until the operator says which history stays.
         case forked
@@ -115,6 +116,14 @@ public struct PrimaryMachine: Sendable, Equatable {
         case switchOver
         /// The operator turns the dial.
         case setLevel(Level)
+        /// The standby answered `dismissStandby`: it holds nothing of the guest any more.
+        case letGo(SessionID)
+        /// The peer is off: its fence command, run for the asking with this nonce, says so.
+        case peerFenced(Nonce)
+        /// The fence command failed, took too long or is not there: nothing is known.
+        case fencingFailed(Nonce, String)
+        /// The peer gave a sign of life after it had fallen silent.
+        case peerHeard(NodeName)
         /// The operator says that this copy of the guest goes on: in `frozen`, `forked`, and in `handingOver` without an
         /// arbiter.
         case goOn
@@ -171,8 +180,14 @@ public struct PrimaryMachine: Sendable, Equatable {
         /// was sealed whole is sent first. `guestStands` for a switchover: the guest is here and stands still, and can be
         /// given back. Start the clock for `handOverOverdue` then.
         case askTakeOver(Term, guestStands: Bool)
-        /// Tell the standby that it is not needed any more.
+        /// Tell the standby that it is not needed any more; `letGo` follows when it answers.
         case dismissStandby
+        /// Make sure that the node is off, by the command that is configured for it; `peerFenced`, `fencingFailed` with
+        /// this nonce or `peerHeard` follows. The command is run after this action and only while nothing is heard of the
+        /// node. When one asking follows another, wait first.
+        case fencePeer(NodeName, Nonce)
+        /// That is not needed any more: a command that was not started yet is not started, and no answer counts.
+        case stopFencing
         /// Close the session's link, if there is one, after what was sent on it before; frames that still come on it
         /// may be given to the machine or not.
         case closeLink
@@ -208,17 +223,26 @@ public struct PrimaryMachine: Sendable, Equatable {
     public let node: NodeName
     public let arbitration: Arbitration
     public let reprotection: Reprotection
+    /// The nodes for which a fence command is configured.
+    public let fences: Set<NodeName>
     public internal(set) var state = State.adopting
     /// The register as last won or read; nil before that.
     public internal(set) var register: Register?
     /// The operator wanted protection to end: once SOLO is won, this machine is done.
     public internal(set) var isLeaving = false
+    /// The standby is to be none any more.
+    var isParting = false
+    /// The standby is told that it is not needed, and its end of the session is no loss.
+    public var isDismissing: Bool { isLeaving || isParting }
     var level: Level
     var seen: Term
     public internal(set) var lineage: Lineage
     var isFresh: Bool
     var overridesRegister = false
     var guestStandsStill = false
+    /// The standby of the pair was promised that nothing leaves here alone before it is confirmed off (I31).
+    var promised = false
+    var fencing: FencingRequest?
     var request: Request?
     var random: RandomSource
 
@@ -226,13 +250,15 @@ public struct PrimaryMachine: Sendable, Equatable {
     /// yet; `seed` is random.
     public init(
         node: NodeName, arbitration: Arbitration, reprotection: Reprotection, guest: Guest, level: Level,
-        record: LocalRecord, seed: UInt64
+        record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
     ) {
         self.node = node
         self.arbitration = arbitration
         self.reprotection = reprotection
+        self.fences = fences
         self.level = level
         seen = record.seen
+        promised = arbitration.isManual && record.waits == true
         register = arbitration.isManual ? record.register : nil
         random = RandomSource(seed: seed)
         switch guest {
@@ -250,11 +276,13 @@ public struct PrimaryMachine: Sendable, Equatable {
 
     /// For a guest that was just resumed here under `register`, which a standby won and made durable: output flows.
     public init(
-        tookOver register: Register, arbitration: Arbitration, reprotection: Reprotection, seed: UInt64
+        tookOver register: Register, arbitration: Arbitration, reprotection: Reprotection,
+        fences: Set<NodeName> = [], seed: UInt64
     ) {
         node = register.owner
         self.arbitration = arbitration
         self.reprotection = reprotection
+        self.fences = fences
         self.register = register
         level = register.level
         seen = register.term
@@ -286,6 +314,10 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .unprotect: unprotect(&actions)
         case .switchOver: switchOver(&actions)
         case .setLevel(let level): setLevel(level, &actions)
+        case .letGo(let session): letGo(session, &actions)
+        case .peerFenced(let nonce): goOnFenced(nonce, &actions)
+        case .fencingFailed(let nonce, let reason): failToFence(nonce, reason, &actions)
+        case .peerHeard(let node): hear(from: node, &actions)
         case .goOn: goOn(&actions)
         case .giveUp: giveUp(&actions)
         case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
@@ -308,5 +340,5 @@ public struct PrimaryMachine: Sendable, Equatable {
     public var acknowledged: Epoch { session?.acknowledged ?? .firstCopy }
 
     /// What is to be remembered now.
-    public var record: LocalRecord { LocalRecord(seen: seen, register: register) }
+    public var record: LocalRecord { LocalRecord(seen: seen, register: register, waits: promised ? true : nil) }
 }

@@ -4,9 +4,11 @@ import Model
 extension StandbyMachine {
     mutating func consider(_ offer: SessionOffer, _ actions: inout [Action]) {
         guard let refusal = reasonToRefuse(offer) else {
+            stopFencing(&actions)
             if image != nil { actions += [.closeLink, .dismantle] }
             return begin(offer, &actions)
         }
+        hear(from: offer.primary, &actions)
         actions.append(.refuse(offer.session, refusal, knows: register))
     }
 
@@ -25,8 +27,9 @@ extension StandbyMachine {
         let identity = StandbyIdentity(node: node, incarnation: random.next())
         image = Image(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
-            primary: offer.primary)
+            primary: offer.primary, waits: offer.waits)
         (staged, applied, request, handOver) = (.firstCopy, .firstCopy, nil, nil)
+        primaryIsSilent = false
         state = .preparing(isPrepared: false, isRecorded: false)
         seen = max(seen, offer.term)
         actions += [.persist(record), .prepare(offer, identity)]
@@ -115,7 +118,8 @@ extension StandbyMachine {
             drop(&actions)
         case .holding:
             actions += [.discard(after: staged), .reportPrimaryLost]
-            if arbitration.isManual { state = .orphaned } else { arbitrate(&actions) }
+            primaryIsSilent = true
+            if arbitration.isManual { beOrphaned(image, &actions) } else { arbitrate(&actions) }
         default:
             break
         }
@@ -125,7 +129,7 @@ extension StandbyMachine {
         guard let image, image.session == session else { return }
         switch state {
         case .preparing, .receiving, .holding:
-            actions.append(.closeLink)
+            actions += [.confirmDismissal(session), .closeLink]
             drop(&actions)
         default:
             // What was asked of the arbiter decides.
@@ -161,6 +165,8 @@ extension StandbyMachine {
 
     /// I13: what was true of this image is true of no other.
     mutating func drop(_ actions: inout [Action]) {
+        stopFencing(&actions)
+        primaryIsSilent = false
         actions.append(.dismantle)
         (image, request, handOver) = (nil, nil, nil)
         (staged, applied) = (.firstCopy, .firstCopy)

@@ -13,7 +13,7 @@ extension StandbyMachine {
     }
 
     /// I16: the pair that the register names is this image's, and of no other.
-    private func isEligible(_ current: Register, _ image: Image) -> Bool {
+    func isEligible(_ current: Register, _ image: Image) -> Bool {
         current.owner == image.primary && current.mode == .paired && current.standby == image.identity
             && current.session == image.session && current.lineage == image.lineage && applied > .firstCopy
     }
@@ -107,6 +107,7 @@ extension StandbyMachine {
         switch state {
         case .orphaned:
             guard let image, arbitration.isManual else { return arbitrate(&actions) }
+            stopFencing(&actions)
             // Nobody could be asked: what the other side did meanwhile is another history (`Register.lineage`).
             win(
                 Register(
@@ -130,7 +131,7 @@ extension StandbyMachine {
     }
 
     /// From here on this host is the only one that may run the guest.
-    private mutating func win(_ won: Register, _ actions: inout [Action]) {
+    mutating func win(_ won: Register, _ actions: inout [Action]) {
         register = won
         seen = max(seen, won.term)
         request = nil
@@ -138,6 +139,7 @@ extension StandbyMachine {
         // A primary that has the guest standing still is told what comes of it.
         if handOver == nil { actions.append(.closeLink) }
         actions.append(.persist(record))
+        fenceBeaten(&actions)
     }
 
     /// I8, I11: everything committed is in the replica, and the term is durable.

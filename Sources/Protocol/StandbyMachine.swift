@@ -27,15 +27,19 @@ public struct StandbyMachine: Sendable, Equatable {
         public var term: Term
         public var lineage: Lineage
         public var primary: NodeName
+        /// What the primary promised (`SessionOffer.waits`).
+        public var waits: Bool
 
         public init(
-            session: SessionID, identity: StandbyIdentity, term: Term, lineage: Lineage, primary: NodeName
+            session: SessionID, identity: StandbyIdentity, term: Term, lineage: Lineage, primary: NodeName,
+            waits: Bool = false
         ) {
             self.session = session
             self.identity = identity
             self.term = term
             self.lineage = lineage
             self.primary = primary
+            self.waits = waits
         }
     }
 
@@ -84,6 +88,12 @@ public struct StandbyMachine: Sendable, Equatable {
         case registerTold(SessionID, Register)
         /// The link broke or fell silent.
         case linkLost(SessionID)
+        /// The primary's node is off: its fence command, run for the asking with this nonce, says so.
+        case peerFenced(Nonce)
+        /// The fence command failed, took too long or is not there: nothing is known.
+        case fencingFailed(Nonce, String)
+        /// The node gave a sign of life after it had fallen silent.
+        case peerHeard(NodeName)
         /// The primary's agent asks for it: its QEMU died, or the guest stands still there for a switchover.
         case takeOver(SessionID, Term, guestStands: Bool)
         /// The primary does not need this standby any more.
@@ -131,6 +141,13 @@ public struct StandbyMachine: Sendable, Equatable {
         case compareAndSet(expecting: Register?, to: Register, nonce: Nonce)
         /// As for the primary: `registerRead` or `registerUnreadable` follows.
         case readRegister
+        /// As for the primary: `peerFenced`, `fencingFailed` or `peerHeard` follows. Once this host won with the arbiter's
+        /// word, nothing waits for the answer.
+        case fencePeer(NodeName, Nonce)
+        /// As for the primary.
+        case stopFencing
+        /// Tell the primary that nothing of the guest will go on from here.
+        case confirmDismissal(SessionID)
         /// Close the session's link.
         case closeLink
         /// Everything committed is applied: flush the disks, mark the image as used up (durably with the image), and load the
@@ -165,6 +182,8 @@ public struct StandbyMachine: Sendable, Equatable {
 
     public let node: NodeName
     public let arbitration: Arbitration
+    /// The nodes for which a fence command is configured.
+    public let fences: Set<NodeName>
     public internal(set) var state = State.none
     public internal(set) var image: Image?
     /// The newest epoch that is held whole.
@@ -177,12 +196,18 @@ public struct StandbyMachine: Sendable, Equatable {
     var request: Request?
     /// The primary asked for a switchover under this term at least, and has the guest standing still.
     var handOver: Term?
+    var fencing: FencingRequest?
+    /// The primary fell silent in this life of the agent, and did not ask for a takeover.
+    var primaryIsSilent = false
     var random: RandomSource
 
     /// Without an image; `seed` is random.
-    public init(node: NodeName, arbitration: Arbitration, record: LocalRecord, seed: UInt64) {
+    public init(
+        node: NodeName, arbitration: Arbitration, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
+    ) {
         self.node = node
         self.arbitration = arbitration
+        self.fences = fences
         seen = record.seen
         register = record.register
         random = RandomSource(seed: seed)
@@ -191,10 +216,10 @@ public struct StandbyMachine: Sendable, Equatable {
     /// For a whole image that was found after a restart of the agent and was not used up: epochs after `applied` up to
     /// `staged` are applied once more, in order, and reported. `started` is the first event.
     public init(
-        node: NodeName, arbitration: Arbitration, record: LocalRecord, seed: UInt64, found image: Image,
-        staged: Epoch, applied: Epoch
+        node: NodeName, arbitration: Arbitration, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64,
+        found image: Image, staged: Epoch, applied: Epoch
     ) {
-        self.init(node: node, arbitration: arbitration, record: record, seed: seed)
+        self.init(node: node, arbitration: arbitration, record: record, fences: fences, seed: seed)
         self.image = image
         self.staged = staged
         self.applied = applied
@@ -213,6 +238,9 @@ public struct StandbyMachine: Sendable, Equatable {
         case .prepareFailed(let session, let reason): failToPrepare(session, reason, &actions)
         case .registerTold(let session, let register): note(register, of: session, &actions)
         case .linkLost(let session): loseLink(session, &actions)
+        case .peerFenced(let nonce): takeOverFenced(nonce, &actions)
+        case .fencingFailed(let nonce, let reason): failToFence(nonce, reason, &actions)
+        case .peerHeard(let node): hear(from: node, &actions)
         case .takeOver(let session, let term, let stands): beAsked(session, term, guestStands: stands, &actions)
         case .dismissed(let session): beDismissed(session, &actions)
         case .force: force(&actions)

@@ -74,6 +74,9 @@ public enum Families {
         "Guest pages (4096 bytes) looked at for first copies, by what became of them.")
     public static let keptMemory = Family(
         "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
+    // fencing
+    public static let fencing = Family(
+        "romulus_fencing_total", .counter, "Fence commands of peers, by what came of them.")
 
     // witness
     public static let witnessRequests = Family(
@@ -100,7 +103,7 @@ public enum Families {
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
         silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
-        firstCopyPages, keptMemory,
+        firstCopyPages, keptMemory, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]

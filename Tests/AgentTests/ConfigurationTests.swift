@@ -1,4 +1,5 @@
 import Agent
+import Fencing
 import Foundation
 import Journal
 import Model
@@ -281,6 +282,50 @@ import Testing
         #expect(example.witness != nil && example.peers.count == 2)
     }
 
+    @Test func fenceCommandsAndTheWatchdogAreRead() throws {
+        func fence(_ text: String) throws -> FenceCommand? {
+            try Self.load(Self.minimal + "peers: {beta: {address: \"h:1\"\(text)}}").peers["beta"]?.fence
+        }
+        #expect(try fence("") == nil)
+        #expect(
+            try fence(", fence: {command: [/sbin/fence-beta, -o, \"power off\"]}")
+                == FenceCommand(command: ["/sbin/fence-beta", "-o", "power off"]))
+        #expect(
+            try fence(", fence: {command: /sbin/fence-beta, timeout_ms: 100, delay_ms: 0}")
+                == FenceCommand(command: ["/sbin/fence-beta"], timeoutMilliseconds: 100, delayMilliseconds: 0))
+        #expect(try Self.load(Self.minimal).watchdog == nil)
+        #expect(
+            try Self.load(Self.minimal + "watchdog: {device: /dev/watchdog}").watchdog
+                == .init(device: "/dev/watchdog", timeoutSeconds: 10))
+    }
+
+    @Test(arguments: [
+        ("peers: {beta: {address: \"h:1\", fence: {}}}", "“peers.beta.fence.command” is missing: it must be a list"),
+        ("peers: {beta: {address: \"h:1\", fence: {command: []}}}", "“peers.beta.fence.command” must be a list"),
+        (
+            "peers: {beta: {address: \"h:1\", fence: {command: [fence-beta]}}}",
+            "must be a list: the absolute path of a program"
+        ),
+        (
+            "peers: {beta: {address: \"h:1\", fence: {command: [/f], timeout_ms: 99}}}",
+            "“peers.beta.fence.timeout_ms” must be a whole number from 100 to 600000"
+        ),
+        ("peers: {beta: {address: \"h:1\", fence: {command: [/f], delay: 1}}}", "unknown key “delay”"),
+        ("watchdog: {timeout_s: 10}", "“watchdog.device” is missing"),
+        (
+            "watchdog: {device: /dev/watchdog, timeout_s: 3}",
+            "“watchdog.timeout_s” must be a whole number from 4 to 300"
+        ),
+        (
+            "peers: {beta: {address: \"h:1\"}}\nwitness:\nwatchdog: {device: /dev/watchdog}",
+            "“watchdog” is for hosts that run VMs"
+        ),
+    ])
+    func wrongFencingIsSaid(text: String, complaint: String) {
+        let said = Self.complaint(about: Self.minimal + text)
+        #expect(said.contains(complaint), "said: \(said)")
+    }
+
     @Test func everythingThatIsWrongIsSaidAtOnceInOrder() {
         #expect(
             Self.complaint(about: "listen: x\ntls:\n  ca: ca.pem\nfoo: 1").split(separator: "\n").map { $0.prefix(30) }
@@ -321,6 +366,11 @@ import Testing
         same.heartbeatListen = configuration.heartbeatListen
         #expect(full.arbiter == .witness(address: HostPort(host: "10.0.0.3", port: 7320), node: "gamma"))
         same.arbiter = configuration.arbiter
+        #expect(full.peers["beta"]?.fence?.command.first == "/usr/local/sbin/fence-beta")
+        #expect(full.peers["beta"]?.fence?.timeoutMilliseconds == 20_000)
+        same.peers = configuration.peers
+        #expect(full.watchdog == .init(device: "/dev/watchdog", timeoutSeconds: 10))
+        same.watchdog = configuration.watchdog
         #expect(same == configuration)
     }
 
@@ -340,5 +390,11 @@ import Testing
         let here = Self.minimal.replacing(/\/p\/[a-z.]+/) { _ in file.path }
         try Data(here.utf8).write(to: file)
         #expect(Configuration.report(path: file.path) == ("\(file.path): good: node alpha, 0 peers, 0 VMs", true))
+        let fenced = here + "peers: {beta: {address: \"h:1\", fence: {command: [/no/such/program]}}}\n"
+        try Data(fenced.utf8).write(to: file)
+        let unusable = Configuration.report(path: file.path)
+        #expect(
+            !unusable.isGood
+                && unusable.text.contains("“peers.beta.fence.command”: /no/such/program cannot be executed"))
     }
 }

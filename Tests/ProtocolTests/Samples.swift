@@ -15,11 +15,11 @@ struct PrimaryScene {
     init(
         _ arbitration: Arbitration = .arbiter, guest: PrimaryMachine.Guest = .fresh(overridesRegister: false),
         record: LocalRecord = LocalRecord(), register: Register? = nil,
-        reprotection: PrimaryMachine.Reprotection = .automatic, seed: UInt64 = 7
+        reprotection: PrimaryMachine.Reprotection = .automatic, fences: Set<NodeName> = [], seed: UInt64 = 7
     ) {
         machine = PrimaryMachine(
             node: alpha, arbitration: arbitration, reprotection: reprotection, guest: guest, level: .system,
-            record: record, seed: seed)
+            record: record, fences: fences, seed: seed)
         self.register = register
     }
 
@@ -62,15 +62,15 @@ struct PrimaryScene {
         return machine.session?.id ?? .none
     }
 
-    static func solo(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
-        var scene = PrimaryScene(arbitration)
+    static func solo(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = PrimaryScene(arbitration, fences: fences)
         scene.feed(.started)
         scene.settle()
         return scene
     }
 
-    static func copying(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
-        var scene = solo(arbitration)
+    static func copying(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = solo(arbitration, fences: fences)
         scene.feed(.candidate(beta, asked: false))
         scene.feed(.accepted(scene.session, standby))
         scene.settle()
@@ -78,16 +78,16 @@ struct PrimaryScene {
     }
 
     /// Checkpoint 1 is sealed and not acknowledged.
-    static func pairing(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
-        var scene = copying(arbitration)
+    static func pairing(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = copying(arbitration, fences: fences)
         scene.feed(.sealed(scene.session, Epoch(1)))
         scene.settle()
         return scene
     }
 
     /// Three epochs are sealed, one is acknowledged.
-    static func paired(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
-        var scene = pairing(arbitration)
+    static func paired(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = pairing(arbitration, fences: fences)
         scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true))
         scene.settle()
         for epoch in 2...3 { scene.feed(.sealed(scene.session, Epoch(UInt64(epoch)))) }
@@ -114,16 +114,22 @@ let offer = SessionOffer(
 struct StandbyScene {
     var machine: StandbyMachine
 
-    init(_ arbitration: Arbitration = .arbiter, record: LocalRecord = LocalRecord()) {
-        machine = StandbyMachine(node: beta, arbitration: arbitration, record: record, seed: 9)
+    init(
+        _ arbitration: Arbitration = .arbiter, record: LocalRecord = LocalRecord(), fences: Set<NodeName> = []
+    ) {
+        machine = StandbyMachine(node: beta, arbitration: arbitration, record: record, fences: fences, seed: 9)
     }
 
     @discardableResult mutating func feed(_ event: StandbyMachine.Event) -> [StandbyMachine.Action] {
         machine.handle(event)
     }
 
-    static func receiving(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
-        var scene = StandbyScene(arbitration)
+    static func receiving(
+        _ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+    ) -> StandbyScene {
+        var scene = StandbyScene(arbitration, fences: fences)
+        var offer = offer
+        offer.waits = isPromised && arbitration != .arbiter
         scene.feed(.offered(offer))
         scene.feed(.persisted(offer.term))
         scene.feed(.prepared(offer.session))
@@ -131,8 +137,10 @@ struct StandbyScene {
     }
 
     /// Two epochs are staged, one is applied, and the register was told.
-    static func holding(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
-        var scene = receiving(arbitration)
+    static func holding(
+        _ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+    ) -> StandbyScene {
+        var scene = receiving(arbitration, fences: fences, isPromised: isPromised)
         scene.feed(.staged(offer.session, Epoch(1)))
         scene.feed(.applied(offer.session, Epoch(1)))
         scene.feed(.registerTold(offer.session, scene.pair))
@@ -161,6 +169,10 @@ struct StandbyScene {
 }
 
 extension [PrimaryMachine.Action] {
+    var fencing: Nonce? {
+        for case .fencePeer(beta, let nonce) in self { return nonce }
+        return nil
+    }
     var request: (expecting: Register?, new: Register, nonce: Nonce)? {
         for case .compareAndSet(let expecting, let new, let nonce) in self { return (expecting, new, nonce) }
         return nil
@@ -171,6 +183,10 @@ extension [PrimaryMachine.Action] {
 }
 
 extension [StandbyMachine.Action] {
+    var fencing: Nonce? {
+        for case .fencePeer(alpha, let nonce) in self { return nonce }
+        return nil
+    }
     var request: (expecting: Register?, new: Register, nonce: Nonce)? {
         for case .compareAndSet(let expecting, let new, let nonce) in self { return (expecting, new, nonce) }
         return nil

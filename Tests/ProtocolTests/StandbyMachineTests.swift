@@ -107,7 +107,7 @@ import Testing
     @Test(arguments: [StandbyScene.receiving(), .holding()])
     func aDismissedStandbyGivesItsImageUp(scene: StandbyScene) {
         var scene = scene
-        #expect(scene.feed(.dismissed(offer.session)) == [.closeLink, .dismantle])
+        #expect(scene.feed(.dismissed(offer.session)) == [.confirmDismissal(offer.session), .closeLink, .dismantle])
         #expect(scene.machine.state == .none)
     }
 

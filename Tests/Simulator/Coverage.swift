@@ -88,6 +88,7 @@ extension PrimaryMachine.Event {
         "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",
         "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
+        "letGo", "peerFenced", "fencingFailed", "peerHeard",
     ]
     var number: Int {
         switch self {
@@ -114,6 +115,10 @@ extension PrimaryMachine.Event {
         case .registerRead: 20
         case .registerUnreadable: 21
         case .persisted: 22
+        case .letGo: 23
+        case .peerFenced: 24
+        case .fencingFailed: 25
+        case .peerHeard: 26
         }
     }
 }
@@ -146,7 +151,7 @@ extension StandbyMachine.Event {
     static let names = [
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
-        "loaded", "loadFailed", "resumed", "resumeFailed", "replicaEnded",
+        "loaded", "loadFailed", "resumed", "resumeFailed", "replicaEnded", "peerFenced", "fencingFailed", "peerHeard",
     ]
     var number: Int {
         switch self {
@@ -172,6 +177,9 @@ extension StandbyMachine.Event {
         case .resumed: 19
         case .resumeFailed: 20
         case .replicaEnded: 21
+        case .peerFenced: 22
+        case .fencingFailed: 23
+        case .peerHeard: 24
         }
     }
 }

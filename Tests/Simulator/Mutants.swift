@@ -55,5 +55,13 @@ enum Mutant: String, CaseIterable {
     case givesBackRunning = "a standby gives the guest of a switchover back while its own copy runs"
     case standbyActsAlone = "without an arbiter, the standby takes over by itself"
     case mergesForks = "without an arbiter, two histories are merged by giving the older term up silently"
+    case takesAskingForConfirmation = "a peer counts as off as soon as its fence command is started"
+    case takesFailureForConfirmation = "a fence command that failed counts as a confirmation"
+    case usesOldConfirmation = "a confirmation counts for later silences of a peer that came back"
+    case promisesAndRunsAlone = "a primary that promised to wait for fencing goes on alone without it"
+    case fencesUnpromised = "a standby fences a primary that made no promise"
+    case fencesUnpaired = "a standby fences before it was told of the pair"
+    case leavesUnanswered = "protection ends before the standby has let go"
+    case keepsLineageByWord = "a promise is broken by the operator's word within one lineage"
     case boundless = "nothing stops the guest when much is held"
 }

@@ -64,6 +64,7 @@ struct Plan {
     var lostCloses = 0
     var failedPreparations = 0
     var operatorIsNervous = false
+    var fencing = FencingPlan()
     /// Timers of each host run so much too slow, per mille.
     var drift = [0, 0]
 
@@ -86,6 +87,13 @@ struct Plan {
         if random.chance(perMille: 300) { lostCloses = 400 }
         if random.chance(perMille: 100) { failedPreparations = 300 }
         operatorIsNervous = random.chance(perMille: 80)
+        fencing = FencingPlan(seed: seed, arbitration)
+        if fencing.replacesOperator {
+            faultPhase += 800
+            (lostCloses, failedPreparations, operatorIsNervous) = (0, 0, false)
+            faults = [fencing.loss(seed: seed, before: faultPhase)]
+            return
+        }
         isSingleFault = arbitration == .arbiter && random.chance(perMille: 120)
         if isSingleFault {
             lateRequests = 0

@@ -18,11 +18,14 @@ enum Tables {
         (
             "paired",
             "peerRegister sealedLast acknowledged standbyLost standbyLeaves guestLost guestEnded unprotect "
-                + "switchOver setLevel answered registerRead registerUnreadable persisted"
+                + "switchOver setLevel answered registerRead registerUnreadable persisted letGo"
         ),
         ("handingOver", "peerRegister standbyLost handOverOverdue handedBack guestLost guestEnded goOn"),
         ("lonely", "guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),
-        ("frozen", "peerRegister guestLost guestEnded unprotect goOn giveUp"),
+        (
+            "frozen",
+            "peerRegister guestLost guestEnded unprotect goOn giveUp peerFenced fencingFailed peerHeard"
+        ),
         ("forked", "guestLost guestEnded goOn giveUp"),
         ("fencing", "guestLost"),
     ]
@@ -31,7 +34,7 @@ enum Tables {
         ("preparing", "offered prepared prepareFailed linkLost dismissed imageLost persisted"),
         ("receiving", "offered staged applied linkLost dismissed imageLost"),
         ("holding", "offered staged registerTold linkLost takeOver dismissed imageLost"),
-        ("orphaned", "started offered force giveUp imageLost"),
+        ("orphaned", "started offered force giveUp imageLost peerFenced fencingFailed peerHeard"),
         ("arbitrating", "offered giveUp imageLost answered registerRead registerUnreadable"),
         ("takingOver", "applied imageLost persisted"),
         ("resuming", "resumed resumeFailed"),

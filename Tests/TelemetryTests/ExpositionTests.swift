@@ -14,6 +14,7 @@ import Testing
         _ = AgentMetrics(version: "0.1.0", registry: registry)
         _ = WitnessMetrics(registry: registry)
         PeerMetrics(peer: "beta", registry: registry).secondPathRTT.observe(nanoseconds: 250_000)
+        _ = FencingMetrics(registry: registry)
         for name in ["web", "db-1"] {
             let vm = try #require(VMName(name))
             let metrics = VMMetrics(vm: vm, peer: "beta \"2\"", states: ["syncing", "protected"], registry: registry)

@@ -63,6 +63,8 @@ public struct WitnessProgram: Service {
         log.info(
             "\(configuration.node) is a witness for \(configuration.peers.keys.sorted().joined(separator: ", ")) on \(listen): \(store.vmCount) VMs, store \(store.identity)"
         )
+        let watchman = try Watchman(device: nil, serviceManager: serviceManager, group: group, log: log)
+        defer { watchman.stop(disarming: true) }
         serviceManager.ready()
         defer { serviceManager.stopping() }
         let outcome = await untilStopped(failures, registry)

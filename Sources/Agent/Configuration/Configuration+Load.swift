@@ -57,6 +57,15 @@ extension Configuration {
                 }
                 return (lines.joined(separator: "\n"), false)
             }
+            let unusable = configuration.programsNeeded.filter {
+                !FileManager.default.isExecutableFile(atPath: $0.path)
+            }
+            guard unusable.isEmpty else {
+                let lines = unusable.map {
+                    "\(path): “\($0.key)”: \($0.path) cannot be executed: install it, or name another program"
+                }
+                return (lines.joined(separator: "\n"), false)
+            }
             func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
             let peers = counted(configuration.peers.count, "peer")
             let contents =
@@ -78,6 +87,13 @@ extension Configuration {
             ]
         }
         return files
+    }
+
+    /// The programs that have to be there, with the keys that name them.
+    private var programsNeeded: [(key: String, path: String)] {
+        peers.sorted { $0.key < $1.key }.compactMap { name, peer in
+            peer.fence?.command.first.map { ("peers.\(name).fence.command", $0) }
+        }
     }
 
     private static func whole(_ path: String, _ message: String) -> ConfigurationError {
@@ -127,6 +143,7 @@ extension Configuration {
 
         let arbiter = readArbiter(&top, node: node, peers: Array(peers.keys))
         let witness = readWitness(&top, peers: Array(peers.keys))
+        let watchdog = readWatchdog(&top)
 
         let stateDirectory = top.path("state_directory", default: "/var/lib/romulus")
         let runtimeDirectory = top.path("runtime_directory", default: "/run/romulus")
@@ -173,8 +190,7 @@ extension Configuration {
         guard let node, let tls else { return nil }
         return Configuration(
             node: node, listen: listen, heartbeatListen: heartbeatListen, tls: tls, peers: peers, arbiter: arbiter,
-            witness: witness, api: api,
-            metricsListen: metricsListen,
+            witness: witness, watchdog: watchdog, api: api, metricsListen: metricsListen,
             stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
             defaults: defaults, detection: detection, journal: journal, qemu: qemu, vms: vms, logLevel: logLevel)
     }
@@ -270,6 +286,9 @@ extension Configuration {
             section.problems.add(
                 section.line, "“witness” makes this machine a witness, which runs no VMs: leave “\(key)” out")
         }
+        if top.isPresent("watchdog") {
+            section.problems.add(section.line, "“watchdog” is for hosts that run VMs: leave it out at a witness")
+        }
         if peers.isEmpty {
             section.problems.add(section.line, "“peers” must name the hosts that may use this witness")
         }
@@ -296,6 +315,7 @@ extension Configuration {
     private static func readPeer(_ section: inout ConfigurationReader, _ expected: String) -> Peer? {
         let address = section.required("address", expected, HostPort.init)
         let second = section.value("heartbeat_address", expected, HostPort.init)
+        let fence = readFence(&section)
         guard let address else { return nil }
         if second?.host == address.host {
             section.problems.add(
@@ -303,7 +323,7 @@ extension Configuration {
                 "“\(section.path("heartbeat_address"))” must be in another network than “\(section.path("address"))”: two ways"
                     + " over one link fail together")
         }
-        return Peer(address: address, heartbeatAddress: second)
+        return Peer(address: address, heartbeatAddress: second, fence: fence)
     }
 
     private static func readDetection(_ top: inout ConfigurationReader) -> Detection {

@@ -1,3 +1,4 @@
+import Fencing
 import Journal
 import Logging
 import Model
@@ -21,6 +22,8 @@ public struct Configuration: Sendable, Equatable {
     public var arbiter: ArbiterKind?
     /// Makes this machine a witness, which runs no VMs.
     public var witness: Witness?
+    /// Resets this host when its agent stands still; nil leaves it alone.
+    public var watchdog: Watchdog?
     public var api: API
     /// Where `/metrics` is served over TCP; nil serves it on the API socket only.
     public var metricsListen: HostPort?
@@ -53,10 +56,13 @@ public struct Configuration: Sendable, Equatable {
         public var address: HostPort
         /// Its address in another network, for heartbeats only.
         public var heartbeatAddress: HostPort?
+        /// What makes sure that it is off; nil leaves that to the operator.
+        public var fence: FenceCommand?
 
-        public init(address: HostPort, heartbeatAddress: HostPort? = nil) {
+        public init(address: HostPort, heartbeatAddress: HostPort? = nil, fence: FenceCommand? = nil) {
             self.address = address
             self.heartbeatAddress = heartbeatAddress
+            self.fence = fence
         }
     }
 

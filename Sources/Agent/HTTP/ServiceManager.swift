@@ -4,18 +4,28 @@ import Glibc
 /// socket that $NOTIFY_SOCKET names, sd_notify(3).
 public struct ServiceManager: Sendable {
     private let socketPath: String?
+    /// Within which time it wants to hear `pet`, again and again, in nanoseconds; nil when it does not.
+    public let watchdogNanoseconds: UInt64?
 
     public static var ofThisProcess: ServiceManager {
-        ServiceManager(socketPath: getenv("NOTIFY_SOCKET").map { String(cString: $0) })
+        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+        // sd_watchdog_enabled(3): what is meant for another process is none of ours.
+        let isMeant = variable("WATCHDOG_PID").map { $0 == "\(getpid())" } ?? true
+        let period = isMeant ? variable("WATCHDOG_USEC").flatMap { UInt64($0) } : nil
+        return ServiceManager(
+            socketPath: variable("NOTIFY_SOCKET"),
+            watchdogNanoseconds: period.flatMap { $0 > 0 && $0 < 1 << 40 ? $0 * 1000 : nil })
     }
 
     /// Nil when nobody wants to hear.
-    public init(socketPath: String?) {
+    public init(socketPath: String?, watchdogNanoseconds: UInt64? = nil) {
         self.socketPath = socketPath
+        self.watchdogNanoseconds = socketPath == nil ? nil : watchdogNanoseconds
     }
 
     public func ready() { tell("READY=1") }
     public func stopping() { tell("STOPPING=1") }
+    public func pet() { tell("WATCHDOG=1") }
 
     private func tell(_ message: String) {
         guard let socketPath else { return }

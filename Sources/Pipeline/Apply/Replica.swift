@@ -532,6 +532,6 @@ extension StandbyMachine.Image {
     init(_ offer: SessionOffer, identity: StandbyIdentity) {
         self.init(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
-            primary: offer.primary)
+            primary: offer.primary, waits: offer.waits)
     }
 }

@@ -1,5 +1,6 @@
 import Arbitration
 import Dispatch
+import Fencing
 import Model
 import Protocol
 
@@ -10,6 +11,8 @@ public struct Custody: Sendable {
     /// Nil when the rule is `manual`.
     public var arbiter: (any Arbiter)?
     public var reprotection: PrimaryMachine.Reprotection
+    /// The peers for which a fence command is configured.
+    public var fences: [NodeName: PeerFence]
     /// What this agent remembers of the VM now.
     public var record: LocalRecord
     /// Writes what is to be remembered so that it survives a power cut; blocks.
@@ -17,12 +20,14 @@ public struct Custody: Sendable {
 
     public init(
         node: NodeName, rule: Protocol.Arbitration, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
-        record: LocalRecord, persist: @escaping @Sendable (LocalRecord) throws -> Void
+        fences: [NodeName: PeerFence] = [:], record: LocalRecord,
+        persist: @escaping @Sendable (LocalRecord) throws -> Void
     ) {
         self.node = node
         self.rule = rule
         self.arbiter = arbiter
         self.reprotection = reprotection
+        self.fences = fences
         self.record = record
         self.persist = persist
     }
@@ -31,3 +36,6 @@ public struct Custody: Sendable {
 /// Where durable writes of decisions are made, one after another: they may take milliseconds, and the link's event loop
 /// and the epoch thread must not wait for them.
 let decisionQueue = DispatchQueue(label: "romulus.decisions", qos: .userInitiated)
+
+/// Runs `body` there, after what waits already: for whoever wants to know whether decisions are still made.
+public func onDecisionQueue(_ body: @escaping @Sendable () -> Void) { decisionQueue.async(execute: body) }

@@ -1,4 +1,5 @@
 import Arbitration
+import Fencing
 import LinuxSystem
 import Model
 import Protocol
@@ -62,6 +63,14 @@ extension PrimarySession {
                 state.connection.link?.close()
             case .detach: state.wishes.detach = true
             case .killGuest: state.wishes.killGuest = true
+            case .fencePeer(let peer, let nonce):
+                let reason = state.connection.linkDown ?? "the standby is lost"
+                // A host that stood still noticed last: the other one fences it by now, and they must not both go off.
+                let role = SessionBeats.stoodStill("\(options.vm)") ? FencingRole.standby : .primary
+                custody.fences[peer]?.ask(for: options.vm, as: role, reason: reason) { [weak self] ending in
+                    self?.handle(PrimaryMachine.Event(ending, of: peer, nonce))
+                }
+            case .stopFencing: for fence in custody.fences.values { fence.stop(for: options.vm) }
             case .becomeStandby(let record): state.wishes.standby = record
             case .end: state.wishes.end = true
             case .report(let text):
@@ -115,7 +124,12 @@ extension PrimarySession {
             report(.event("peer-lost", "the standby is lost: \(reason)"))
         }
         perform(state.machine.handle(.standbyLost(state.connection.session)), &state)
-        state.status.lastError = "the standby is lost: \(reason)"
+        if case .frozen = state.machine.state {
+            state.status.lastError =
+                "the standby is lost (\(reason)): output is held until it is confirmed off, or you decide"
+        } else {
+            state.status.lastError = "the standby is lost: \(reason)"
+        }
         state.connection.link?.close()
     }
 }

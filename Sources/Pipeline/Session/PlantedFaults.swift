@@ -12,6 +12,8 @@ public struct PlantedFaults: OptionSet, Sendable {
     public static let skipDiskWrite = PlantedFaults(rawValue: 4)
     /// The device state of a switchover's last checkpoint names a device that no QEMU has.
     public static let spoilLastState = PlantedFaults(rawValue: 8)
+    /// Two seconds after the agent's start one of its event loops stands still.
+    public static let blockEventLoop = PlantedFaults(rawValue: 16)
 
     public init?(name: String) {
         switch name {
@@ -19,6 +21,7 @@ public struct PlantedFaults: OptionSet, Sendable {
         case "skip-dirty-page": self = .skipDirtyPage
         case "skip-disk-write": self = .skipDiskWrite
         case "spoil-last-state": self = .spoilLastState
+        case "block-event-loop": self = .blockEventLoop
         default: return nil
         }
     }

@@ -14,9 +14,9 @@ extension PrimarySession {
         let watch = PeerWatch(limits, secondPath: options.secondPath, now: MonotonicClock.now())
         state.withLock { $0.connection.watch = watch }
         do throws(SystemError) {
-            return try HeartbeatThread("\(options.vm)", milliseconds: options.heartbeatMilliseconds) { [self] in
-                beat($0)
-            }
+            return try HeartbeatThread(
+                "\(options.vm)", milliseconds: options.heartbeatMilliseconds, borne: options.silenceFloorMilliseconds
+            ) { [self] in beat($0) }
         } catch {
             throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
         }

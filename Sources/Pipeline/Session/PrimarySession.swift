@@ -170,14 +170,15 @@ public final class PrimarySession: LinkHandler, Sendable {
         func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
             PrimaryMachine(
                 node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
-                level: options.level, record: custody.record, seed: seed)
+                level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
         }
         switch origin {
         case .named: return machine(.fresh(overridesRegister: options.overridesRegister))
         case .found(let lineage): return machine(.ours(lineage))
         case .tookOver(let register):
             return PrimaryMachine(
-                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection, seed: seed)
+                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection,
+                fences: Set(custody.fences.keys), seed: seed)
         }
     }
 
@@ -209,6 +210,19 @@ public final class PrimarySession: LinkHandler, Sendable {
 
     /// True while the guest runs here without a standby, and may be given one.
     public var isAlone: Bool { state.withLock { $0.machine.state == .solo } }
+
+    /// Protection cannot go on here. Where only a confirmation or the operator lets the guest go, a failure of ours is neither.
+    func leaveInOrder() {
+        switch state.withLock({ $0.machine.state }) {
+        case .frozen, .forked, .handingOver: break
+        default: handle(.unprotect)
+        }
+    }
+
+    /// When anything was last received from the standby's node, by `MonotonicClock`; 0 when there is no link to it.
+    public var lastHeard: UInt64 {
+        state.withLock { $0.connection.linkDown == nil ? $0.connection.link?.lastReceived ?? 0 : 0 }
+    }
 
     /// Who may run the guest, as last won or read.
     public var register: Register? { state.withLock { $0.machine.register } }
@@ -327,10 +341,16 @@ public final class PrimarySession: LinkHandler, Sendable {
             handle(.peerRegister(message.register))
         case .goodbye:
             let message = try GoodbyeMessage(body)
-            guard message.kind == .handedBack else { break }
             state.withLock { state in
-                perform(state.machine.handle(.handedBack(state.connection.session)), &state)
-                state.status.lastError = message.reason
+                let id = state.connection.session
+                if message.kind == .handedBack {
+                    perform(state.machine.handle(.handedBack(id)), &state)
+                    state.status.lastError = message.reason
+                } else {
+                    // The end of the link that follows is no loss.
+                    if state.machine.isDismissing { state.connection.linkDown = "the standby has let go" }
+                    perform(state.machine.handle(.letGo(id)), &state)
+                }
             }
             wake.signal()
         case .wish:

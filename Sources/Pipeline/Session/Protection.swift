@@ -397,7 +397,7 @@ final class Protection {
 
     private func guestEnded(_ shutdown: QMPEvent) -> String {
         // The pair is given up at the arbiter too, so that the guest can be started and protected again.
-        session.handle(.unprotect)
+        session.leaveInOrder()
         let deadline = MonotonicClock.now() + 5_000_000_000
         while MonotonicClock.now() < deadline, session.state.withLock({ !$0.wishes.end }) {
             waitReadable([session.wake.number], nanoseconds: 20_000_000)
@@ -431,10 +431,7 @@ final class Protection {
             return false
         }
         if !isKnown { session.report(.failure(error)) }
-        switch session.state.withLock({ $0.machine.state }) {
-        case .frozen, .forked, .handingOver: break
-        default: session.handle(.unprotect)
-        }
+        session.leaveInOrder()
         while guest.isAlive {
             let wishes = session.state.withLock { $0.wishes }
             if wishes.end || wishes.detach || wishes.standby != nil { return }

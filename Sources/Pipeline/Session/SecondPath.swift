@@ -85,7 +85,9 @@ public final class SecondPath: LinkHandler, Sendable {
 
     private func beginToBeat() throws(SystemError) {
         guard state.withLock({ $0.thread == nil && !$0.isStopped }) else { return }
-        let thread = try HeartbeatThread(peer, milliseconds: interval) { [weak self] in self?.beat($0) ?? 0 }
+        let thread = try HeartbeatThread(peer, milliseconds: interval, borne: 5 * interval) { [weak self] in
+            self?.beat($0) ?? 0
+        }
         let extra = state.withLock { state -> HeartbeatThread? in
             guard state.thread == nil, !state.isStopped else { return thread }
             state.thread = thread

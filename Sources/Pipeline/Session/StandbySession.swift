@@ -121,7 +121,8 @@ public final class StandbySession: LinkHandler, Sendable {
             accepted
             ?? StandbyMachine(
                 node: custody.node, arbitration: custody.rule, record: custody.record,
-                seed: .random(in: 1 ... .max), found: replica.image, staged: recovered.last ?? replica.appliedEpoch,
+                fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max), found: replica.image,
+                staged: recovered.last ?? replica.appliedEpoch,
                 applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch)
         var status = StandbyStatus()
         status.staged = recovered.last ?? replica.appliedEpoch
@@ -141,9 +142,10 @@ public final class StandbySession: LinkHandler, Sendable {
                 state.enqueue(.checkpoint(epoch))
             }
         }
-        let beats = try HeartbeatThread("\(vm)", milliseconds: heartbeatMilliseconds) { [weak self] in
-            self?.beat($0) ?? .max
-        }
+        let beats = try HeartbeatThread(
+            "\(vm)", milliseconds: heartbeatMilliseconds,
+            borne: replica.offer.silenceFloorMilliseconds ?? replica.offer.silenceMilliseconds
+        ) { [weak self] in self?.beat($0) ?? .max }
         heartbeat.withLock { $0 = beats }
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
     }
@@ -228,6 +230,9 @@ public final class StandbySession: LinkHandler, Sendable {
             return .success(machine)
         }
     }
+
+    /// When anything was last received from the primary's node, by `MonotonicClock`; 0 when there is no link to it.
+    public var lastHeard: UInt64 { state.withLock { $0.link?.lastReceived ?? 0 } }
 
     /// The command line of the QEMU that waits here.
     public var command: StandbyCommand { replica.command }
@@ -423,6 +428,14 @@ public final class StandbySession: LinkHandler, Sendable {
                     }
                 }
             case .persist(let record): persist(record)
+            case .fencePeer(let peer, let nonce):
+                let reason = state.takeOver?.reason ?? "the primary is lost"
+                custody.fences[peer]?.ask(for: vm, as: .standby, reason: reason) { [weak self] ending in
+                    self?.handle(StandbyMachine.Event(ending, of: peer, nonce))
+                }
+            case .stopFencing: for fence in custody.fences.values { fence.stop(for: vm) }
+            case .confirmDismissal:
+                state.link?.send(GoodbyeMessage(kind: .unprotected, reason: "nothing goes on from here").frame)
             case .closeLink:
                 state.link?.close()
                 state.link = nil

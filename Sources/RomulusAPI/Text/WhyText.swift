@@ -29,7 +29,7 @@ public enum WhyText {
         let style: Style =
             switch event.kind {
             case .error: .bad
-            case .detected, .standbyLost, .refused, .fenced: .warning
+            case .detected, .standbyLost, .refused, .fenced, .fencingFailed: .warning
             default: .bold
             }
         var result = style.apply(to: title(event.kind), colour: colour)
@@ -57,6 +57,9 @@ public enum WhyText {
         case .promoted: "Promoted"
         case .firstOutput: "First output"
         case .fenced: "Fenced"
+        case .fencingAsked: "Fencing asked"
+        case .fencingConfirmed: "Fencing confirmed"
+        case .fencingFailed: "Fencing failed"
         case .protected: "Protected"
         case .reProtected: "Protected again"
         case .dialled: "Level changed"

@@ -49,6 +49,8 @@ struct Replica {
     var term: Term
     var lineage: Lineage
     var primary: NodeName
+    /// What the primary promised.
+    var waits = false
     var memory = [Int](repeating: -1, count: Guest.groups)
     var tip = -1
     var copySteps = 0

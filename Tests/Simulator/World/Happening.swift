@@ -11,6 +11,8 @@ enum Happening {
     case operatorActs(Command)
     case agentStarts(HostIndex)
     case powerReturns(HostIndex)
+    /// The fence command of the other host takes effect.
+    case isFenced(HostIndex)
     case wakes(HostIndex)
     case imageIsLost(HostIndex)
     case arbiterReturns
@@ -43,6 +45,8 @@ enum AgentWork {
     case resume(SessionID, Epoch)
     case replicaIsGone(SessionID)
     case primarySilent
+    case runFence(Nonce)
+    case fenceEnds(Nonce, isConfirmed: Bool)
 }
 
 /// A question to the arbiter.

@@ -53,6 +53,18 @@ final class Host {
     var isTold = false
     /// The operator's word that this host shall go on.
     var isForced = false
+    /// What is being done to make sure that the other host is off.
+    var fencing: Fencing?
+    var fencingFailures = 0
+    /// Once, in any life: what a shell must not remember.
+    var hasConfirmation = false
+    /// When the host was last seen off.
+    var lastOff = -1
+
+    struct Fencing {
+        var nonce: Nonce
+        var askedAt: Int
+    }
 
     init(_ index: HostIndex) {
         self.index = index
@@ -78,6 +90,7 @@ final class Host {
         (sealed, held, copyIsDone) = (.firstCopy, [], false)
         (question, readings) = (0, 0)
         applyQueue = []
+        (fencing, fencingFailures) = (nil, 0)
         isTold = false
         if let replica {
             // Frames of epochs that are not whole lie in slots that nobody completes any more.

@@ -72,6 +72,7 @@ extension World {
         } else {
             guard links[link].isOpen[host.index] else { return }
             links[link].lastHeard[host.index] = now
+            hearPeer(host)
         }
         if links[link].primary == host.index {
             arriveAtPrimary(message, link, host)

@@ -6,6 +6,9 @@ extension World {
     func inject(_ fault: Fault) {
         trace("fault: \(fault)")
         if plan.isSingleFault { wasPairedAtFault = wasPaired && arbiter.register?.mode == .paired }
+        if plan.fencing.replacesOperator {
+            wasPairedAtFault = hosts.allSatisfy { $0.durable.register?.mode == .paired }
+        }
         switch fault {
         case .cut(let from, let milliseconds):
             cutUntil[from] = max(cutUntil[from], now + milliseconds)
@@ -67,6 +70,7 @@ extension World {
 
     func cutPower(_ host: Host) {
         guard host.isPowered else { return }
+        host.lastOff = now
         trace("\(host.name) loses power")
         vanish(host)
         if let record = host.unwritten.first, random.chance(perMille: 500) { host.durable = record }
@@ -95,19 +99,20 @@ extension World {
                 if host.guest?.gate != .detached { host.guest?.gateLife = host.life }
                 host.guest?.gate = .flowing
                 host.primary = PrimaryMachine(
-                    tookOver: register, arbitration: plan.arbitration, reprotection: .automatic, seed: random.next())
+                    tookOver: register, arbitration: plan.arbitration, reprotection: .automatic,
+                    fences: fencesOfPrimary(host), seed: random.next())
             }
             return feed(host, PrimaryMachine.Event.started)
         }
         if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
             let image = StandbyMachine.Image(
                 session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
-                primary: replica.primary)
+                primary: replica.primary, waits: replica.waits)
             let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
             if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
             host.standby = StandbyMachine(
-                node: host.name, arbitration: plan.arbitration, record: host.durable, seed: standbySeed(host),
-                found: image, staged: replica.staged, applied: applied)
+                node: host.name, arbitration: plan.arbitration, record: host.durable, fences: fences(host),
+                seed: standbySeed(host), found: image, staged: replica.staged, applied: applied)
             if applied < replica.staged {
                 host.applyQueue = (applied.number + 1...replica.staged.number).map { Epoch($0) }
                 startApplyingAgain(host)

@@ -40,7 +40,7 @@ extension World {
                 feed(host, .guestEnded)
                 if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
             }
-        case .goOn(let index): feed(hosts[index], PrimaryMachine.Event.goOn)
+        case .goOn(let index): sayGoOn(hosts[index])
         case .leave(let index):
             let host = hosts[index]
             guard host.isAwake(at: now), let session = host.standby?.image?.session else { return }
@@ -56,6 +56,13 @@ extension World {
             return
         }
         feed(host, StandbyMachine.Event.giveUp)
+    }
+
+    private func sayGoOn(_ host: Host) {
+        if mutant == .keepsLineageByWord, case .frozen = host.primary?.state, let fencing = host.fencing {
+            return feed(host, PrimaryMachine.Event.peerFenced(fencing.nonce))
+        }
+        feed(host, PrimaryMachine.Event.goOn)
     }
 
     /// An operator who sees that the primary is lost, and cannot wait.
@@ -94,13 +101,13 @@ extension World {
             host.isTold = false
             return
         }
-        guard plan.arbitration != .arbiter else { return }
+        guard plan.arbitration != .arbiter, !(plan.fencing.replacesOperator && wasPairedAtFault) else { return }
         lookAfterManual(host, peer)
     }
 
     private func lookAfterManual(_ host: Host, _ peer: Host) {
         switch host.primary?.state {
-        case .frozen: feed(host, .goOn)
+        case .frozen: sayGoOn(host)
         case .handingOver:
             switch peer.standby?.state {
             case .loading, .takingOver, .resuming, .returning, .failed: break

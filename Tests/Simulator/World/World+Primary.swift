@@ -24,12 +24,16 @@ extension World {
         case .resumeGuest: host.guest?.isRunning = true
         case .stopGuest: host.guest?.isRunning = false
         case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
-        case .dismissStandby: send(.goodbye(host.session), on: host.link, from: host)
+        case .dismissStandby:
+            send(.goodbye(host.session), on: host.link, from: host)
+            if mutant == .leavesUnanswered { feed(host, .letGo(host.session)) }
         case .closeLink:
             close(host.link, at: host)
             host.link = -1
         case .detach: if host.guest?.gate != .closed { host.guest?.gate = .detached }
         case .killGuest: killGuest(host)
+        case .fencePeer(_, let nonce): fencePeer(nonce, host)
+        case .stopFencing: stopFencing(host)
         case .becomeStandby(let record): becomeStandby(record, host)
         case .end: endProtection(host)
         case .report: break
@@ -259,7 +263,8 @@ extension World {
         case .registerTold(_, let register): feed(host, .peerRegister(register))
         case .handedBack(let session): feed(host, .handedBack(session))
         case .leaves(let session): feed(host, .standbyLeaves(session))
-        case .goodbye, .offer, .copy, .data, .checkpointEnd, .released, .takeOver: break
+        case .goodbye(let session): feed(host, .letGo(session))
+        case .offer, .copy, .data, .checkpointEnd, .released, .takeOver: break
         }
     }
 
@@ -306,7 +311,8 @@ extension World {
         host.primary = nil
         (host.question, host.readings) = (0, 0)
         host.standby = StandbyMachine(
-            node: host.name, arbitration: plan.arbitration, record: record, seed: standbySeed(host))
+            node: host.name, arbitration: plan.arbitration, record: record, fences: fences(host),
+            seed: standbySeed(host))
     }
 
     private func endProtection(_ host: Host) {
@@ -326,7 +332,7 @@ extension World {
     func newStandby(_ host: Host) -> StandbyMachine {
         StandbyMachine(
             node: host.name, arbitration: plan.arbitration, record: host.unwritten.last ?? host.durable,
-            seed: standbySeed(host))
+            fences: fences(host), seed: standbySeed(host))
     }
 
     func standbySeed(_ host: Host) -> UInt64 {
@@ -337,7 +343,7 @@ extension World {
         PrimaryMachine(
             node: host.name, arbitration: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.arbitration,
             reprotection: .automatic, guest: guest, level: .system, record: host.unwritten.last ?? host.durable,
-            seed: random.next())
+            fences: fencesOfPrimary(host), seed: random.next())
     }
 
     func stepGuest(_ id: Int) {

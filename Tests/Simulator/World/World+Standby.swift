@@ -38,6 +38,9 @@ extension World {
         case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
         case .dismantle: dismantle(host)
         case .reportPrimaryLost: alarm(host)
+        case .fencePeer(_, let nonce): fencePeer(nonce, host)
+        case .stopFencing: stopFencing(host)
+        case .confirmDismissal(let session): send(.goodbye(session), on: host.link, from: host)
         case .refuseCommand, .report: break
         }
     }
@@ -63,7 +66,7 @@ extension World {
         host.applyQueue = []
         host.replica = Replica(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
-            primary: offer.primary)
+            primary: offer.primary, waits: offer.waits)
         let fails = !isHealing && random.chance(perMille: plan.failedPreparations)
         later(host, random.within(5...60), fails ? .failsToPrepare(offer.session) : .prepared(offer.session))
     }
@@ -157,6 +160,7 @@ extension World {
     private func beOffered(_ offer: SessionOffer, _ link: Int, _ host: Host) {
         guard link > host.newestOffer || mutant == .acceptsOldTerms else { return }
         host.newestOffer = link
+        let offer = offered(offer, by: hosts[host.other])
         if host.primary != nil {
             feed(
                 host,
@@ -172,7 +176,8 @@ extension World {
         host.offers.append((offer.session, link))
         if mutant == .acceptsOldTerms, host.standby?.image == nil, host.standby?.state == StandbyMachine.State.none {
             host.standby = StandbyMachine(
-                node: host.name, arbitration: plan.arbitration, record: LocalRecord(), seed: standbySeed(host))
+                node: host.name, arbitration: plan.arbitration, record: LocalRecord(), fences: fences(host),
+                seed: standbySeed(host))
         }
         feed(host, .offered(offer))
     }
@@ -222,6 +227,12 @@ extension World {
     private func acknowledge(_ epoch: Epoch, _ host: Host) {
         guard let replica = host.replica else { return }
         checkpoints.acknowledge(replica.session, epoch, replica, &verdict)
+        if mutant == .fencesUnpaired, epoch == Epoch(1), plan.arbitration != .arbiter {
+            let pair = Register(
+                term: replica.term, owner: replica.primary, mode: .paired, session: replica.session,
+                standby: replica.identity, lineage: replica.lineage, level: .system)
+            feed(host, .registerTold(replica.session, pair))
+        }
         send(.acknowledge(replica.session, epoch), on: host.link, from: host)
     }
 
@@ -361,7 +372,8 @@ extension World {
         host.link = -1
         if mutant != .resumesTwice { host.replica = nil }
         host.primary = PrimaryMachine(
-            tookOver: register, arbitration: plan.arbitration, reprotection: .automatic, seed: random.next())
+            tookOver: register, arbitration: plan.arbitration, reprotection: .automatic,
+            fences: fencesOfPrimary(host), seed: random.next())
         later(host, 50, .lookForStandby)
     }
 }

@@ -90,6 +90,7 @@ final class World {
         case .powerReturns(let index):
             hosts[index].isPowered = true
             startAgent(hosts[index])
+        case .isFenced(let index): beFenced(hosts[index])
         case .arbiterReturns: arbiter.isUp = true
         }
     }
@@ -136,6 +137,8 @@ final class World {
             feed(host, .replicaEnded)
             host.isTold = false
         case .primarySilent: feed(host, StandbyMachine.Event.started)
+        case .runFence(let nonce): runFence(nonce, host)
+        case .fenceEnds(let nonce, let isConfirmed): endFence(nonce, isConfirmed, host)
         }
     }
 

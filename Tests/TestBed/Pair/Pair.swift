@@ -29,6 +29,8 @@ public final class Pair: Sendable {
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
         public var vms: [String: [String]] = [:]
+        /// What makes sure that the other host is off, by host, "a" and "b": the lines of its `fence` section.
+        public var fences: [String: [String]] = [:]
         public var logLevel = "info"
         public init() {}
     }
@@ -57,6 +59,7 @@ public final class Pair: Sendable {
                   \(Self.name(peer)):
                     address: \(peer.replicationAddress ?? ""):7310
                 \(options.hasSecondPath ? Self.secondPathLines(host, to: peer) : "")
+                \(Self.fenceLines(options.fences[host.name]))
                 api:
                   socket: \(Self.socket(host))
                 state_directory: \(host.stateDirectory)/romulus
@@ -98,6 +101,11 @@ public final class Pair: Sendable {
         case .witness: "arbiter:\n  witness:\n    address: \(address):7320\n    node: witness"
         case .etcd: "arbiter:\n  etcd:\n    endpoints: [\"http://\(address):2379\"]\n    cluster: bed"
         }
+    }
+
+    private static func fenceLines(_ lines: [String]?) -> String {
+        guard let lines else { return "" }
+        return "    fence:\n" + lines.map { "      " + $0 }.joined(separator: "\n")
     }
 
     private func startWitness(_ pki: String) async throws {

@@ -1,0 +1,10 @@
+#pragma once
+// What a new process is given beyond what posix_spawn's portable part says.
+//
+// Why it exists: posix_spawn_file_actions_addclosefrom_np (glibc 2.34) is hidden behind _GNU_SOURCE.
+
+#include "result.h"
+#include <spawn.h>
+
+// The new process has no descriptor from `first` on.
+int rml_spawn_close_from(posix_spawn_file_actions_t *actions, int first);
