@@ -362,6 +362,10 @@ public final class AgentCore: Sendable {
         options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
         options.heartbeatMilliseconds = configuration.detection.heartbeatMilliseconds
         options.secondPath = secondPaths[peer]
+        options.idleEpochMilliseconds = configuration.defaults.idleEpochMilliseconds
+        options.checkpointsOnOutput = configuration.defaults.checkpointsOnOutput
+        options.pauseBudget = configuration.defaults.pauseBudget
+        options.isRealTime = configuration.defaults.isRealTime
         let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {

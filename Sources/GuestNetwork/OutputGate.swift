@@ -72,6 +72,8 @@ public final class OutputGate: Sendable {
     }
 
     private let state: Mutex<State>
+    /// Called on the gate's thread, when the first output of an epoch is held.
+    private let firstHeld: @Sendable () -> Void
     private let hold: Int32
     private let release: Int32
     private let wake: EventDescriptor
@@ -80,8 +82,11 @@ public final class OutputGate: Sendable {
 
     /// Borrows both descriptors until `close` returned: connected stream sockets, `hold` the one that QEMU writes the
     /// guest's output to, `release` the one that QEMU reads what may leave from.
-    public init(nic: UInt16, hold: Int32, release: Int32) throws(SystemError) {
+    public init(
+        nic: UInt16, hold: Int32, release: Int32, firstHeld: @escaping @Sendable () -> Void = {}
+    ) throws(SystemError) {
         self.nic = nic
+        self.firstHeld = firstHeld
         self.hold = hold
         self.release = release
         wake = try EventDescriptor()
@@ -161,6 +166,12 @@ public final class OutputGate: Sendable {
         }
     }
 
+    /// When the first output of the epoch that runs reached the gate, in nanoseconds of `MonotonicClock`; nil while there is
+    /// none.
+    public var firstHeldAt: UInt64? {
+        state.withLock { $0.holding && $0.current.frames > 0 ? $0.current.firstAt : nil }
+    }
+
     public var held: Held {
         state.withLock { state in
             Held(
@@ -204,10 +215,13 @@ public final class OutputGate: Sendable {
             ]
             _ = poll(&descriptors, 3, -1)
             _ = wake.take()
-            state.withLock { state in
+            let isFirst = state.withLock { state in
+                let wasEmpty = state.current.frames == 0
                 drain(&state)
                 write(&state)
+                return wasEmpty && state.holding && state.current.frames > 0
             }
+            if isFirst { firstHeld() }
         }
     }
 

@@ -5,6 +5,9 @@ import Glibc
 public struct NamedThread: ~Copyable, Sendable {
     private let handle: pthread_t
 
+    /// The calling thread's number, as the kernel's files have it.
+    public static var currentID: pid_t { rml_thread_id() }
+
     /// A thread that nobody waits for goes on by itself.
     deinit { pthread_detach(handle) }
 

@@ -28,7 +28,12 @@ public struct RealTimePriority: ~Copyable, Sendable {
                     operation: "give real-time priority to", errno: -result, subject: "thread \(thread)",
                     advice: "grant the agent CAP_SYS_NICE, or switch real-time scheduling off in its configuration")
             }
-            raised.append(Former(thread: thread, policy: policy, priority: before))
+            // A process that was killed leaves what it raised as it is: that is not what to go back to.
+            let isLeftover = policy == rml_round_robin() && before == priority
+            raised.append(
+                isLeftover
+                    ? Former(thread: thread, policy: SCHED_OTHER, priority: 0)
+                    : Former(thread: thread, policy: policy, priority: before))
         }
         former = raised
     }

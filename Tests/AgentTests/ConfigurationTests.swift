@@ -77,7 +77,15 @@ import Testing
             runtime_directory: /r
             memory_directory: /m
             log_level: debug
-            defaults: {epoch_ms: 30, level: system, reprotect: manual, standby_lost: freeze, keep_memory_minutes: 0}
+            defaults:
+              epoch_ms: 30
+              idle_epoch_ms: 500
+              checkpoint_on_output: false
+              pause_budget_percent: 10
+              level: system
+              reprotect: manual
+              standby_lost: freeze
+              keep_memory_minutes: 0
             detection: {heartbeat_ms: 20, silence_ms: 200, silence_floor_ms: 100}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}

@@ -169,6 +169,11 @@ extension Configuration {
                 "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic),
             standbyLost: defaultSection.choice(
                 "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: .runAlone),
+            idleEpochMilliseconds: defaultSection.integer(
+                "idle_epoch_ms", ProtectRequest.epochMillisecondsRange, default: 200),
+            checkpointsOnOutput: defaultSection.flag("checkpoint_on_output", default: true),
+            pauseBudget: defaultSection.integer("pause_budget_percent", 1...90, default: 25),
+            isRealTime: defaultSection.flag("realtime", default: true),
             keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60))
         defaultSection.finish()
 

@@ -116,18 +116,32 @@ public struct Configuration: Sendable, Equatable {
         /// What a primary without an arbiter does when its standby is lost.
         public var standbyLost: PrimaryMachine.LonelyPolicy
 
+        /// The longest epoch of a guest that does next to nothing.
+        public var idleEpochMilliseconds: Int
+        /// An epoch ends when its first output is held.
+        public var checkpointsOnOutput: Bool
+        /// The largest share of time in which a guest may stand still because of its output, in percent.
+        public var pauseBudget: Int
+        /// Checkpoints come before whatever else the host computes.
+        public var isRealTime: Bool
         /// How long the memory of a replica that was given up is kept, so that the next one need not be sent whole; 0 keeps
         /// none.
         public var keepMemoryMinutes: Int
 
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
-            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, keepMemoryMinutes: Int = 60
+            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 200,
+            checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true,
+            keepMemoryMinutes: Int = 60
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
             self.reprotection = reprotection
             self.standbyLost = standbyLost
+            self.idleEpochMilliseconds = idleEpochMilliseconds
+            self.checkpointsOnOutput = checkpointsOnOutput
+            self.pauseBudget = pauseBudget
+            self.isRealTime = isRealTime
             self.keepMemoryMinutes = keepMemoryMinutes
         }
     }

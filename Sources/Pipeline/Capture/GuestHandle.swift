@@ -17,7 +17,7 @@ final class GuestHandle {
     let drives: [GuestDisk]
     let monitor: QMPConnection
 
-    private let vm: VMName
+    let vm: VMName
     private let process: PidDescriptor
     private var capture: DeviceStateCapture?
     private var layout: DeviceLayout?
@@ -39,7 +39,7 @@ final class GuestHandle {
     /// The monitor answers within this, or QEMU counts as stuck.
     static let timeout = Duration.seconds(10)
 
-    private let log: Logger
+    let log: Logger
 
     init(options: PrimaryOptions, log: Logger) throws(SessionError) {
         vm = options.vm

@@ -9,7 +9,10 @@ final class NICOutput {
     private let guest: GuestHandle
 
     /// Puts the filters into the netdev; what the guest sends takes the way through the gate from here on, unheld.
-    init(_ nic: OfferedNIC, guest: GuestHandle) throws(SessionError) {
+    /// `firstHeld` is called when the first output of an epoch is held.
+    init(
+        _ nic: OfferedNIC, guest: GuestHandle, firstHeld: @escaping @Sendable () -> Void
+    ) throws(SessionError) {
         self.guest = guest
         do throws(DeviceError) {
             filter = try OutputFilter.install(guest.monitor, netdev: nic.netdev, index: Int(nic.index), holding: true)
@@ -18,7 +21,8 @@ final class NICOutput {
         }
         // A gate that cannot be made is the end of the session, whose next start takes the filters out.
         do throws(SystemError) {
-            gate = try OutputGate(nic: nic.index, hold: filter.heldDescriptor, release: filter.release.number)
+            gate = try OutputGate(
+                nic: nic.index, hold: filter.heldDescriptor, release: filter.release.number, firstHeld: firstHeld)
         } catch {
             throw SessionError(.system, "the output of NIC \(nic.netdev) cannot be held: \(error)")
         }

@@ -19,6 +19,14 @@ public struct PrimaryOptions: Sendable {
     /// The node that is to be the standby.
     public var standby: NodeName
     public var epochMilliseconds = 20
+    /// The longest epoch of a guest that changes next to nothing and sends nothing.
+    public var idleEpochMilliseconds = 200
+    /// End an epoch when its first output is held.
+    public var checkpointsOnOutput = true
+    /// The largest share of time in which the guest may stand still because of its output, in percent.
+    public var pauseBudget = 25
+    /// QEMU's threads that serve a checkpoint, and ours, get real-time priority while the guest is protected.
+    public var isRealTime = true
     /// How much silence of the standby is borne: at most and at least.
     public var silenceMilliseconds = 500
     public var silenceFloorMilliseconds = 300
@@ -30,6 +38,13 @@ public struct PrimaryOptions: Sendable {
     public var planted: PlantedFaults = []
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
+
+    /// How epochs are timed.
+    var epochs: EpochTimer.Settings {
+        EpochTimer.Settings(
+            epoch: UInt64(epochMilliseconds) * 1_000_000, idleEpoch: UInt64(idleEpochMilliseconds) * 1_000_000,
+            endsOnOutput: checkpointsOnOutput, pauseBudget: UInt64(pauseBudget))
+    }
 
     public init(vm: VMName, qmpPath: String, standby: NodeName) {
         self.vm = vm

@@ -22,7 +22,8 @@ final class Protection {
     private var gates: [OutputGate] { outputs.map(\.gate) }
     private var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
-    private var lastResume: UInt64 = 0
+    private var timer: EpochTimer
+    private var priority: RealTimePriority?
     /// Somebody else paused the guest.
     private var guestPaused = false {
         didSet { session.state.withLock { $0.isGuestPaused = guestPaused } }
@@ -35,6 +36,7 @@ final class Protection {
     init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
         self.session = session
         self.guest = guest
+        timer = EpochTimer(session.options.epochs)
         sender = FrameSender(link: link)
         do throws(AttachError) {
             tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
@@ -79,7 +81,9 @@ final class Protection {
                     try DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender))
             }
         }
-        for nic in guest.offeredNICs { outputs.append(try NICOutput(nic, guest: guest)) }
+        for nic in guest.offeredNICs {
+            outputs.append(try NICOutput(nic, guest: guest, firstHeld: { [session] in session.wake.signal() }))
+        }
         let gates = gates
         session.state.withLock { $0.gates = gates }
 
@@ -233,11 +237,11 @@ final class Protection {
     // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
-        let interval = UInt64(options.epochMilliseconds) * 1_000_000
+        if options.isRealTime { priority = guest.raisePriority() }
         while true {
-            let due = lastResume + interval
             while true {
                 let now = MonotonicClock.now()
+                let due = timer.due(firstHeld: firstHeldAt)
                 let inFlight = sealed.number - session.state.withLock { $0.machine.acknowledged.number }
                 let room = inFlight < PrimarySession.epochsInFlightMax && !isLastSealed
                 let isDue = now >= due || session.state.withLock { $0.wishes.sealLast }
@@ -247,7 +251,7 @@ final class Protection {
                         .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
                     try guest.holdStill()
                 }
-                // An acknowledgement wakes us when there is no room, the clock when there is.
+                // An acknowledgement wakes us when there is no room, the clock or held output when there is.
                 let wait = room && now < due ? due - now : 20_000_000
                 if let ended = try look(waitNanoseconds: min(wait, 20_000_000)) { return ended }
             }
@@ -258,6 +262,9 @@ final class Protection {
             try seal(first: false)
         }
     }
+
+    /// When the first output of the epoch that runs began to wait.
+    private var firstHeldAt: UInt64? { outputs.compactMap(\.gate.firstHeldAt).min() }
 
     private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
 
@@ -307,14 +314,16 @@ final class Protection {
             guestPaused = true
             session.report(.event("guest-paused", "someone else paused the guest: no checkpoints until it runs again"))
         }
-        lastResume = MonotonicClock.now()
-        timings.resume = lastResume - savedAt
-        timings.pause = lastResume - stopAt
+        let runsSince = MonotonicClock.now()
+        timings.resume = runsSince - savedAt
+        timings.pause = runsSince - stopAt
 
         // From here on the guest runs again.
         try guest.checkUnchanged(deviceState)
         timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
         timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
+        timer.resumed(
+            at: runsSince, pause: timings.pause, dirtyPages: timings.dirtyPages, heldFrames: timings.heldFrames)
         timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
         if first {
             for mirror in mirrors { mirror.endFirstCopy() }
@@ -446,6 +455,7 @@ final class Protection {
 
     /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
     func takeDown() {
+        priority = nil
         session.state.withLock { state in
             if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
             state.gates = []
