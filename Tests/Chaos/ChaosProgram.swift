@@ -15,6 +15,8 @@ struct ChaosProgram {
         var twoLive = 0
         /// Runs in which the guest did not answer again although a safe host was there.
         var downNeedlessly = 0
+        /// Runs in which the new host was lost right after it had won the guest in a switchover: no other had its state.
+        var lostWithOnlyHost = 0
         var seed: UInt64 = 0
 
         var isGood: Bool { lostWrites + connectionsLost + twoLive + downNeedlessly == 0 }
@@ -24,7 +26,8 @@ struct ChaosProgram {
             lostWrites += outcome.lost
             connectionsLost += outcome.connectionsLost
             twoLive += outcome.live > 1 ? 1 : 0
-            downNeedlessly += outcome.answers ? 0 : 1
+            downNeedlessly += outcome.answers || outcome.isWithoutHost ? 0 : 1
+            lostWithOnlyHost += outcome.isWithoutHost ? 1 : 0
         }
     }
 
@@ -75,7 +78,7 @@ struct ChaosProgram {
                 figures[fault, default: Figures()].add(outcome)
                 say(
                     "  \(run + 1): \(fault.rawValue) after \(moment) s, \(arbiter.rawValue):"
-                        + " \(outcome.answers ? "goes on" : "DOWN"), longest silence \(Int(outcome.silenceMs)) ms, lost"
+                        + " \(outcome.words), longest silence \(Int(outcome.silenceMs)) ms, lost"
                         + " \(outcome.lost)\(outcome.live > 1 ? ", TWO LIVE" : "")")
             }
         } catch {
@@ -109,6 +112,9 @@ struct ChaosProgram {
         var silenceMs = 0.0
         var detectedMs: Double?
         var runningMs: Double?
+        var isWithoutHost = false
+
+        var words: String { answers ? "goes on" : isWithoutHost ? "lost with its only host" : "DOWN" }
     }
 
     private static func play(
@@ -126,15 +132,19 @@ struct ChaosProgram {
         try await fault.happen(stage)
         var outcome = Outcome()
         do {
+            // Clients report once a second: what they report first may be from before.
+            try await Task.sleep(for: .seconds(2))
             try await stage.verifier.waitForAnswers(within: .seconds(40))
+            // After seconds of silence TCP waits as long again before it tries once more.
+            try await Task.sleep(for: .seconds(8))
         } catch {
             outcome.answers = false
+            outcome.isWithoutHost = fault == .standbyLostInSwitchover && stage.wasGivenAway
+            guard !outcome.isWithoutHost else { return outcome }
             say("    \(error)")
             for host in bed.hosts { say(host.logTail()) }
             return outcome
         }
-        // After seconds of silence TCP waits as long again before it tries once more.
-        try await Task.sleep(for: .seconds(8))
         outcome.live = stage.live()
         let report = try await stage.verifier.finish()
         outcome.lost = report.bytesLost + report.recordsLost + report.badPages

@@ -63,15 +63,17 @@ enum Fault: String, CaseIterable {
             try await Self.pause(Self.long)
             try await pair.restartArbiter()
         case .switchover: try beginSwitchover(pair)
-        case .primaryLostInSwitchover:
-            try beginSwitchover(pair)
-            try await Self.pause(stage.moment / 20)
-            try bed.a.cutPower()
-        case .standbyLostInSwitchover:
-            try beginSwitchover(pair)
-            try await Self.pause(stage.moment / 20)
-            try bed.b.cutPower()
+        case .primaryLostInSwitchover: try await lose(bed.a, duringSwitchoverOf: stage)
+        case .standbyLostInSwitchover: try await lose(bed.b, duringSwitchoverOf: stage)
         }
+    }
+
+    /// The command takes some time to be heard; the host is lost up to 100 ms after it was given.
+    private func lose(_ host: BedHost, duringSwitchoverOf stage: Stage) async throws {
+        let command = Task.detached { [pair = stage.pair] in try? pair.romulus(pair.bed.a, ["switchover", Stage.vm]) }
+        try await Self.pause(stage.moment / 20)
+        try host.cutPower()
+        _ = await command.value
     }
 
     private func beginSwitchover(_ pair: Pair) throws {

@@ -46,6 +46,11 @@ struct Stage {
         }.count
     }
 
+    /// The first host knows that the other one had won the guest.
+    var wasGivenAway: Bool {
+        (try? pair.romulus(bed.a, ["events", Self.vm]))?.output.contains("another host goes on with") ?? false
+    }
+
     /// What the agents' journals say of the time from `moment` on (nanoseconds of CLOCK_BOOTTIME, which all hosts of a bed
     /// share): milliseconds until something was found lost, and until it was decided who goes on and that one ran.
     func timeline(since moment: Int64) -> (detected: Double?, running: Double?) {
