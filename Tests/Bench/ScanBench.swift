@@ -17,8 +17,7 @@ enum ScanBench {
             var configuration = GuestVM.Configuration()
             configuration.memoryMiB = mebibytes
             configuration.hasTestMonitor = true
-            let guest = try GuestVM.start(on: bed.a, image: image, configuration)
-            try await guest.waitUntilReady()
+            let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
             let control = GuestControl(client: bed.client, address: guest.configuration.address)
             try control.shell(
                 "mkdir -p /fill && mount -t tmpfs -o size=1600m none /fill && dd if=/dev/zero of=/fill/used bs=1M count=1400",

@@ -71,7 +71,8 @@ struct ChaosProgram {
             let image = try GuestImage.build()
             for run in 0..<runs {
                 let fault = faults[run % faults.count]
-                let arbiter: Pair.Arbiter = (run + run / faults.count).isMultiple(of: 2) ? .witness : .etcd
+                let arbiter: Pair.Arbiter =
+                    (run % faults.count + run / faults.count).isMultiple(of: 2) ? .witness : .etcd
                 let moment = Double(random.next() % 2000) / 1000
                 let outcome = try await play(fault, moment, arbiter, image)
                 tally.add(outcome)

@@ -28,8 +28,7 @@ struct Stage {
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
         try bed.b.addTap("tap0")
-        let guest = try GuestVM.start(on: bed.a, image: image, configuration)
-        try await guest.waitUntilReady()
+        let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
         var plan = Verifier.Plan()
         plan.dirtying = GuestControl.Dirtying(pages: 200, periodMs: 20, workingSet: 4096, pattern: .counter)

@@ -27,8 +27,7 @@ enum Demo {
             options.silenceMilliseconds = 1000
             options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(standbyDisk)"]
             try bed.b.addTap("tap0")
-            let guest = try GuestVM.start(on: bed.a, image: image, configuration)
-            try await guest.waitUntilReady()
+            let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
             say("  the guest runs at host A (QEMU pid \(guest.pid)), a stock QEMU that knows nothing of Romulus")
 
             let pair = try await Pair(on: bed, options)

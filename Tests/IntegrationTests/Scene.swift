@@ -51,8 +51,7 @@ struct Scene {
                 "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
             ] + wishes.standbyLines
         try bed.b.addTap("tap0")
-        let guest = try GuestVM.start(on: bed.a, image: image, configuration)
-        try await guest.waitUntilReady()
+        let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
         return Scene(bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk)
     }

@@ -80,6 +80,25 @@ public final class GuestVM: Sendable {
         return try GuestVM(host: host, image: image, configuration: configuration)
     }
 
+    /// Starts a guest and waits until it is ready. QEMU 7.2 with two emulated vCPUs on a busy machine now and then leaves a
+    /// booting guest with both of them standing still, which its kernel notices; then it is started anew.
+    public static func boot(
+        on host: BedHost, image: GuestImage, _ configuration: Configuration
+    ) async throws -> GuestVM {
+        var triesLeft = 2
+        while true {
+            let guest = try start(on: host, image: image, configuration)
+            do {
+                try await guest.waitUntilReady()
+                return guest
+            } catch {
+                guard triesLeft > 0, guest.isLockedUp else { throw error }
+                triesLeft -= 1
+                try await guest.killAndWait()
+            }
+        }
+    }
+
     private init(host: BedHost, image: GuestImage, configuration: Configuration) throws(BedError) {
         self.host = host
         self.configuration = configuration
@@ -126,6 +145,9 @@ public final class GuestVM: Sendable {
         String(decoding: FileManager.default.contents(atPath: serialPath) ?? Data(), as: UTF8.self)
     }
 
+    /// Its kernel says that its vCPUs do not come on.
+    private var isLockedUp: Bool { console.contains("BUG: soft lockup") }
+
     /// Waits until the guest's services listen. Fails at once, with QEMU's own words, when QEMU ends.
     public func waitUntilReady(within limit: Duration = .seconds(120)) async throws {
         let line = "ROMULUS-GUEST READY \(readyWord)"
@@ -135,6 +157,7 @@ public final class GuestVM: Sendable {
                 if let exit = process.exit {
                     throw BedError("QEMU of \(configuration.name) ended (\(exit)): \(process.errors)")
                 }
+                if isLockedUp { throw BedError("the vCPUs of \(configuration.name) stand still.") }
                 return nil as Bool?
             }
         } catch {

@@ -1,0 +1,215 @@
+import LinuxSystem
+import Model
+import Protocol
+import QEMU
+import Transport
+import Wire
+
+/// The session's thread: has the guest in hand, from its finding to its end.
+extension PrimarySession {
+    func run() {
+        let ended: String
+        do throws(SessionError) {
+            ended = try carry()
+        } catch {
+            state.withLock { state in
+                if state.failure == nil {
+                    state.failure = error
+                    report(.failure(error))
+                }
+                state.status.lastError = error.message
+                state.status.phase = .failed
+            }
+            ended = error.message
+        }
+        questions?.stop()
+        let (link, record) = state.withLock { state in
+            if state.status.phase != .failed { state.status.phase = .ended }
+            return (state.connection.link, state.wishes.standby)
+        }
+        link?.close()
+        if let record { report(.gaveWay(record)) }
+        report(.ended(ended))
+    }
+
+    /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
+    /// in order.
+    func carry() throws(SessionError) -> String {
+        var guest: GuestHandle? = try GuestHandle(options: options, log: log)
+        let pid = guest?.pid ?? 0
+        let process: PidDescriptor
+        do throws(SystemError) {
+            process = try PidDescriptor(pid)
+        } catch {
+            throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone: \(error)")
+        }
+        let lineage = state.withLock { state in
+            state.status.qemuPID = pid
+            state.guest = guest?.description
+            return state.machine.lineage
+        }
+        report(.found(pid: pid, lineage: lineage))
+        if case .tookOver = origin {} else { handle(.started) }
+
+        if !origin.isNamed {
+            // Between sessions the monitor is the operator's.
+            guest?.close()
+            guest = nil
+        }
+        var nextOffer: UInt64 = 0
+        while true {
+            let (wishes, endGuest) = takeWishes()
+            if wishes.killGuest { end(process) }
+            if endGuest { try? process.kill() }
+            if wishes.stopGuest {
+                let attached = try attach(&guest)
+                attached.stopAnyway()
+                guest = attached
+            }
+            if wishes.detach {
+                let attached = try attach(&guest)
+                try attached.removeLeftovers()
+                if wishes.resumeGuest { attached.resumeAnyway() }
+                guest = attached
+            }
+            if let offer = wishes.offer {
+                if let ended = try serve(offer, &guest) { return ended }
+                state.withLock { state in
+                    state.wishes.detach = false
+                    state.isAsked = false
+                }
+                nextOffer = MonotonicClock.now() + Self.offerPeriod
+                continue
+            }
+            if wishes.standby != nil { return "another host goes on with the guest" }
+            if wishes.end {
+                // What ends by itself says why.
+                let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
+                if let reason { throw SessionError(.refused, "\(options.vm) cannot be protected: \(reason)") }
+                return "protection was ended by the operator"
+            }
+            if process.hasExited() {
+                handle(.guestLost)
+                guard state.withLock({ $0.wishes.standby != nil }) else {
+                    throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) died, and it had no standby")
+                }
+                continue
+            }
+            let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
+            if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
+                nextOffer = MonotonicClock.now() + Self.offerPeriod
+                handle(.candidate(options.standby, asked: isAsked))
+                if state.withLock({ $0.wishes.offer != nil }) { continue }
+            }
+            waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
+            _ = wake.take()
+        }
+    }
+
+    /// Ends a guest that another host goes on with; it runs no more when this returns.
+    func end(_ process: borrowing PidDescriptor) {
+        guard let bases, let guest else {
+            try? process.kill()
+            return
+        }
+        bases.end(guest, of: options.vm, process)
+    }
+
+    /// The handle that is there already, which its user then owns, or a new one.
+    func attach(_ guest: inout GuestHandle?) throws(SessionError) -> GuestHandle {
+        defer { guest = nil }
+        if let guest { return guest }
+        return try GuestHandle(options: options, log: log)
+    }
+
+    func takeWishes() -> (Wishes, endGuest: Bool) {
+        state.withLock { state in
+            let wishes = state.wishes
+            state.wishes.offer = nil
+            state.wishes.detach = false
+            state.wishes.resumeGuest = false
+            state.wishes.stopGuest = false
+            state.wishes.killGuest = false
+            state.wishes.sealLast = false
+            return (wishes, state.endGuestRequested)
+        }
+    }
+
+    /// One session with the standby; `guest` is used up. Returns why, when there is nothing more to do for this guest
+    /// afterwards.
+    func serve(_ offer: SessionOffer, _ guest: inout GuestHandle?) throws(SessionError) -> String? {
+        state.withLock { state in
+            state.connection = Connection()
+            state.connection.session = offer.session
+            state.status.memoryProgress = 0
+            state.status.diskProgress = 0
+        }
+        do throws(SessionError) {
+            let link = try connect(self)
+            let attached = try attach(&guest)
+            return try protect(attached, offer, link)
+        } catch {
+            state.withLock { $0.connection.link }?.close()
+            handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
+            let (isLost, hadStandby) = state.withLock { state in
+                (
+                    error.code == .peerLost || error.code == .standbyRefused,
+                    !origin.isNamed || state.hadStandby
+                )
+            }
+            guard isLost, hadStandby else { throw error }
+            state.withLock { state in
+                var isAlone = state.connection.leaving != nil
+                if case .tookOver = origin, state.status.last.epoch == .firstCopy { isAlone = true }
+                state.status.phase = isAlone ? .running : .peerLost
+                state.status.lastError = error.message
+            }
+            return nil
+        }
+    }
+
+    func protect(
+        _ guest: GuestHandle, _ offer: SessionOffer, _ link: Link
+    ) throws(SessionError) -> String? {
+        let accepted: AcceptMessage
+        do throws(SessionError) {
+            state.withLock { state in
+                state.connection.link = link
+                state.status.phase = .preparing
+            }
+            link.send(HelloMessage(node: custody.node.description, software: software).frame)
+            link.send(guest.offer(offer, options).frame)
+            accepted = try waitForAnswer(seconds: 60)
+            report(
+                .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
+            state.withLock { $0.lastRefusal = nil }
+            handle(.accepted(offer.session, accepted.identity))
+        } catch {
+            guest.close()
+            throw error
+        }
+        let heartbeat = try beatingHeart(accepted)
+        defer { heartbeat.stop() }
+        let protection = try Protection(session: self, guest: guest, link: link)
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            outcome = .success(try protection.run())
+        } catch {
+            outcome = .failure(error)
+        }
+        protection.takeDown()
+        return try outcome.get()
+    }
+
+    func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {
+        let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
+        while MonotonicClock.now() < deadline {
+            let (answer, end) = state.withLock { ($0.connection.answer, $0.wishes.end) }
+            if let answer { return try answer.get() }
+            if end { throw SessionError(.refused, "protection was ended before it began") }
+            waitReadable([wake.number], nanoseconds: 100_000_000)
+            _ = wake.take()
+        }
+        throw SessionError(.peerLost, "the standby did not answer the offer within \(seconds) s; see its agent's log")
+    }
+}
