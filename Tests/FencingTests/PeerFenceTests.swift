@@ -50,11 +50,9 @@ import Testing
         let bed = try FenceBed()
         let path = try bed.script(
             "trap '' TERM INT HUP", "sleep 1000 & echo $! > $D/child", "echo waiting", "wait", "sleep 1000")
-        let began = MonotonicClock.now()
         bed.ask(bed.fence([path], timeout: 500))
         let answers = try await bed.answers(1)
         #expect(answers[0].ending == .tookTooLong)
-        #expect(MonotonicClock.now() - began < 10_000_000_000)
         let child = try #require(pid_t(bed.contents("child").trimmingCharacters(in: .whitespacesAndNewlines)))
         try await bed.wait("the end of its child", within: 5) {
             let stat = (try? String(contentsOfFile: "/proc/\(child)/stat", encoding: .utf8)) ?? ""
@@ -66,12 +64,10 @@ import Testing
     @Test func aCommandThatLeavesAChildBehindIsNotWaitedFor() async throws {
         let bed = try FenceBed()
         // The child keeps the output open.
-        let path = try bed.script("sleep 20 & echo $! > $D/child; echo done")
-        let began = MonotonicClock.now()
+        let path = try bed.script("sleep 1000 & echo $! > $D/child; echo done")
         bed.ask(bed.fence([path]))
         let answers = try await bed.answers(1)
         #expect(answers[0].ending == .confirmed)
-        #expect(MonotonicClock.now() - began < 10_000_000_000)
         if let child = pid_t(bed.contents("child").trimmingCharacters(in: .whitespacesAndNewlines)) {
             kill(child, SIGKILL)
         }
@@ -196,12 +192,13 @@ import Testing
         let fence = bed.fence([path], delay: nil)
         bed.ask(fence, as: .standby)
         _ = try await bed.answers(1)
-        #expect(MonotonicClock.now() - began >= 3_000_000_000)
+        let patience = MonotonicClock.now() - began
+        #expect(patience >= 3_000_000_000)
         // Where this host is the primary of one VM, all are served by its haste.
         bed.ask(fence, for: mail, as: .standby)
         let second = MonotonicClock.now()
         bed.ask(fence, as: .primary)
         _ = try await bed.answers(3)
-        #expect(MonotonicClock.now() - second < 2_900_000_000)
+        #expect(MonotonicClock.now() - second < patience)
     }
 }

@@ -136,8 +136,9 @@ import Wire
                 while await peer.received.take() != nil {}
             }
             try await RawPeer.plain(group, port: host.listener.port).die()
-            guard case .lost = await host.refused.take().cause else {
-                Issue.record("a scanner's visit was taken for something else")
+            let visit = await host.refused.take().cause
+            guard case .lost = visit else {
+                Issue.record("a scanner's visit was taken for something else: \(visit)")
                 return
             }
             let link = try await host.dial(group)
