@@ -2,7 +2,7 @@
 import PackageDescription
 
 // The targets that read what a peer sends, under libFuzzer and the address sanitizer; see `run`. The sources are those
-// of the main package, by symbolic links, so that neither it nor its users ever see the sanitizer's flags.
+// of the main package, by symbolic links that `run` makes, so that neither it nor its users ever see the sanitizer's flags.
 let instrumented: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
