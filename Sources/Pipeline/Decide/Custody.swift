@@ -39,3 +39,20 @@ let decisionQueue = DispatchQueue(label: "romulus.decisions", qos: .userInitiate
 
 /// Runs `body` there, after what waits already: for whoever wants to know whether decisions are still made.
 public func onDecisionQueue(_ body: @escaping @Sendable () -> Void) { decisionQueue.async(execute: body) }
+
+extension Custody {
+    /// Writes what is to be remembered of `vm`, behind whatever else is to be, and tells when it is on stable storage or why
+    /// it is not.
+    func remember(_ record: LocalRecord, of vm: VMName, _ told: @escaping @Sendable (SessionError?) -> Void) {
+        decisionQueue.async {
+            do {
+                try persist(record)
+                told(nil)
+            } catch {
+                told(
+                    SessionError(
+                        .system, "what was decided about \(vm) cannot be kept, so nothing rests on it: \(error)"))
+            }
+        }
+    }
+}

@@ -87,16 +87,10 @@ extension StandbySession {
     }
 
     func persist(_ record: LocalRecord) {
-        decisionQueue.async { [self] in
-            do {
-                try custody.persist(record)
-                handle(.persisted(record.seen))
-            } catch {
-                let failure = SessionError(
-                    .system, "what was decided about \(vm) cannot be kept, so nothing rests on it: \(error)")
-                state.withLock { $0.status.lastError = failure.message }
-                report(.failure(failure))
-            }
+        custody.remember(record, of: vm) { [self] failure in
+            guard let failure else { return handle(.persisted(record.seen)) }
+            state.withLock { $0.status.lastError = failure.message }
+            report(.failure(failure))
         }
     }
 

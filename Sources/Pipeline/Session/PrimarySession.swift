@@ -1,12 +1,9 @@
-import Foundation
 import GuestNetwork
 import LinuxSystem
 import Logging
 import Model
-import NIOCore
 import Protocol
 import QEMU
-import Storage
 import Synchronization
 import Transport
 import Wire

@@ -242,10 +242,12 @@ final class Protection {
             while true {
                 let now = MonotonicClock.now()
                 let due = timer.due(firstHeld: firstHeldAt)
-                let inFlight = sealed.number - session.state.withLock { $0.machine.acknowledged.number }
+                let (acknowledged, sealsLast) = session.state.withLock {
+                    ($0.machine.acknowledged, $0.wishes.sealLast)
+                }
+                let inFlight = sealed.number - acknowledged.number
                 let room = inFlight < PrimarySession.epochsInFlightMax && !isLastSealed
-                let isDue = now >= due || session.state.withLock { $0.wishes.sealLast }
-                if isDue, room, !guestPaused { break }
+                if now >= due || sealsLast, room, !guestPaused { break }
                 if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
                     session.report(
                         .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
@@ -264,7 +266,7 @@ final class Protection {
     }
 
     /// When the first output of the epoch that runs began to wait.
-    private var firstHeldAt: UInt64? { outputs.compactMap(\.gate.firstHeldAt).min() }
+    private var firstHeldAt: UInt64? { outputs.lazy.compactMap(\.gate.firstHeldAt).min() }
 
     private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
 

@@ -1,4 +1,3 @@
-import Foundation
 import GuestNetwork
 import LinuxSystem
 import Logging
@@ -6,7 +5,6 @@ import Model
 import NIOCore
 import Protocol
 import QEMU
-import Storage
 import Synchronization
 import Transport
 import Wire
