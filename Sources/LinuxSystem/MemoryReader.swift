@@ -11,6 +11,8 @@ public struct MemoryReader: ~Copyable, @unchecked Sendable {
     /// The kernel moves at most this much in one call (MAX_RW_COUNT); asking for more is no error but of no use.
     private static let bytesPerCallMax = 1 << 30
     private static let vectorMax = Int(RML_VECTOR_MAX)
+    /// By block index: memory that is mapped here too.
+    var views: [SharedView?] = []
 
     public init(pid: pid_t) {
         self.pid = pid
@@ -42,12 +44,22 @@ public struct MemoryReader: ~Copyable, @unchecked Sendable {
         // Bytes of runs[next] that were copied already.
         var skip = 0
         while next < runs.count {
+            if let view = view(of: runs[next]) {
+                let start = Int(runs[next].first) * trackedPageSize
+                let length = Int(runs[next].count) * trackedPageSize
+                precondition(done + length <= buffer.count, "the buffer is too small for the runs")
+                (buffer.baseAddress! + done).copyMemory(from: view.bytes.baseAddress! + start, byteCount: length)
+                done += length
+                next += 1
+                continue
+            }
             var entries = 0
             var wanted = 0
             var ahead = next
             var offset = skip
             while ahead < runs.count, entries < Self.vectorMax, wanted < Self.bytesPerCallMax {
                 let run = runs[ahead]
+                if view(of: run) != nil { break }
                 let length = Int(run.count) * trackedPageSize - offset
                 let taken = min(length, Self.bytesPerCallMax - wanted)
                 let start = addresses[Int(run.block)] + UInt64(run.first) * UInt64(trackedPageSize) + UInt64(offset)
@@ -73,6 +85,10 @@ public struct MemoryReader: ~Copyable, @unchecked Sendable {
             }
         }
         return done
+    }
+
+    private func view(of run: TrackedRun) -> SharedView? {
+        Int(run.block) < views.count ? views[Int(run.block)] : nil
     }
 
     /// One call; at least one byte was copied when it returns.

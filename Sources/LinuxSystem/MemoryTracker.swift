@@ -25,6 +25,10 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
     private var reader: MemoryReader
     private let regions: UnsafeMutablePointer<page_region>
     private var entries: [Entry] = []
+    /// Copies half of a large part; nil leaves all to the caller's thread.
+    public var helper: ReadingHelper? {
+        didSet { helper?.views = reader.views }
+    }
     /// Start address by block index; 0 for an index that is not tracked.
     public private(set) var addresses: [UInt64] = []
 
@@ -37,6 +41,7 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
 
     /// Regions taken from the kernel in one call.
     private static let regionsMax = 4096
+    private static let helpedPagesMin = 512
     private static let unregisterStep: UInt64 = 16 << 20
     /// With less room than this in the caller's buffer a scan pauses.
     private static let roomMin = 2
@@ -63,6 +68,10 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
     /// For a `Poller`: readable once the process has ended.
     public var exitNumber: Int32 { attachment.process.number }
     public var blocks: [TrackedBlock] { entries.map(\.block) }
+    /// Whether the block's memory is mapped here too, and copied without a call.
+    public func copiesDirectly(_ index: UInt16) -> Bool {
+        Int(index) < reader.views.count && reader.views[Int(index)] != nil
+    }
     /// A reader of the same process, for another thread.
     public func makeReader() -> MemoryReader { MemoryReader(pid: pid) }
 
@@ -104,6 +113,9 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
             addresses.append(contentsOf: repeatElement(0, count: needed - addresses.count))
         }
         addresses[Int(block.index)] = block.address
+        reader.views.append(contentsOf: repeatElement(nil, count: max(0, needed - reader.views.count)))
+        reader.views[Int(block.index)] = SharedView.make(of: block, pid: pid, mappings)
+        helper?.views = reader.views
     }
 
     /// Takes a block out of the tracking, for memory that is being unplugged. One that is gone already is no error.
@@ -111,6 +123,8 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         guard let position = entries.firstIndex(where: { $0.block.index == index }) else { return }
         let block = entries.remove(at: position).block
         addresses[Int(index)] = 0
+        reader.views[Int(index)] = nil
+        helper?.views = reader.views
         try unregister(block)
     }
 
@@ -186,14 +200,52 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         }
     }
 
-    /// Copies the pages of `runs` into `buffer`, one after another without gaps; returns the number of bytes.
+    /// Copies the pages of `runs`, from its run `first` on, into `buffer`, one after another without gaps; returns the
+    /// number of bytes.
     public mutating func copy(
-        _ runs: borrowing RunBuffer, into buffer: UnsafeMutableRawBufferPointer
+        _ runs: borrowing RunBuffer, from first: Int = 0, into buffer: UnsafeMutableRawBufferPointer
     ) throws(SystemError) -> Int {
-        let count = try reader.copy(runs.runs, addresses: addresses, into: buffer)
+        let part = UnsafeBufferPointer(rebasing: runs.runs[first...])
+        let pages = part.reduce(0) { $0 + Int($1.count) }
+        if let helper, pages >= Self.helpedPagesMin {
+            try copy(part, pages: pages, with: helper, into: buffer)
+        } else {
+            _ = try reader.copy(part, addresses: addresses, into: buffer)
+        }
         // The memory was read by process number: it was the right process if that one still exists.
         if attachment.process.hasExited() { throw gone() }
-        return count
+        return pages * trackedPageSize
+    }
+
+    /// The first half here, the second by the helper.
+    private mutating func copy(
+        _ part: UnsafeBufferPointer<TrackedRun>, pages: Int, with helper: ReadingHelper,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) throws(SystemError) {
+        var whole = 0
+        var mine = 0
+        while mine + Int(part[whole].count) <= pages / 2 {
+            mine += Int(part[whole].count)
+            whole += 1
+        }
+        // The run across the middle is shared.
+        let shared = pages / 2 - mine
+        helper.begin(
+            UnsafeBufferPointer(rebasing: part[whole...]), skipping: UInt32(shared), addresses: addresses,
+            into: UnsafeMutableRawBufferPointer(rebasing: buffer[(pages / 2 * trackedPageSize)...]))
+        var failure: SystemError?
+        do throws(SystemError) {
+            _ = try reader.copy(UnsafeBufferPointer(rebasing: part[..<whole]), addresses: addresses, into: buffer)
+            let run = part[whole]
+            try reader.copy(
+                address: addresses[Int(run.block)] + UInt64(run.first) * UInt64(trackedPageSize),
+                into: UnsafeMutableRawBufferPointer(
+                    rebasing: buffer[mine * trackedPageSize..<(mine + shared) * trackedPageSize]))
+        } catch {
+            failure = error
+        }
+        try helper.finish()
+        if let failure { throw failure }
     }
 
     /// Ends the tracking: the process is left without any protection of ours. Also what `deinit` comes to, but with the

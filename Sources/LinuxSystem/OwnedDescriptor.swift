@@ -109,6 +109,24 @@ public struct OwnedDescriptor: ~Copyable, Sendable {
             "descriptor \(number)")
     }
 
+    /// Sets who may open the file anew, by its permission bits.
+    public func changeMode(to mode: mode_t) throws(SystemError) {
+        _ = try checked(rml_change_mode(number, mode), "change the permissions of", "descriptor \(number)")
+    }
+
+    /// Gives a pipe room for at least `size` bytes and returns what it has: a power of two, at least a page. A writer that
+    /// waits goes on when there is room for it now. A pipe that holds more than `size` is refused.
+    public func resizePipe(to size: Int) throws(SystemError) -> Int {
+        Int(try checked(rml_resize_pipe(number, Int32(clamping: size)), "resize", "the pipe of descriptor \(number)"))
+    }
+
+    /// How many bytes lie in a pipe.
+    public func pipedBytes() throws(SystemError) -> Int {
+        var count: Int32 = 0
+        _ = try checked(rml_piped_bytes(number, &count), "look into", "the pipe of descriptor \(number)")
+        return Int(count)
+    }
+
     /// The length of the file in bytes.
     public func fileLength() throws(SystemError) -> UInt64 {
         var length: Int64 = 0

@@ -35,6 +35,8 @@ public struct RunBuffer: ~Copyable, @unchecked Sendable {
     public private(set) var count = 0
     /// Sum of the runs' page counts.
     public private(set) var pages = 0
+    /// Runs from here on are joined with each other only.
+    private var partStart = 0
 
     public init(capacity: Int) {
         storage = .allocate(capacity: capacity)
@@ -56,12 +58,19 @@ public struct RunBuffer: ~Copyable, @unchecked Sendable {
     public mutating func removeAll() {
         count = 0
         pages = 0
+        partStart = 0
     }
 
-    /// Adds a run; one that continues the last is joined with it. The caller makes sure that there is room.
+    /// Begins a part: a run that follows is not joined with those before. Returns the part's first position.
+    public mutating func beginPart() -> Int {
+        partStart = count
+        return count
+    }
+
+    /// Adds a run; one that continues the last of its part is joined with it. The caller makes sure that there is room.
     public mutating func append(_ run: TrackedRun) {
         pages += Int(run.count)
-        if count > 0, storage[count - 1].block == run.block,
+        if count > partStart, storage[count - 1].block == run.block,
             storage[count - 1].first + storage[count - 1].count == run.first
         {
             storage[count - 1].count += run.count

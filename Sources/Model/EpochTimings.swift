@@ -12,7 +12,10 @@ public struct EpochTimings: Sendable, Codable, Hashable {
     public var encode: UInt64 = 0
     /// From the guest running again to the acknowledgement.
     public var acknowledge: UInt64 = 0
+    /// Pages that were copied; one that was copied before the pause and written again counts twice.
     public var dirtyPages: UInt64 = 0
+    /// Those of them that were copied before the pause, while the guest ran.
+    public var precopiedPages: UInt64 = 0
     public var memoryBytes: UInt64 = 0
     public var diskBytes: UInt64 = 0
     public var deviceStateBytes: UInt64 = 0

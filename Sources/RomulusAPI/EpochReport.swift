@@ -12,6 +12,7 @@ public struct EpochReport: Codable, Hashable, Sendable {
     public var encode: Double
     public var acknowledge: Double
     public var dirtyPages: UInt64
+    public var precopiedPages: UInt64
     public var memoryBytes: UInt64
     public var diskBytes: UInt64
     public var deviceStateBytes: UInt64
@@ -31,6 +32,7 @@ public struct EpochReport: Codable, Hashable, Sendable {
         encode = milliseconds(timings.encode)
         acknowledge = milliseconds(timings.acknowledge)
         dirtyPages = timings.dirtyPages
+        precopiedPages = timings.precopiedPages
         memoryBytes = timings.memoryBytes
         diskBytes = timings.diskBytes
         deviceStateBytes = timings.deviceStateBytes
@@ -50,6 +52,7 @@ public struct EpochReport: Codable, Hashable, Sendable {
         case encode = "encode_ms"
         case acknowledge = "acknowledge_ms"
         case dirtyPages = "dirty_pages"
+        case precopiedPages = "precopied_pages"
         case memoryBytes = "memory_bytes"
         case diskBytes = "disk_bytes"
         case deviceStateBytes = "device_state_bytes"

@@ -167,6 +167,55 @@ import Testing
         }
     }
 
+    /// However the pages come here, they are the same: by calls or from a mapping of sealed memory, by one thread or two.
+    @Test(arguments: ["anonymous", "file", "sealed"], [false, true])
+    func copiesTheSamePages(kind: String, helped: Bool) throws {
+        let toy = try Toy(kind, mebibytes: 16)
+        _ = try toy.ask("fill")
+        var tracker = try MemoryTracker(attachingTo: toy.pid)
+        try tracker.track(toy.block)
+        if helped { tracker.helper = try ReadingHelper(pid: toy.pid, name: "helper", runsMax: 4000) }
+        let sealed = tracker.copiesDirectly(toy.block.index)
+        #expect(sealed == (kind == "sealed"))
+        // What is in front of the part stays out of it; a long run lies across the middle, or at an end.
+        for long in [UInt32(0), 700, 1400] {
+            var runs = RunBuffer(capacity: 4000)
+            runs.append(TrackedRun(block: 0, first: 4000, count: 3))
+            let part = runs.beginPart()
+            for page in stride(from: UInt32(0), to: 1500, by: 2) {
+                runs.append(TrackedRun(block: 0, first: page, count: 1))
+                if page == long { runs.append(TrackedRun(block: 0, first: 2000, count: 1001)) }
+            }
+            let slab = try Mapping.anonymous(length: runs.pages * trackedPageSize)
+            let count = try tracker.copy(runs, from: part, into: slab.bytes)
+            #expect(count == (runs.pages - 3) * trackedPageSize)
+            var offset = 0
+            for run in runs.runs[part...] {
+                for page in run.first..<(run.first + run.count) {
+                    let wanted = UInt8(1 + page % 251)
+                    #expect(slab.bytes[offset] == wanted && slab.bytes[offset + trackedPageSize - 1] == wanted)
+                    offset += trackedPageSize
+                }
+            }
+        }
+    }
+
+    @Test func aHelperTellsWhatWentWrong() throws {
+        let toy = try Toy(mebibytes: 16)
+        _ = try toy.ask("fill")
+        var tracker = try MemoryTracker(attachingTo: toy.pid)
+        try tracker.track(toy.block)
+        tracker.helper = try ReadingHelper(pid: toy.pid, name: "helper", runsMax: 4000)
+        var runs = RunBuffer(capacity: 4000)
+        for page in stride(from: UInt32(0), to: 2000, by: 2) {
+            runs.append(TrackedRun(block: 0, first: page, count: 1))
+        }
+        kill(toy.pid, SIGKILL)
+        _ = toy.process.waitForEnd()
+        let slab = try Mapping.anonymous(length: runs.pages * trackedPageSize)
+        #expect(throws: SystemError.self) { _ = try tracker.copy(runs, into: slab.bytes) }
+    }
+
     @Test func usedPagesOfSparseMemory() throws {
         let toy = try Toy(mebibytes: 8)
         _ = try toy.ask("write 1 3 4 1000")

@@ -13,7 +13,7 @@ import Testing
             try Self.text(Samples.protected()) == #"""
                 {"epoch":41,"epoch_ms":20,"epochs_per_second":40.04,"last_epoch":{"acknowledge_ms":20,"copy_ms":0.3,\#
                 "device_state_bytes":61000,"device_state_ms":1,"dirty_pages":300,"disk_bytes":4096,"encode_ms":0.4,\#
-                "epoch":41,"held_bytes":1500,"held_frames":3,"link_bytes":110000,"memory_bytes":40000,"pause_ms":2.5,\#
+                "epoch":41,"held_bytes":1500,"held_frames":3,"link_bytes":110000,"memory_bytes":40000,"pause_ms":2.5,"precopied_pages":0,\#
                 "resume_ms":0.25,"scan_ms":0.1,"stop_ms":0.5},"level":"system","link_bytes_per_second":123456.5,\#
                 "name":"web","output_latency_ms":{"p50":22.5,"p95":31},"pause_ms":{"p50":2.5,"p95":4.25},\#
                 "peer":"beta","pid":4711,"qmp":"/run/vm/web.qmp","role":"primary","since":"2026-01-01T12:00:00.250Z",\#

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -98,6 +99,20 @@ static inline int rml_memfd(const char *name) { return (int)rml_result(syscall(S
 
 // Reading end first.
 static inline int rml_pipe(int ends[2]) { return (int)rml_result(syscall(SYS_pipe2, ends, O_CLOEXEC)); }
+
+// The room of a pipe in bytes, which the kernel rounds up to a power of two of pages; wakes a writer that now has room.
+static inline int rml_resize_pipe(int descriptor, int size) { return (int)rml_result(fcntl(descriptor, 1031, size)); }
+
+// Bytes that lie in a pipe.
+static inline int rml_piped_bytes(int descriptor, int *count) { return (int)rml_result(ioctl(descriptor, FIONREAD, count)); }
+
+static inline int rml_change_mode(int descriptor, mode_t mode) { return (int)rml_result(fchmod(descriptor, mode)); }
+
+// 1 for a memory file that cannot become shorter any more; a file without seals gives 0 (F_GET_SEALS, F_SEAL_SHRINK).
+static inline int rml_is_sealed_against_shrinking(int descriptor) {
+    int seals = fcntl(descriptor, 1034);
+    return seals >= 0 && (seals & 2) != 0;
+}
 
 static inline int rml_eventfd(void) { return (int)rml_result(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
 

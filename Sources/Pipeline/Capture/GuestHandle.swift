@@ -20,12 +20,18 @@ final class GuestHandle {
     let vm: VMName
     private let process: PidDescriptor
     private var capture: DeviceStateCapture?
+    /// Nil where this QEMU refuses it: checkpoints are then made of several commands.
+    private var single: SingleCommandSave?
+    /// True while a checkpoint of one command is under way.
+    private var isSingle = false
     private var layout: DeviceLayout?
     private var checkedLength = 0
     private var checkpoints = 0
     /// Every so manieth checkpoint's devices are compared although the length is that of the one before.
     private static let checkPeriod = 64
     private var pending: Range<UInt64> = 0..<0
+    /// When the commands of the checkpoint were sent.
+    private var sentAt: Int64 = 0
     /// Reused for every checkpoint's device state.
     private var stateBuffer: [UInt8] = []
     private var events: [QMPEvent] = []
@@ -102,16 +108,91 @@ final class GuestHandle {
         }
     }
 
-    /// Stops the guest and has QEMU begin to write its device state; returns when the guest stands still and its disks
-    /// are drained. All commands go out in one write, so that QEMU does not wait for us in between.
-    func stopAndSave() throws(SessionError) {
+    /// Whether the next checkpoint can be made by one command, which lets the guest run on at its end. The first one cannot:
+    /// the pipe's size follows the state's.
+    func canSaveInOne() throws(SessionError) -> Bool {
+        guard let single, !isHeldStill, !stateBuffer.isEmpty else { return false }
+        return try checkpointing { () throws(SystemError) in try single.prepare(for: stateBuffer.count) }
+    }
+
+    /// Has QEMU stop the guest and save its devices, all in one command; returns when the guest stands still. Its disks may
+    /// be drained still, so memory may yet be written until `awaitSaved` says true.
+    func stopAndSaveInOne() throws(SessionError) {
+        guard let single else { throw SessionError(.qemu, "\(vm) is not attached") }
+        sentAt = Self.wallClock()
+        stoppedByUs = false
+        isSingle = true
+        do throws(QMPError) {
+            try single.send()
+        } catch {
+            throw qemuFailed("save its devices", error)
+        }
+        while try !noticesStop(), !single.isAnswered,
+            try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() })
+        {}
+    }
+
+    /// Waits until QEMU has saved what it will save before it is let on, with the guest standing still and its disks
+    /// drained. False when it would not wait: it could not save that way, or the state is shorter than ever; the guest runs
+    /// again then, and the checkpoint is to be made by several commands.
+    func awaitSaved() throws(SessionError) -> Bool {
+        guard let single else { return false }
+        let began = MonotonicClock.now()
+        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() }) {
+            // The stop comes before all that is saved, the answer after it.
+            _ = try noticesStop()
+            if MonotonicClock.now() - began > 10_000_000_000 {
+                throw SessionError(.qemu, "the QEMU of \(vm) did not save its devices within 10 s")
+            }
+            guard single.isAnswered else { continue }
+            try abandonSingle()
+            return false
+        }
+        _ = try noticesStop()
+        return true
+    }
+
+    /// Takes in what QEMU says; true when the guest was stopped by our command.
+    private func noticesStop() throws(SessionError) -> Bool {
+        do throws(QMPError) {
+            let noticed = try takeOwn("STOP", since: sentAt)
+            stoppedByUs = stoppedByUs || noticed
+        } catch {
+            throw qemuFailed("stop", error)
+        }
+        standsStill = stoppedByUs
+        return stoppedByUs
+    }
+
+    private func abandonSingle() throws(SessionError) {
+        isSingle = false
+        do throws(QMPError) {
+            _ = try takeOwn("RESUME", since: sentAt)
+            (standsStill, stoppedByUs) = (false, false)
+            try single?.awaitAnswers(Self.timeout)
+            // All of the state had room: the size of the next one is learnt anew.
+            stateBuffer = []
+        } catch {
+            if error.isFatal { throw qemuFailed("save its devices", error) }
+            log.notice("checkpoints of \(vm) are made of several commands: \(error)")
+            single = nil
+        }
+    }
+
+    private func checkpointing<Value>(_ body: () throws(SystemError) -> Value) throws(SessionError) -> Value {
         do throws(SystemError) {
-            try capture?.rewind()
+            return try body()
         } catch {
             throw SessionError(.system, "\(vm) cannot be checkpointed: \(error)")
         }
+    }
+
+    /// Stops the guest and has QEMU begin to write its device state; returns when the guest stands still and its disks
+    /// are drained. All commands go out in one write, so that QEMU does not wait for us in between.
+    func stopAndSave() throws(SessionError) {
+        try checkpointing { () throws(SystemError) in try capture?.rewind() }
         guard let save = capture?.save else { throw SessionError(.qemu, "\(vm) is not attached") }
-        let sentAt = Self.wallClock()
+        sentAt = Self.wallClock()
         do throws(QMPError) {
             pending = try monitor.send([DeviceStateCapture.stop, save, DeviceStateCapture.memorySize])
             try monitor.awaitReply(pending.lowerBound, timeout: Self.timeout)
@@ -137,7 +218,7 @@ final class GuestHandle {
     }
 
     /// Waits for the device state that `stopAndSave` asked for, and reads it.
-    func finishSave() throws(SessionError) -> [UInt8] {
+    func finishSave() throws(SessionError) {
         let memory: JSONValue
         do throws(QMPError) {
             try monitor.awaitReply(pending.lowerBound + 1, timeout: Self.timeout)
@@ -145,6 +226,17 @@ final class GuestHandle {
         } catch {
             throw qemuFailed("write its device state", error)
         }
+        try checkMemory(memory)
+        try checkpointing { () throws(SystemError) in
+            let length = capture?.length() ?? 0
+            if stateBuffer.count != length { stateBuffer = [UInt8](repeating: 0, count: length) }
+            _ = try stateBuffer.withUnsafeMutableBufferPointer { (bytes) throws(SystemError) in
+                try capture?.read(into: UnsafeMutableRawBufferPointer(bytes)) ?? 0
+            }
+        }
+    }
+
+    private func checkMemory(_ memory: JSONValue) throws(SessionError) {
         if let size = MemorySize(memory), size != description.memorySize {
             throw SessionError(
                 .refused,
@@ -152,20 +244,21 @@ final class GuestHandle {
                     + " \(size.plugged) now), which the standby cannot follow: protect it again to go on with what it has now"
             )
         }
-        do throws(SystemError) {
-            let length = capture?.length() ?? 0
-            if stateBuffer.count != length { stateBuffer = [UInt8](repeating: 0, count: length) }
-            _ = try stateBuffer.withUnsafeMutableBufferPointer { (bytes) throws(SystemError) in
-                try capture?.read(into: UnsafeMutableRawBufferPointer(bytes)) ?? 0
-            }
-        } catch {
-            throw SessionError(.system, "\(vm) cannot be checkpointed: \(error)")
-        }
-        return stateBuffer
     }
 
     /// Lets the guest run on, if it was we who stopped it.
     func resume() throws(SessionError) {
+        if isSingle, let single {
+            try checkpointing { () throws(SystemError) in try single.release() }
+            do throws(QMPError) {
+                try single.awaitEnd(Self.timeout)
+                _ = try takeOwn("RESUME", since: sentAt)
+                standsStill = false
+            } catch {
+                throw qemuFailed("let the guest run on", error)
+            }
+            return
+        }
         guard stoppedByUs else { return }
         let sentAt = Self.wallClock()
         do throws(QMPError) {
@@ -176,6 +269,27 @@ final class GuestHandle {
         } catch {
             throw qemuFailed("let the guest run on", error)
         }
+    }
+
+    /// The device state of the checkpoint, after `resume`.
+    func takeDeviceState() throws(SessionError) -> [UInt8] {
+        guard isSingle, let single else { return stateBuffer }
+        isSingle = false
+        stateBuffer = try checkpointing { () throws(SystemError) in try single.takeState() }
+        let memory: JSONValue
+        do throws(QMPError) {
+            memory = try single.memorySize(Self.timeout)
+        } catch {
+            throw qemuFailed("tell its memory size", error)
+        }
+        try checkMemory(memory)
+        guard single.held(stateBuffer.count) else {
+            throw SessionError(
+                .qemu,
+                "a checkpoint of \(vm) is not one state: QEMU let the guest run on by itself after"
+                    + " \(stateBuffer.count) bytes of device state; protect it again")
+        }
+        return stateBuffer
     }
 
     /// After a checkpoint that failed half-way: the guest must not stay as it stands.
@@ -257,6 +371,7 @@ final class GuestHandle {
         try removeLeftovers()
         do throws(DeviceError) {
             capture = try DeviceStateCapture.install(monitor)
+            single = try SingleCommandSave(monitor)
         } catch {
             throw deviceFailed("the file for its device state", error)
         }
@@ -296,11 +411,13 @@ final class GuestHandle {
         if isAlive {
             do throws(DeviceError) {
                 try capture?.remove(monitor)
+                try single?.remove()
             } catch {
                 log.warning("\(vm): QEMU keeps the file for its device state: \(error)")
             }
         }
         capture = nil
+        single = nil
         monitor.close()
     }
 

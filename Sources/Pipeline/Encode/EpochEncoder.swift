@@ -57,7 +57,8 @@ struct EpochEncoder: ~Copyable {
         numbers.removeAll(keepingCapacity: true)
         for index in 0..<slab.runs.count {
             let run = slab.runs[index]
-            if run.block != block, !numbers.isEmpty {
+            // A page that was copied twice comes in the later version again: numbers rise within a body only.
+            if let last = numbers.last, run.block != block || run.first <= last {
                 try flush(slab, from: batchStart, block, epoch, sender)
                 batchStart = page
             }

@@ -23,6 +23,7 @@ final class Protection {
     private var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
     private var timer: EpochTimer
+    private var precopying = PrecopyChoice()
     private var priority: RealTimePriority?
     /// Somebody else paused the guest.
     private var guestPaused = false {
@@ -45,6 +46,10 @@ final class Protection {
         }
         do throws(SystemError) {
             for block in guest.trackedBlocks { try tracker!.track(block) }
+            if sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 {
+                tracker!.helper = try ReadingHelper(
+                    pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
+            }
             for _ in 0..<4 { pool.push(try Slab()) }
             shipper = try Shipper(
                 vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
@@ -194,31 +199,47 @@ final class Protection {
     }
 
     private func copyDirtyWhileRunning() throws(SessionError) -> Int {
-        try copyWritten { (slab) in shipper.push(.pages(.firstCopy, slab)) }
+        var slab = try takeSlab()
+        let count = try copyWritten(into: &slab, of: .firstCopy, nil)
+        ship(slab, of: .firstCopy)
+        return count
     }
 
-    /// Scans for written pages, protects them again and copies them, slab by slab. Returns how many there were.
+    /// Scans for written pages, protects them again and copies them behind what `slab` has already; a slab that is full is
+    /// shipped, and another one taken. Returns how many there were.
     private func copyWritten(
-        _ timings: UnsafeMutablePointer<EpochTimings>? = nil, _ ship: (Slab) -> Void
+        into slab: inout Slab, of epoch: Epoch, _ timings: UnsafeMutablePointer<EpochTimings>?
     ) throws(SessionError) -> Int {
         var total = 0
         var position = ScanPosition()
-        var atEnd = false
-        while !atEnd {
-            let slab = try takeSlab()
+        while true {
             let began = MonotonicClock.now()
+            let part = slab.runs.beginPart()
+            let filled = slab.runs.pages
+            var atEnd = false
             try wrapped { () throws(SystemError) in
                 atEnd = try tracker!.scanWritten(
                     from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
             }
             let scanned = MonotonicClock.now()
-            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
+            try wrapped { () throws(SystemError) in
+                _ = try tracker!.copy(
+                    slab.runs, from: part,
+                    into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...])
+                )
+            }
             timings?.pointee.scan += scanned - began
             timings?.pointee.copy += MonotonicClock.now() - scanned
-            total += slab.runs.pages
-            ship(slab)
+            total += slab.runs.pages - filled
+            if atEnd { return total }
+            ship(slab, of: epoch)
+            slab = try takeSlab()
         }
-        return total
+    }
+
+    private func ship(_ slab: Slab, of epoch: Epoch) {
+        if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
+        shipper.push(.pages(epoch, slab))
     }
 
     private func areMirrorsReady() throws(SessionError) -> Bool {
@@ -237,7 +258,7 @@ final class Protection {
     // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
-        if options.isRealTime { priority = guest.raisePriority() }
+        if options.isRealTime { priority = guest.raisePriority(and: tracker?.helper?.threadID) }
         while true {
             while true {
                 let now = MonotonicClock.now()
@@ -275,28 +296,21 @@ final class Protection {
         let epoch = sealed.next
         var timings = EpochTimings()
         timings.epoch = epoch
+        // Waiting for a slow link to take slabs is done while the guest runs.
+        var slab = try takeSlab()
+        if precopying.isWorthwhile() {
+            timings.precopiedPages = UInt64(try copyWritten(into: &slab, of: epoch, nil))
+            ship(slab, of: epoch)
+            slab = try takeSlab()
+        }
         let stopAt = MonotonicClock.now()
-        var deviceState: [UInt8] = []
-        var savedAt = stopAt
-        repeat {
-            try guest.stopAndSave()
-            timings.stop += MonotonicClock.now() - savedAt
-            timings.dirtyPages += UInt64(
-                try copyWritten(&timings) { slab in
-                    if options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
-                    shipper.push(.pages(epoch, slab))
-                })
-            let copiedAt = MonotonicClock.now()
-            deviceState = try guest.finishSave()
-            savedAt = MonotonicClock.now()
-            timings.deviceState += savedAt - copiedAt
-            // If somebody let the guest run on meanwhile, this was no single state: stop it again and add what changed.
-        } while try guest.wasResumedByOthers()
+        if isLastSealed || !(try guest.canSaveInOne()) || !(try captureInOne(into: &slab, of: epoch, &timings)) {
+            try capture(into: &slab, of: epoch, &timings)
+        }
+        let savedAt = MonotonicClock.now()
 
         // The guest stands still and its disks are drained: this is the cut.
         sender.advance(to: epoch.next)
-        timings.deviceStateBytes = UInt64(deviceState.count)
-
         var outputs: [HeldOutput] = []
         do throws(GateError) {
             for gate in gates {
@@ -321,6 +335,11 @@ final class Protection {
         timings.pause = runsSince - stopAt
 
         // From here on the guest runs again.
+        ship(slab, of: epoch)
+        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
+        timings.dirtyPages += timings.precopiedPages
+        var deviceState = try guest.takeDeviceState()
+        timings.deviceStateBytes = UInt64(deviceState.count)
         try guest.checkUnchanged(deviceState)
         timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
         timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
@@ -338,6 +357,39 @@ final class Protection {
         if options.planted.contains(.releaseBeforeAcknowledgement) {
             for gate in gates { _ = gate.release(through: epoch) }
         }
+    }
+
+    /// One command stops the guest, saves its devices and holds both. The scan begins when the vCPUs stand still, while QEMU
+    /// drains disks and saves; what that still wrote is found by a second one. False when QEMU let the guest run on instead.
+    private func captureInOne(
+        into slab: inout Slab, of epoch: Epoch, _ timings: inout EpochTimings
+    ) throws(SessionError) -> Bool {
+        let sentAt = MonotonicClock.now()
+        try guest.stopAndSaveInOne()
+        timings.stop += MonotonicClock.now() - sentAt
+        timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
+        let copiedAt = MonotonicClock.now()
+        let isSaved = try guest.awaitSaved()
+        timings.deviceState += MonotonicClock.now() - copiedAt
+        guard isSaved else { return false }
+        timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
+        return true
+    }
+
+    /// Stop, then save while memory is copied; the guest stands still until it is resumed.
+    private func capture(
+        into slab: inout Slab, of epoch: Epoch, _ timings: inout EpochTimings
+    ) throws(SessionError) {
+        repeat {
+            let sentAt = MonotonicClock.now()
+            try guest.stopAndSave()
+            timings.stop += MonotonicClock.now() - sentAt
+            timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
+            let copiedAt = MonotonicClock.now()
+            try guest.finishSave()
+            timings.deviceState += MonotonicClock.now() - copiedAt
+            // If somebody let the guest run on meanwhile, this was no single state: stop it again and add what changed.
+        } while try guest.wasResumedByOthers()
     }
 
     func takeSlab() throws(SessionError) -> Slab {

@@ -61,28 +61,3 @@ struct LineBuffer: ~Copyable {
 
     mutating func filled(_ count: Int) { end += count }
 }
-
-/// Recognises `{"return": {}, "id": 123}`, which is how QEMU answers `stop`, `cont` and most others.
-enum SimpleReply {
-    private static let prefix: StaticString = "{\"return\": {}, \"id\": "
-
-    static func id(_ line: UnsafeRawBufferPointer) -> UInt64? {
-        let count = prefix.utf8CodeUnitCount
-        guard line.count > count, let base = line.baseAddress, memcmp(base, prefix.utf8Start, count) == 0 else {
-            return nil
-        }
-        var value: UInt64 = 0
-        var position = count
-        while position < line.count, case let digit = line[position] &- UInt8(ascii: "0"), digit < 10 {
-            let (product, overflow) = value.multipliedReportingOverflow(by: 10)
-            guard !overflow, case (let sum, false) = product.addingReportingOverflow(UInt64(digit)) else { return nil }
-            value = sum
-            position += 1
-        }
-        // Only the carriage return may follow; anything else is for the parser to judge.
-        guard position > count, position < line.count, line[position] == UInt8(ascii: "}"),
-            position + 1 == line.count || (position + 2 == line.count && line[position + 1] == 0x0d)
-        else { return nil }
-        return value
-    }
-}

@@ -29,6 +29,11 @@ extension QMPConnection {
         try awaitValue(id, until: ContinuousClock.now + timeout)
     }
 
+    /// Whether the command's answer has come, of what was received so far.
+    public func isAnswered(_ id: UInt64) -> Bool {
+        waiting.contains { $0.id == id && $0.reply != nil }
+    }
+
     /// Waits for all of a batch and throws the first failure, after the last reply has come.
     public func awaitReplies(_ ids: Range<UInt64>, timeout: Duration = .seconds(10)) throws(QMPError) {
         let deadline = ContinuousClock.now + timeout

@@ -140,6 +140,10 @@ public final class QMPConnection {
             settle(id, .empty)
             return true
         }
+        if let event = SimpleEvent.parse(line) {
+            keep(event)
+            return true
+        }
         let value: JSONValue
         do throws(JSONError) {
             value = try JSONValue(parsing: line)
@@ -147,14 +151,9 @@ public final class QMPConnection {
             throw fatal(.malformed(error.description))
         }
         if let name = value["event"]?.string {
-            if events.count >= Self.eventsMax {
-                events.removeFirst()
-                eventsDropped += 1
-            }
             let seconds = value["timestamp"]?["seconds"]?.int64 ?? 0
             let micro = value["timestamp"]?["microseconds"]?.int64 ?? 0
-            events.append(
-                QMPEvent(name: name, data: value["data"] ?? .emptyObject, timestamp: seconds &* 1_000_000 &+ micro))
+            keep(QMPEvent(name: name, data: value["data"] ?? .emptyObject, timestamp: seconds &* 1_000_000 &+ micro))
         } else if let failure = value["error"] {
             let reply = Reply.failure(
                 class: failure["class"]?.string ?? "GenericError", description: failure["desc"]?.string ?? "no reason")
@@ -168,6 +167,14 @@ public final class QMPConnection {
             settle(id, result.isEmpty ? .empty : .value(result))
         }
         return true
+    }
+
+    private func keep(_ event: QMPEvent) {
+        if events.count >= Self.eventsMax {
+            events.removeFirst()
+            eventsDropped += 1
+        }
+        events.append(event)
     }
 
     /// Replies nobody waits for any more (their command timed out) are passed over.

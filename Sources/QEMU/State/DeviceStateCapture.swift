@@ -7,7 +7,7 @@ import LinuxSystem
 /// QEMU writes through a copy of `writer` and so shares its offset: the offset is set to 0 before a save and tells the
 /// length after it. Descriptor sets must be open for writing only, as that is how QEMU opens the file.
 public struct DeviceStateCapture: ~Copyable {
-    private static let mark = "romulus-state"
+    static let mark = "romulus-state"
 
     private let memory: OwnedDescriptor
     private let writer: OwnedDescriptor
