@@ -8,12 +8,17 @@ import Model
 package final class Slab: @unchecked Sendable {
     // SAFETY: handed from thread to thread through BlockingQueue, never shared.
     package static let pagesMax = 8192
+    /// How many circulate.
+    package static let count = 6
+    /// So many pages are made present at once, so that an ordinary pause waits for none.
+    private static let pagesPresent = 1024
 
     private let memory: Mapping
     package var runs = RunBuffer(capacity: Slab.pagesMax)
 
     package init() throws(SystemError) {
         memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
+        for page in 0..<Self.pagesPresent { memory.bytes[page * pageSize] = 0 }
     }
 
     package var pages: UnsafeMutableRawBufferPointer { memory.bytes }

@@ -15,7 +15,7 @@ final class Protection {
     let session: PrimarySession
     let guest: GuestHandle
     let sender: FrameSender
-    let pool = BlockingQueue<Slab>(capacity: 4)
+    let pool = BlockingQueue<Slab>(capacity: Slab.count)
     let shipper: Shipper
     var tracker: MemoryTracker?
     private var outputs: [NICOutput] = []
@@ -50,7 +50,7 @@ final class Protection {
                 tracker!.helper = try ReadingHelper(
                     pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
             }
-            for _ in 0..<4 { pool.push(try Slab()) }
+            for _ in 0..<Slab.count { pool.push(try Slab()) }
             shipper = try Shipper(
                 vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
                 sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2) },

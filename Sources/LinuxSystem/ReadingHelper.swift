@@ -1,0 +1,111 @@
+import Glibc
+
+/// A second thread that copies part of a process's memory while its owner copies the rest. With two threads a scattered
+/// page takes 0.5 to 0.7 us instead of 1.1, so some hundred pages are worth waking it.
+///
+/// Used by one thread at a time; `begin` and `finish` alternate.
+public final class ReadingHelper: @unchecked Sendable {
+    private enum Step { case idle, begun, done, closing }
+
+    // SAFETY: `step` is touched with `mutex` held; everything else belongs to the thread while it is `begun`, to the owner
+    // otherwise. Both pthread objects live at fixed addresses.
+    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+    private var step = Step.idle
+    private var reader: MemoryReader
+    private var runs: RunBuffer
+    private var addresses: [UInt64] = []
+    private var target = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+    private var failure: SystemError?
+    private var thread: NamedThread?
+    /// The thread's number, as the kernel's files have it.
+    public private(set) var threadID: pid_t = 0
+
+    /// Starts the thread; `runsMax` bounds what one `begin` takes.
+    public init(pid: pid_t, name: String, runsMax: Int) throws(SystemError) {
+        reader = MemoryReader(pid: pid)
+        runs = RunBuffer(capacity: runsMax)
+        pthread_mutex_init(mutex, nil)
+        pthread_cond_init(changed, nil)
+        step = .begun
+        // The thread must not keep its owner alive.
+        let me = Unmanaged.passUnretained(self)
+        nonisolated(unsafe) let pointer = me
+        thread = try NamedThread.start(name) { pointer._withUnsafeGuaranteedRef { $0.work() } }
+        _ = finishStep()
+    }
+
+    deinit {
+        move(to: .closing)
+        if let thread = thread.take() { thread.join() }
+        pthread_cond_destroy(changed)
+        pthread_mutex_destroy(mutex)
+        changed.deallocate()
+        mutex.deallocate()
+    }
+
+    var views: [SharedView?] {
+        get { reader.views }
+        set { reader.views = newValue }
+    }
+
+    /// Has the thread copy the pages of `part`, without the first `skipped` pages of its first run, into `buffer`, which
+    /// must stay valid until `finish`.
+    func begin(
+        _ part: UnsafeBufferPointer<TrackedRun>, skipping skipped: UInt32, addresses: borrowing [UInt64],
+        into buffer: UnsafeMutableRawBufferPointer
+    ) {
+        runs.removeAll()
+        for (index, var run) in part.enumerated() {
+            if index == 0 {
+                run.first += skipped
+                run.count -= skipped
+            }
+            runs.append(run)
+        }
+        if self.addresses != addresses { self.addresses = copy addresses }
+        target = buffer
+        move(to: .begun)
+    }
+
+    /// Waits until all of it is copied.
+    func finish() throws(SystemError) {
+        if let failure = finishStep() { throw failure }
+    }
+
+    private func finishStep() -> SystemError? {
+        pthread_mutex_lock(mutex)
+        while step == .begun { pthread_cond_wait(changed, mutex) }
+        step = .idle
+        pthread_mutex_unlock(mutex)
+        defer { failure = nil }
+        return failure
+    }
+
+    private func move(to next: Step) {
+        pthread_mutex_lock(mutex)
+        step = next
+        pthread_cond_broadcast(changed)
+        pthread_mutex_unlock(mutex)
+    }
+
+    private func work() {
+        threadID = NamedThread.currentID
+        while true {
+            pthread_mutex_lock(mutex)
+            if step == .begun {
+                step = .done
+                pthread_cond_broadcast(changed)
+            }
+            while step == .idle || step == .done { pthread_cond_wait(changed, mutex) }
+            let isClosing = step == .closing
+            pthread_mutex_unlock(mutex)
+            if isClosing { return }
+            do throws(SystemError) {
+                _ = try reader.copy(runs.runs, addresses: addresses, into: target)
+            } catch {
+                failure = error
+            }
+        }
+    }
+}
