@@ -18,6 +18,8 @@ public final class ReadingHelper: @unchecked Sendable {
     private var target = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     private var failure: SystemError?
     private var thread: NamedThread?
+    /// With a single processor two threads are slower than one.
+    public static let pays = sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1
     /// The thread's number, as the kernel's files have it.
     public private(set) var threadID: pid_t = 0
 
@@ -29,8 +31,7 @@ public final class ReadingHelper: @unchecked Sendable {
         pthread_cond_init(changed, nil)
         step = .begun
         // The thread must not keep its owner alive.
-        let me = Unmanaged.passUnretained(self)
-        nonisolated(unsafe) let pointer = me
+        let pointer = Unmanaged.passUnretained(self)
         thread = try NamedThread.start(name) { pointer._withUnsafeGuaranteedRef { $0.work() } }
         _ = finishStep()
     }

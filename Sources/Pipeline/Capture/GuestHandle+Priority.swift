@@ -3,9 +3,9 @@ import QEMU
 
 extension GuestHandle {
     /// With busy vCPUs most of a long pause is waiting for a processor: QEMU's threads that serve a checkpoint (all but the
-    /// vCPUs), the calling one and `helper` come first from here on, until what is returned goes. Nil, and a line in the log, where that
-    /// is not allowed.
-    func raisePriority(and helper: pid_t?) -> RealTimePriority? {
+    /// vCPUs), the calling one and `helper` come first from here on, until what is returned goes. Nil, and a line in the
+    /// log, where that is not allowed.
+    func raisePriority(and helper: Int32?) -> RealTimePriority? {
         do {
             let vcpus = try monitor.execute("query-cpus-fast").array ?? []
             let running = Set(vcpus.compactMap { $0["thread-id"]?.int64 })

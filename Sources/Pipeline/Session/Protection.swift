@@ -46,7 +46,7 @@ final class Protection {
         }
         do throws(SystemError) {
             for block in guest.trackedBlocks { try tracker!.track(block) }
-            if sysconf(Int32(_SC_NPROCESSORS_ONLN)) > 1 {
+            if ReadingHelper.pays {
                 tracker!.helper = try ReadingHelper(
                     pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
             }
@@ -304,9 +304,11 @@ final class Protection {
             slab = try takeSlab()
         }
         let stopAt = MonotonicClock.now()
-        if isLastSealed || !(try guest.canSaveInOne()) || !(try captureInOne(into: &slab, of: epoch, &timings)) {
-            try capture(into: &slab, of: epoch, &timings)
+        var isCaptured = false
+        if !isLastSealed, try guest.canSaveInOne() {
+            isCaptured = try captureInOne(into: &slab, of: epoch, &timings)
         }
+        if !isCaptured { try capture(into: &slab, of: epoch, &timings) }
         let savedAt = MonotonicClock.now()
 
         // The guest stands still and its disks are drained: this is the cut.

@@ -77,13 +77,16 @@ public struct DeviceStatePipe: ~Copyable {
 
     /// Appends what QEMU has written so far to `state`.
     public func read(into state: inout [UInt8]) throws(SystemError) {
-        while case let count = try reader.pipedBytes(), count > 0 {
+        while true {
+            let count = try reader.pipedBytes()
+            if count == 0 { return }
             let start = state.count
-            state.append(contentsOf: repeatElement(0, count))
-            let taken = try state.withUnsafeMutableBytes { (bytes) throws(SystemError) in
-                try reader.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]))
+            state.append(contentsOf: repeatElement(0, count: count))
+            // There is as much, and nobody else reads.
+            _ = try state.withUnsafeMutableBufferPointer { (bytes) throws(SystemError) in
+                try reader.readAll(
+                    into: UnsafeMutableRawBufferPointer(UnsafeMutableBufferPointer(rebasing: bytes[start...])))
             }
-            state.removeLast(count - taken)
         }
     }
 
