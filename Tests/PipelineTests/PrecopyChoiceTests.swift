@@ -2,12 +2,14 @@ import Pipeline
 import Testing
 
 @Suite struct PrecopyChoiceTests {
+    private func isWorthwhile(_ choice: inout PrecopyChoice) -> Bool { choice.isWorthwhile() }
+
     @Test func copiesBeforeThePauseWhereThatTakesMostOfItAway() {
         var choice = PrecopyChoice()
-        #expect(!choice.isWorthwhile())
+        #expect(!isWorthwhile(&choice))
         choice.record(precopied: 0, left: 5000)
         for _ in 1...100 {
-            #expect(choice.isWorthwhile())
+            #expect(isWorthwhile(&choice))
             choice.record(precopied: 5000, left: 800)
         }
     }
@@ -15,9 +17,9 @@ import Testing
     @Test func fewPagesAreLeftToThePause() {
         var choice = PrecopyChoice()
         choice.record(precopied: 0, left: PrecopyChoice.worthPages - 1)
-        #expect(!choice.isWorthwhile())
+        #expect(!isWorthwhile(&choice))
         choice.record(precopied: 0, left: PrecopyChoice.worthPages)
-        #expect(choice.isWorthwhile())
+        #expect(isWorthwhile(&choice))
     }
 
     @Test func restsLongerAndLongerWhereTheSamePagesAreWrittenAllTheTime() {
@@ -47,9 +49,9 @@ import Testing
         }
         while !choice.isWorthwhile() { choice.record(precopied: 0, left: 2000) }
         choice.record(precopied: 2000, left: 100)
-        #expect(choice.isWorthwhile())
+        #expect(isWorthwhile(&choice))
         choice.record(precopied: 2000, left: 1900)
-        for _ in 1...PrecopyChoice.restMin { #expect(!choice.isWorthwhile()) }
-        #expect(choice.isWorthwhile())
+        for _ in 1...PrecopyChoice.restMin { #expect(!isWorthwhile(&choice)) }
+        #expect(isWorthwhile(&choice))
     }
 }
