@@ -74,4 +74,86 @@ import Testing
         try capture.remove(monitor)
         #expect(try monitor.execute("query-fdsets") == before)
     }
+
+    private static func length(_ monitor: QMPConnection) throws -> Int {
+        let capture = try DeviceStateCapture.install(monitor)
+        try monitor.awaitReplies(
+            try monitor.send([DeviceStateCapture.stop, capture.save, DeviceStateCapture.resume]))
+        defer { try? capture.remove(monitor) }
+        return capture.length()
+    }
+
+    private static func waitUntilHeld(_ pipe: borrowing DeviceStatePipe) throws {
+        for _ in 1...5000 {
+            if try pipe.isFull() { return }
+            usleep(1000)
+        }
+        Issue.record("QEMU does not wait in its pipe")
+    }
+
+    /// One command: the guest stands still until the pipe is made wider, and runs again after it.
+    @Test func oneCommandHoldsTheGuestUntilItIsReleased() throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-m", "64", "-display", "none", "-nic", "none"], in: directory)
+        let monitor = try qemu.connect()
+        let before = try monitor.execute("query-fdsets")
+        let length = try Self.length(monitor)
+        var pipe = try DeviceStatePipe.install(monitor)
+        #expect(try !pipe.narrow(for: 8192) && !pipe.narrow(for: 1 << 20))
+        for _ in 1...4 {
+            _ = try monitor.takeEvents()
+            #expect(try pipe.narrow(for: length))
+            #expect(try !pipe.isBegun() && !pipe.isFull())
+            let id = try monitor.send(pipe.save)
+            try Self.waitUntilHeld(pipe)
+            // All that QEMU says before it waits is here by now.
+            #expect(try monitor.takeEvents().map(\.name) == ["STOP"])
+            usleep(20_000)
+            #expect(!monitor.isAnswered(id))
+            try pipe.release()
+            try monitor.awaitReply(id)
+            #expect(try monitor.takeEvents().map(\.name) == ["RESUME"])
+            var state: [UInt8] = []
+            try pipe.read(into: &state)
+            #expect(state.count == length && pipe.held(state.count))
+            #expect(try sections(state).map(\.name).contains("cpu"))
+        }
+        try pipe.remove(monitor)
+        #expect(try monitor.execute("query-fdsets") == before)
+    }
+
+    /// An agent that ends within a checkpoint leaves a guest that runs.
+    @Test func aPipeThatBreaksLetsTheGuestRunOn() throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-m", "64", "-display", "none", "-nic", "none"], in: directory)
+        let monitor = try qemu.connect()
+        let length = try Self.length(monitor)
+        let id: UInt64
+        do {
+            var pipe = try DeviceStatePipe.install(monitor)
+            #expect(try pipe.narrow(for: length))
+            id = try monitor.send(pipe.save)
+            try Self.waitUntilHeld(pipe)
+        }
+        #expect(throws: QMPError.self) { try monitor.awaitReply(id) }
+        #expect(try monitor.execute("query-status")["running"]?.bool == true)
+    }
+
+    /// A guest that somebody paused is saved as it stands, and stays so.
+    @Test func oneCommandLeavesAPausedGuestPaused() throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-m", "64", "-display", "none", "-nic", "none"], in: directory)
+        let monitor = try qemu.connect()
+        let length = try Self.length(monitor)
+        try monitor.execute("stop")
+        _ = try monitor.takeEvents()
+        var pipe = try DeviceStatePipe.install(monitor)
+        #expect(try pipe.narrow(for: length))
+        let id = try monitor.send(pipe.save)
+        try Self.waitUntilHeld(pipe)
+        try pipe.release()
+        try monitor.awaitReply(id)
+        #expect(try monitor.takeEvents().isEmpty)
+        #expect(try monitor.execute("query-status")["running"]?.bool == false)
+    }
 }
