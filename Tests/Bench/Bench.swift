@@ -5,13 +5,14 @@ import TestBed
 enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
-        case peers, pause, answer, overhead, idle, throughput, failover, pressure, disk, scan, resync, detection
+        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, resync, detection
 
         /// What it measures, in one sentence for people.
         var about: String {
             switch self {
             case .peers: PeersBench.about
             case .pause: PauseBench.about
+            case .busy: BusyBench.about
             case .answer: AnswerBench.about
             case .overhead: OverheadBench.about
             case .idle: IdleBench.about
@@ -29,6 +30,7 @@ enum Bench {
             switch self {
             case .peers: try await PeersBench.measure(image)
             case .pause: try await PauseBench.measure(image)
+            case .busy: try await BusyBench.measure(image)
             case .answer: try await AnswerBench.measure(image)
             case .overhead: try await OverheadBench.measure(image)
             case .idle: try await IdleBench.measure(image)
