@@ -85,13 +85,16 @@ enum AnswerBench {
     }
 
     private static func charts(_ times: [Key: Samples]) -> [Chart] {
+        func name(_ client: Client, _ mode: Mode) -> String { "\(client.rawValue): \(mode.rawValue)" }
         let bars = Client.allCases.flatMap { client in
             Mode.allCases.map { mode in
-                ("\(client.rawValue): \(mode.rawValue)", times[Key(mode: mode, client: client)] ?? Samples())
+                (name(client, mode), times[Key(mode: mode, client: client)] ?? Samples())
             }
         }
         return [
-            Chart.bars("answer-time", "Answer time, median", yLabel: "ms", isLogarithmic: true, bars)
+            Chart.bars(
+                "answer-time", "Answer time, median", yLabel: "ms", isLogarithmic: true,
+                ours: Client.allCases.map { name($0, .onOutput) }, bars)
         ]
     }
 }

@@ -44,7 +44,7 @@ enum PeersBench {
                 charts: [
                     Chart.bars(
                         "pause-of-peers", "Pause of one checkpoint, ~300 dirty pages, guest of 256 MiB",
-                        yLabel: "ms", isLogarithmic: true,
+                        yLabel: "ms", isLogarithmic: true, ours: ["romulus"],
                         [("romulus", ours)] + Peer.allCases.map { ($0.rawValue, peers[$0] ?? Samples()) })
                 ])
         }

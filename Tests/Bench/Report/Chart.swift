@@ -30,13 +30,16 @@ struct Chart: Codable, Sendable {
     var yLabel: String
     /// Whether the y axis is logarithmic; bars of very different height need that.
     var isLogarithmic = false
+    /// The names of the bars that stand out: what the others are held against.
+    var ours: [String] = []
     var series: [Series]
 }
 
 extension Chart {
-    /// A chart of one bar for each of `figures`.
+    /// A chart of one bar for each of `bars`, in their order.
     static func bars(
-        _ id: String, _ title: String, yLabel: String, isLogarithmic: Bool = false, _ bars: [(String, Samples)]
+        _ id: String, _ title: String, yLabel: String, isLogarithmic: Bool = false, ours: [String],
+        _ bars: [(String, Samples)]
     ) -> Chart {
         let points = bars.map { name, samples in
             Point(
@@ -44,6 +47,6 @@ extension Chart {
         }
         return Chart(
             id: id, title: title, kind: .bar, xLabel: "", yLabel: yLabel, isLogarithmic: isLogarithmic,
-            series: [Series(name: yLabel, points: points)])
+            ours: ours, series: [Series(name: yLabel, points: points)])
     }
 }

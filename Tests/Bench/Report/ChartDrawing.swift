@@ -38,7 +38,9 @@ struct ChartDrawing {
         for (index, bar) in bars.enumerated() where bar.y.isFinite {
             let y = top + Double(index) * step
             let end = scale.position(bar.y)
-            rectangle(left, y, max(1, end - left), step - 10, index == 0 ? Self.colours[0] : "#9ca3af")
+            rectangle(
+                left, y, max(1, end - left), step - 10,
+                chart.ours.contains(bar.label ?? "") ? Self.colours[0] : "#9ca3af")
             if let low = bar.low, let high = bar.high, low.isFinite, high.isFinite {
                 line(scale.position(low), y + (step - 10) / 2, scale.position(high), y + (step - 10) / 2, "#111827")
             }

@@ -56,10 +56,8 @@ enum Document {
 
     private static func part(_ part: Report.Part) -> String {
         let heading = "## \(part.name)\n\n\(about(part.name))\n\n"
-        if let failure = part.failure {
-            let reason = failure.split(separator: "\n").first.map(String.init) ?? ""
-            return heading + "Not measured: \(reason)\n"
-        }
+        // Why is in the output of the run, with paths of its machine.
+        guard part.failure == nil else { return heading + "This part failed in this run.\n" }
         let rows = part.measured.figures.map { figure in
             [
                 figure.name, value(figure), Table.number(figure.p95), Table.number(figure.p99), "\(figure.count)",
