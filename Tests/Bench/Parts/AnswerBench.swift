@@ -45,7 +45,7 @@ enum AnswerBench {
                         try await rig.protect(epochMilliseconds: 20)
                     }
                     for client in Client.allCases {
-                        let measured = try EchoProbe.answerTimes(rig, client.mode, seconds: 4)
+                        let measured = try EchoProbe.answerTimes(rig, client.mode, seconds: 3.5)
                         times[Key(mode: mode, client: client), default: Samples()].append(measured)
                     }
                     if mode != .unprotected {

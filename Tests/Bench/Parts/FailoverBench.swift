@@ -6,7 +6,7 @@ import TestBed
 enum FailoverBench {
     static let about = "steps of a failover after the death of QEMU, beside a bare migrate-incoming of a like guest"
 
-    static let rounds = 5
+    static let rounds = 4
 
     private struct Times {
         var noticed: Double

@@ -6,7 +6,7 @@ enum PeersBench {
     static let about =
         "pause of a checkpoint of ~300 dirty pages beside QEMU's own means; 256 MiB of shared memory, 2 vCPUs"
 
-    static let rounds = 5
+    static let rounds = 4
 
     static func measure(_ image: GuestImage) async throws -> Measured {
         try await Bed.with { bed in
