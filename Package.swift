@@ -182,7 +182,9 @@ let package = Package(
             name: "romulus-chaos", dependencies: ["TestBed"], path: "Tests/Chaos", swiftSettings: settings),
         .executableTarget(
             name: "romulus-bench",
-            dependencies: ["TestBed", "QEMU", "Transport", "PKI", "Protocol", "Wire", "Model", "LinuxSystem"] + nio,
+            dependencies: [
+                "TestBed", "RomulusAPI", "QEMU", "Transport", "PKI", "Protocol", "Wire", "Model", "LinuxSystem",
+            ] + nio,
             path: "Tests/Bench", swiftSettings: settings),
     ]
 )
