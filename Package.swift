@@ -182,7 +182,10 @@ let package = Package(
             name: "romulus-chaos", dependencies: ["TestBed"], path: "Tests/Chaos", swiftSettings: settings),
         .executableTarget(
             name: "romulus-bench",
-            dependencies: ["TestBed", "QEMU", "Transport", "PKI", "Protocol", "Wire", "Model", "LinuxSystem"] + nio,
-            path: "Tests/Bench", swiftSettings: settings),
+            dependencies: [
+                "TestBed", "QEMU", "Transport", "PKI", "Protocol", "Codec", "CLZ4", "CZstd", "Wire", "Model",
+                "LinuxSystem",
+            ] + nio,
+            path: "Tests/Bench", exclude: ["Memory/memory-toy.c"], swiftSettings: settings),
     ]
 )

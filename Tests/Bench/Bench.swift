@@ -8,7 +8,7 @@ enum Bench {
 
     /// The parts of the bench, by the names that the command line takes.
     enum Part: String, CaseIterable {
-        case pause, idle, scan, resume, resync, detection
+        case pause, idle, scan, tracking, codec, resume, resync, detection
     }
 
     static func run(_ parts: [Part]) async throws -> [Figure] {
@@ -22,6 +22,9 @@ enum Bench {
                 say("scans of an idle guest of 2 GiB")
                 figures.append(
                     Figure("scan of idle RAM, per GiB", try await ScanBench.measure(image), "ms", goal: 0.5))
+                figures += try MemoryScanBench.measure()
+            case .tracking: figures += try TrackingBench.measure()
+            case .codec: figures += try CodecBench.measure(try await PageRecordings.make(image))
             case .resume: figures += try await resume(image)
             case .resync: figures += try await resync(image)
             case .detection: figures += try await DetectionBench.measure()

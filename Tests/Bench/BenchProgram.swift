@@ -12,6 +12,10 @@ struct BenchProgram {
                 try ScanBench.scan(words[2])
                 exit(0)
             }
+            if words.first == PageRecorder.order, words.count == 3 {
+                try PageRecorder.record(words[2], to: words[3])
+                exit(0)
+            }
             switch words.first {
             case DetectionPeer.order?: try await DetectionPeer.run(Array(words.dropFirst()))
             case DetectionObserver.order?:

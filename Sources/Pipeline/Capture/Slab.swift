@@ -14,6 +14,7 @@ package final class Slab: @unchecked Sendable {
 
     package init() throws(SystemError) {
         memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
+        memory.adviseHugePages()
     }
 
     package var pages: UnsafeMutableRawBufferPointer { memory.bytes }
