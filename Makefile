@@ -48,8 +48,8 @@ sim: toolchain ## Simulate the deciding core: 100,000 schedules, then the plante
 	@$(SWIFT) build -c release --product romulus-sim
 	@.build/release/romulus-sim $(if $(SEED),--seed $(SEED),--scenarios Tests/Simulator/Scenarios) $(if $(MUTANT),--mutant $(MUTANT))
 
-bench: release ## Measure; figures also go to .build/bench.json (needs root)
-	@.build/release/romulus-bench
+bench: release ## Measure what protection costs (PARTS="pause idle", DOCS=1 writes docs/BENCHMARKS.md; needs root)
+	@.build/release/romulus-bench $(PARTS) $(if $(DOCS),--write-docs)
 
 lint: toolchain ## Check the formatting
 	@$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)

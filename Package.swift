@@ -183,8 +183,8 @@ let package = Package(
         .executableTarget(
             name: "romulus-bench",
             dependencies: [
-                "TestBed", "QEMU", "Transport", "PKI", "Protocol", "Codec", "CLZ4", "CZstd", "Wire", "Model",
-                "LinuxSystem",
+                "TestBed", "RomulusAPI", "QEMU", "Transport", "PKI", "Protocol", "Codec", "CLZ4", "CZstd", "Wire",
+                "Model", "LinuxSystem",
             ] + nio,
             path: "Tests/Bench", exclude: ["Memory/memory-toy.c"], swiftSettings: settings),
     ]

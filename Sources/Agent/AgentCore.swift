@@ -396,7 +396,6 @@ public final class AgentCore: Sendable {
             state: ProtectionState(session.status.phase))
         let taken = state.withLock { state -> VMRecord? in
             if let known = state.vms[vm], known.isActive { return known }
-            state.vms[vm]?.metrics.remove()
             state.vms[vm] = record
             return nil
         }
@@ -467,15 +466,13 @@ public final class AgentCore: Sendable {
 
     // MARK: - Records
 
+    /// Those of a VM that is known already go on: a counter must not begin anew while its VM stays here.
     private func metrics(of vm: VMName, peer: String) -> VMMetrics {
         VMMetrics(vm: vm, peer: peer, states: ProtectionState.allCases.map(\.rawValue), registry: registry)
     }
 
     private func install(_ record: VMRecord) {
-        state.withLock { state in
-            state.vms[record.name]?.metrics.remove()
-            state.vms[record.name] = record
-        }
+        state.withLock { $0.vms[record.name] = record }
         show(record)
     }
 

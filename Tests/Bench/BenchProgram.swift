@@ -2,117 +2,103 @@ import Foundation
 import TestBed
 
 /// `make bench`: what protection costs, as ratios within one run, and `.build/bench.json` with the same figures.
-/// `romulus-bench PART...` measures some parts only and writes no file.
+///
+///     romulus-bench                      all parts; writes .build/bench.json
+///     romulus-bench PART...              these parts only; writes no file
+///     romulus-bench --list               the names of the parts
+///     --json FILE                        writes the figures there
+///     --write-docs                       writes docs/BENCHMARKS.md and its charts too; only with all parts
+///     --from FILE                        measures nothing and takes the figures of an earlier run
+///
+/// Ends with 0 when every goal is reached, 1 when one is not, 2 when a part failed, 64 for words it does not know.
 @main
 struct BenchProgram {
     static func main() async {
+        let words = Array(CommandLine.arguments.dropFirst())
         do {
-            let words = CommandLine.arguments.dropFirst()
-            if words.first == ScanBench.order, words.count == 2 {
-                try ScanBench.scan(words[2])
-                exit(0)
-            }
-            if words.first == PageRecorder.order, words.count == 3 {
-                try PageRecorder.record(words[2], to: words[3])
-                exit(0)
-            }
-            switch words.first {
-            case DetectionPeer.order?: try await DetectionPeer.run(Array(words.dropFirst()))
-            case DetectionObserver.order?:
-                try await DetectionObserver.run(Array(words.dropFirst()))
-                exit(0)
-            default: break
-            }
-            let parts = words.compactMap(Bench.Part.init)
-            guard parts.count == words.count else {
-                print("The parts of the bench are: \(Bench.Part.allCases.map(\.rawValue).joined(separator: ", ")).")
+            if try await Helpers.run(words) { exit(0) }
+            guard let orders = Orders(words) else {
+                Bench.say("romulus-bench [PART...] [--list] [--json FILE] [--write-docs] [--from FILE]; the parts are:")
+                Bench.say(Bench.list)
                 exit(64)
             }
-            let figures = try await Bench.run(parts.isEmpty ? Bench.Part.allCases : parts)
-            print(Figure.table(figures))
-            guard parts.isEmpty else { exit(figures.allSatisfy(\.isReached) ? 0 : 1) }
-            let path = FileManager.default.currentDirectoryPath + "/.build/bench.json"
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            try encoder.encode(Report(machine: Machine.describe(), figures: figures))
-                .write(to: URL(fileURLWithPath: path))
-            print("written to \(path)")
-            exit(figures.allSatisfy(\.isReached) ? 0 : 1)
+            exit(try await run(orders))
         } catch {
-            print("The bench failed: \(error)")
+            Bench.say("The bench failed: \(error)")
             exit(2)
         }
     }
-}
 
-struct Report: Encodable {
-    var machine: Machine
-    var figures: [Figure]
-}
-
-struct Machine: Encodable {
-    var kernel: String
-    var cores: Int
-    var load: String
-    var commit: String
-
-    static func describe() -> Machine {
-        func output(_ command: [String]) -> String {
-            ((try? Child.run(command)) ?? "").trimmingCharacters(in: .whitespacesAndNewlines)
+    private static func run(_ orders: Orders) async throws -> Int32 {
+        if orders.lists {
+            Bench.say(Bench.list)
+            return 0
         }
-        return Machine(
-            kernel: output(["uname", "-r"]), cores: ProcessInfo.processInfo.activeProcessorCount,
-            load: output(["cat", "/proc/loadavg"]), commit: output(["git", "rev-parse", "--short", "HEAD"]))
-    }
-}
-
-/// One figure: what was measured, beside what it is held against in the same run.
-struct Figure: Encodable {
-    var name: String
-    var value: Double
-    var unit: String
-    /// What the value is divided by, and what that is; 1 for an absolute figure.
-    var base: Double
-    var baseName: String
-    var ratio: Double
-    /// The ratio to reach.
-    var goal: Double
-    /// All values that `value` is the median of.
-    var spread: [Double]
-    var isReached: Bool { ratio <= goal }
-
-    init(
-        _ name: String, _ values: [Double], _ unit: String, over bases: [Double] = [1], _ baseName: String = "",
-        goal: Double
-    ) {
-        self.name = name
-        self.unit = unit
-        self.baseName = baseName
-        self.goal = goal
-        value = median(values)
-        base = median(bases)
-        ratio = value / base
-        spread = values
+        let report: Report
+        if let source = orders.source {
+            report = try Report.load(source)
+        } else {
+            report = try await Bench.run(orders.parts)
+        }
+        for part in report.parts {
+            Bench.say("\n\(part.name), \(Int(part.seconds)) s")
+            Bench.say(part.failure.map { "  failed: \($0)" } ?? Table.text(part.measured.figures))
+        }
+        if let path = orders.target {
+            try report.write(to: path)
+            Bench.say("\nwritten to \(path)")
+        }
+        if orders.writesDocs { try Document.write(report) }
+        return report.isComplete ? (report.isReached ? 0 : 1) : 2
     }
 
-    static func table(_ figures: [Figure]) -> String {
-        func cell(_ text: String, _ width: Int) -> String {
-            text + String(repeating: " ", count: max(1, width - text.count))
-        }
-        func number(_ value: Double) -> String { String(format: value < 10 ? "%.2f" : "%.1f", value) }
-        let head =
-            cell("figure", 44) + cell("value", 14) + cell("held against", 36) + cell("ratio", 8) + cell("goal", 8)
-        let rows = figures.map { figure in
-            let against = figure.baseName.isEmpty ? "" : "\(figure.baseName) \(number(figure.base)) \(figure.unit)"
-            return cell(figure.name, 44) + cell("\(number(figure.value)) \(figure.unit)", 14) + cell(against, 36)
-                + cell(number(figure.ratio), 8) + cell("<= \(number(figure.goal))", 8)
-                + (figure.isReached ? "reached" : "NOT REACHED")
-        }
-        return ([head] + rows).joined(separator: "\n")
-    }
-}
+    /// What the command line asks for.
+    private struct Orders {
+        var parts = Bench.Part.allCases
+        var lists = false
+        var writesDocs = false
+        var source: String?
+        var target: String?
 
-func median(_ values: [Double]) -> Double {
-    let sorted = values.sorted()
-    return sorted.isEmpty ? .nan : sorted[sorted.count / 2]
+        init?(_ words: [String]) {
+            var named: [Bench.Part] = []
+            var rest = words[...]
+            while let word = rest.popFirst() {
+                switch word {
+                case "--list": lists = true
+                case "--write-docs": writesDocs = true
+                case "--from", "--json":
+                    guard let path = rest.popFirst() else { return nil }
+                    if word == "--from" { source = path } else { target = path }
+                default:
+                    guard let part = Bench.Part(rawValue: word) else { return nil }
+                    named.append(part)
+                }
+            }
+            guard named.isEmpty || (!writesDocs && source == nil) else { return nil }
+            if !named.isEmpty {
+                parts = named
+            } else if source == nil, target == nil {
+                target = FileManager.default.currentDirectoryPath + "/.build/bench.json"
+            }
+        }
+    }
+
+    /// This program as a process of its own, where a part needs one.
+    private enum Helpers {
+        /// Whether `words` were such an order.
+        static func run(_ words: [String]) async throws -> Bool {
+            let rest = Array(words.dropFirst())
+            switch words.first {
+            case ScanBench.order: try ScanBench.scan(rest.first ?? "")
+            case PageRecorder.order where rest.count == 2: try PageRecorder.record(rest[0], to: rest[1])
+            case DetectionPeer.order: try await DetectionPeer.run(rest)
+            case DetectionObserver.order: try await DetectionObserver.run(rest)
+            case EchoProbe.order: try EchoProbe.run(rest)
+            case BulkProbe.order: try BulkProbe.run(rest)
+            default: return false
+            }
+            return true
+        }
+    }
 }

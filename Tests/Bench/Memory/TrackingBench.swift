@@ -1,12 +1,14 @@
 import LinuxSystem
 
-/// What the first write to a page costs the writer, by the way in which writes are tracked.
+/// What the first write to a page costs the writer, by the way in which writes are tracked: each page of 256 MiB is written
+/// once, one after the other.
 enum TrackingBench {
     private static let mebibytes = 256
     private static let rounds = 5
 
-    static func measure() throws -> [Figure] {
-        Bench.say("the first write to each page of \(mebibytes) MiB, tracked in four ways")
+    static let about = "what the first write to a page costs a process whose memory is tracked, in four ways"
+
+    static func measure() throws -> Measured {
         let toy = try MemoryToy(mebibytes: mebibytes, .small)
         var (plain, ours, faults, signals) = ([Double](), [Double](), [Double](), [Double]())
         for _ in 1...rounds {
@@ -15,11 +17,12 @@ enum TrackingBench {
             faults.append(try toy.ask("fault"))
             signals.append(try toy.ask("signal"))
         }
-        Bench.say("  untracked \(Int(median(plain))) ns, ours \(Int(median(ours))) ns")
-        return [
-            Figure("first write to a tracked page", ours, "ns", over: faults, "synchronous userfaultfd", goal: 0.15),
-            Figure("first write to a tracked page", ours, "ns", over: signals, "mprotect and SIGSEGV", goal: 0.15),
-        ]
+        let name = "first write to a tracked page"
+        return Measured(figures: [
+            Figure(name, ours, "ns", over: faults, "synchronous userfaultfd", goal: 0.15),
+            Figure(name, ours, "ns", over: signals, "mprotect and SIGSEGV"),
+            Figure(name, ours, "ns", over: plain, "untracked"),
+        ])
     }
 
     private static func tracked(_ toy: MemoryToy) throws -> Double {

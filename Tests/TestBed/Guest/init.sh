@@ -35,11 +35,12 @@ echo 1 > /proc/sys/vm/overcommit_memory
 /bin/dirtier 8 &
 /bin/disk-writer 9 &
 /bin/command-server 10 &
+/bin/stream-server 11 &
 redis-server --port 6379 --bind 0.0.0.0 --protected-mode no --save '' --appendonly no --dir /data \
     --hz 1 --daemonize no > /tmp/redis.log 2>&1 &
 
 tries=0
-until [ "$(netstat -ltn 2>/dev/null | grep -cE ':(7|8|9|10|6379) ')" -ge 5 ] || [ $tries -ge 200 ]; do
+until [ "$(netstat -ltn 2>/dev/null | grep -cE ':(7|8|9|10|11|6379) ')" -ge 6 ] || [ $tries -ge 200 ]; do
     tries=$((tries + 1))
     usleep 20000
 done

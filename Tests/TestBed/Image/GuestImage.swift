@@ -1,7 +1,7 @@
 import Foundation
 
 /// A kernel and an initramfs that boot to the guest's services in a few seconds:
-/// echo on TCP port 7, `dirtier` on 8, `disk-writer` on 9, shell commands on 10, redis on 6379.
+/// echo on TCP port 7, `dirtier` on 8, `disk-writer` on 9, shell commands on 10, streams in bulk on 11, redis on 6379.
 /// Built once from Debian's packages and the C sources in `Guest/`, then found again by what it was built from.
 public struct GuestImage: Sendable {
     /// Which of Debian's kernels. `cloud` starts faster and has no driver for e1000; `generic` has one.
@@ -69,7 +69,7 @@ public struct GuestImage: Sendable {
     /// The C sources and the init script, where this repository lies.
     private static let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().appendingPathComponent("Guest")
-    static let tools = ["echo-server", "dirtier", "disk-writer", "command-server"]
+    static let tools = ["echo-server", "dirtier", "disk-writer", "command-server", "stream-server"]
     private static let programs = ["/bin/busybox", "/usr/bin/redis-server"]
     /// Compiles one of the guest's tools; what it makes runs on any Linux machine.
     public static func compileTool(_ tool: String, to path: String) throws(BedError) {

@@ -31,6 +31,8 @@ public final class Pair: Sendable {
         public var vms: [String: [String]] = [:]
         /// What makes sure that the other host is off, by host, "a" and "b": the lines of its `fence` section.
         public var fences: [String: [String]] = [:]
+        /// More lines of the section `defaults`.
+        public var defaults: [String] = []
         public var logLevel = "info"
         public init() {}
     }
@@ -46,6 +48,21 @@ public final class Pair: Sendable {
         let pki = directory.path + "/pki"
         try Self.run(["pki", "init", "--directory", pki])
         for host in bed.hosts { try Self.run(["pki", "issue", Self.name(host), "--directory", pki]) }
+        try configure(options)
+        switch options.arbiter {
+        case .operator: break
+        case .witness: try await startWitness(pki)
+        case .etcd: try await restartArbiter()
+        }
+        for host in bed.hosts {
+            try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
+        }
+    }
+
+    deinit { directory.remove() }
+
+    private func configure(_ options: Options) throws {
+        let pki = directory.path + "/pki"
         for host in bed.hosts {
             let peer = host.name == "a" ? bed.b : bed.a
             let text = """
@@ -70,6 +87,7 @@ public final class Pair: Sendable {
                   epoch_ms: \(options.epochMilliseconds)
                   reprotect: \(options.reprotectsByItself ? "automatic" : "manual")
                   standby_lost: \(options.freezes ? "freeze" : "run-alone")
+                \(options.defaults.map { "  " + $0 }.joined(separator: "\n"))
                 detection:
                   silence_ms: \(options.silenceMilliseconds)
                 \(Self.arbiterLines(options.arbiter, bed))
@@ -77,17 +95,18 @@ public final class Pair: Sendable {
                 """
             try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
         }
-        switch options.arbiter {
-        case .operator: break
-        case .witness: try await startWitness(pki)
-        case .etcd: try await restartArbiter()
-        }
-        for host in bed.hosts {
-            try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
-        }
     }
 
-    deinit { directory.remove() }
+    /// Ends both agents and starts them anew with another configuration; the arbiter stays. No VM may be protected.
+    public func restart(_ options: Options) async throws {
+        for host in bed.hosts {
+            guard let agent = agent(host) else { continue }
+            agent.kill(SIGTERM)
+            try await agent.wait()
+        }
+        try configure(options)
+        for host in bed.hosts { try await start(host) }
+    }
 
     /// The rest of the peer's entry, and what this host does for it.
     private static func secondPathLines(_ host: BedHost, to peer: BedHost) -> String {

@@ -36,7 +36,10 @@ enum DetectionBench {
     /// What the agent does by default.
     static let ours = "adaptive 300-500"
 
-    static func measure() async throws -> [Figure] {
+    static let about =
+        "how soon a silent host is noticed, and how often a slow one is taken for dead; two and a half minutes"
+
+    static func measure() async throws -> Measured {
         let result = try await run()
         Bench.say(table(result))
         let path = FileManager.default.currentDirectoryPath + "/.build/bench-detection.json"
@@ -44,12 +47,11 @@ enum DetectionBench {
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
         try encoder.encode(result).write(to: URL(fileURLWithPath: path))
         Bench.say("written to \(path)")
-        return figures(result)
+        return Measured(figures: figures(result))
     }
 
     private static func run() async throws -> Result {
         try await Bed.with { bed in
-            Bench.say("silent hosts and false alarms, about two and a half minutes")
             let pki = "\(bed.a.stateDirectory)/pki"
             try DetectionPeer.makeIdentities(pki)
             let program = CommandLine.arguments[0]
@@ -70,12 +72,6 @@ enum DetectionBench {
             guard exit == .code(0) else { throw BedError("the observer ended with \(exit): \(observer.errors)") }
             return try JSONDecoder().decode(Result.self, from: Data(observer.output.utf8))
         }
-    }
-
-    private static func quantile(_ values: [Double], _ share: Double) -> Double {
-        let sorted = values.sorted()
-        guard !sorted.isEmpty else { return .nan }
-        return sorted[min(sorted.count - 1, Int((Double(sorted.count) * share).rounded(.up)) - 1)]
     }
 
     private static func table(_ result: Result) -> String {
