@@ -3,11 +3,12 @@ import Model
 
 /// What one body held.
 public struct DecodeStatistics: Sendable, Equatable {
-    /// Pages in the body; the sum of the three kinds below.
+    /// Pages in the body; the sum of the four kinds below.
     public var pages = 0
     public var zero = 0
     public var delta = 0
     public var raw = 0
+    public var copied = 0
 
     public init() {}
 
@@ -16,6 +17,7 @@ public struct DecodeStatistics: Sendable, Equatable {
         sum.zero += part.zero
         sum.delta += part.delta
         sum.raw += part.raw
+        sum.copied += part.copied
     }
 }
 
@@ -25,9 +27,12 @@ public struct PageDecoder: ~Copyable {
     public static let pagesMax = 1024
 
     private var decompressor = Decompressor()
-    private var scratch = ByteSink(capacity: 0, capacityMax: PageBody.stageOneMax)
+    private var scratch = ByteSink(capacity: 0, capacityMax: PageBody.streamMax)
+    /// The numbers of the pages so far, by their positions in the body.
+    private let numbers = UnsafeMutablePointer<Int>.allocate(capacity: pagesMax)
 
     public init() {}
+    deinit { numbers.deallocate() }
 
     /// Applies a body to the memory of its block. Throws before anything is written when the body is not a valid one.
     /// - Parameters:
@@ -38,11 +43,13 @@ public struct PageDecoder: ~Copyable {
     ) throws(CodecError) -> DecodeStatistics {
         let head = try PageBodyHead(parsing: body)
         guard let target = block(head.block) else { throw .unknownBlock(head.block) }
-        let stream = try pageStream(of: body, head: head)
-        let statistics = try check(stream, head: head, blockPages: target.count / pageSize)
+        var reader = try self.reader(of: body, head: head, blockPages: target.count / pageSize)
+        let statistics = try check(reader)
         guard let memory = target.baseAddress else { return statistics }
-        var reader = PageStreamReader(stream, pages: head.pageCount, blockPages: target.count / pageSize)
+        var position = 0
         while let page = try reader.next() {
+            numbers[position] = page.number
+            position += 1
             let destination = memory + page.number * pageSize
             switch page.content {
             case .zero:
@@ -54,6 +61,9 @@ public struct PageDecoder: ~Copyable {
                 destination.copyMemory(from: bytes, byteCount: pageSize)
             case .delta(let lines, let masks, let words):
                 ck_page_scatter(destination, lines, masks.assumingMemoryBound(to: UInt8.self), words)
+            case .copy(let source):
+                // That page has its new contents by now, whichever kind it is of.
+                destination.copyMemory(from: memory + numbers[source] * pageSize, byteCount: pageSize)
             }
         }
         return statistics
@@ -66,40 +76,43 @@ public struct PageDecoder: ~Copyable {
     ) throws(CodecError) -> DecodeStatistics {
         let head = try PageBodyHead(parsing: body)
         guard let length = blockLength(head.block) else { throw .unknownBlock(head.block) }
-        return try check(try pageStream(of: body, head: head), head: head, blockPages: length / pageSize)
+        return try check(try self.reader(of: body, head: head, blockPages: length / pageSize))
     }
 
-    /// The page stream, where it lies if it is not compressed, else in `scratch`.
-    private mutating func pageStream(
-        of body: UnsafeRawBufferPointer, head: PageBodyHead
-    ) throws(CodecError) -> UnsafeRawBufferPointer {
-        let payload = UnsafeRawBufferPointer(rebasing: body[PageBody.headSize...])
-        guard head.codec != .none else {
-            guard payload.count == head.stageOneLength else {
+    /// A reader of the body; the page stream lies in it if it is not compressed, else in `scratch`.
+    private mutating func reader(
+        of body: UnsafeRawBufferPointer, head: PageBodyHead, blockPages: Int
+    ) throws(CodecError) -> PageStreamReader {
+        let end = body.count - head.stored * pageSize
+        let payload = UnsafeRawBufferPointer(rebasing: body[PageBody.headSize..<end])
+        let stored = UnsafeRawBufferPointer(rebasing: body[end...])
+        var stream = payload
+        if head.codec == .none {
+            guard payload.count == head.stream else {
                 throw .malformed(
                     part: "pages body", offset: 8,
-                    reason: "a page stream of \(head.stageOneLength) bytes is announced, \(payload.count) are there")
+                    reason: "a page stream of \(head.stream) bytes is announced, \(payload.count) are there")
             }
-            return payload
+        } else {
+            scratch.reset()
+            let target = scratch.reserve(head.stream)
+            try decompressor.decompress(payload, with: head.codec, to: target, length: head.stream)
+            scratch.commit(head.stream)
+            stream = scratch.bytes
         }
-        scratch.reset()
-        let target = scratch.reserve(head.stageOneLength)
-        try decompressor.decompress(payload, with: head.codec, to: target, length: head.stageOneLength)
-        scratch.commit(head.stageOneLength)
-        return scratch.bytes
+        return PageStreamReader(stream, stored: stored, head: head, blockPages: blockPages)
     }
 
-    private func check(
-        _ stream: UnsafeRawBufferPointer, head: PageBodyHead, blockPages: Int
-    ) throws(CodecError) -> DecodeStatistics {
+    private func check(_ reader: PageStreamReader) throws(CodecError) -> DecodeStatistics {
         var statistics = DecodeStatistics()
-        var reader = PageStreamReader(stream, pages: head.pageCount, blockPages: blockPages)
+        var reader = reader
         while let page = try reader.next() {
             statistics.pages += 1
             switch page.content {
             case .zero: statistics.zero += 1
             case .raw: statistics.raw += 1
             case .delta: statistics.delta += 1
+            case .copy: statistics.copied += 1
             }
         }
         return statistics

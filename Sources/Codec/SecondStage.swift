@@ -33,6 +33,9 @@ struct Compressor: ~Copyable {
         ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 0)
     }
 
+    /// Another level for what follows.
+    mutating func setLevel(_ level: Int32) { ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level) }
+
     deinit {
         ZSTD_freeCCtx(zstd)
         lz4.deallocate()

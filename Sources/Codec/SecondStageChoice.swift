@@ -25,7 +25,8 @@ public struct SecondStageRates: Sendable, Equatable {
 
     public init() {}
 
-    /// Takes in one epoch: what `codec` made of `input` bytes of page stream, and how long encoding took.
+    /// Takes in one epoch: what `codec` made of `input` bytes of page stream, and how long the compression
+    /// took.
     public mutating func record(_ codec: SecondStage, input: Int, output: Int, nanoseconds: UInt64) {
         switch codec {
         case .none: break

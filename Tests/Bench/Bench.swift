@@ -5,7 +5,9 @@ import TestBed
 enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
-        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, resync, detection
+        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, tracking, codec,
+            resync
+        case detection
 
         /// What it measures, in one sentence for people.
         var about: String {
@@ -21,6 +23,8 @@ enum Bench {
             case .pressure: PressureBench.about
             case .disk: DiskBench.about
             case .scan: ScanBench.about
+            case .tracking: TrackingBench.about
+            case .codec: CodecBench.about
             case .resync: ResyncBench.about
             case .detection: DetectionBench.about
             }
@@ -39,6 +43,8 @@ enum Bench {
             case .pressure: try await PressureBench.measure(image)
             case .disk: try await DiskBench.measure(image)
             case .scan: try await ScanBench.measure(image)
+            case .tracking: try TrackingBench.measure()
+            case .codec: try CodecBench.measure(try await PageRecordings.make(image))
             case .resync: try await ResyncBench.measure(image)
             case .detection: try await DetectionBench.measure()
             }

@@ -91,6 +91,7 @@ struct BenchProgram {
             let rest = Array(words.dropFirst())
             switch words.first {
             case ScanBench.order: try ScanBench.scan(rest.first ?? "")
+            case PageRecorder.order where rest.count == 2: try PageRecorder.record(rest[0], to: rest[1])
             case DetectionPeer.order: try await DetectionPeer.run(rest)
             case DetectionObserver.order: try await DetectionObserver.run(rest)
             case EchoProbe.order: try EchoProbe.run(rest)

@@ -15,7 +15,7 @@ import Testing
         original = random.bytes(24 * pageSize)
     }
 
-    /// A body with zero, raw and delta pages, and single-byte as well as longer tags.
+    /// A body with pages of all kinds, and single-byte as well as longer tags.
     func sample(_ codec: SecondStage) -> [UInt8] {
         var guest = Guest(pages: pages)
         _ = guest.encode((0..<24).map { UInt32($0) }, codec: .none)
@@ -27,7 +27,13 @@ import Testing
         for position in 0..<pageSize {
             guest.memory[9 * pageSize + position] = UInt8(truncatingIfNeeded: position / 32)
         }
-        return guest.encode([0, 2, 5, 7, 9, 20], codec: codec).body
+        guest.known.remove(11)
+        guest.memory.replaceSubrange(11 * pageSize..<12 * pageSize, with: original[..<pageSize])
+        guest.known.remove(12)
+        for position in 0..<pageSize { guest.memory[12 * pageSize + position] = guest.memory[9 * pageSize + position] }
+        let (body, statistics) = guest.encode([0, 2, 5, 7, 9, 11, 12, 20], codec: codec)
+        precondition(statistics.copied == 1 && statistics.zero == 1 && statistics.raw == 2 && statistics.delta == 3)
+        return body
     }
 
     /// Decodes into the middle of a canary; returns whether it was refused.
@@ -83,30 +89,36 @@ import Testing
         var random = SeededGenerator(seed: 8)
         var decoder = PageDecoder()
         for _ in 0..<2000 {
-            var body = random.bytes(12 + random.below(200))
+            var body = random.bytes(20 + random.below(200))
             body[0] = UInt8(Guest.block)
             body[1] = 0
             body[2] = UInt8(random.below(3))
             body[3] = 0
-            let pages = UInt32(1 + random.below(4))
-            withUnsafeBytes(of: pages.littleEndian) { body.replaceSubrange(4..<8, with: $0) }
-            let length = body[2] == 0 ? UInt32(body.count - 12) : UInt32(random.below(9000))
-            withUnsafeBytes(of: length.littleEndian) { body.replaceSubrange(8..<12, with: $0) }
+            let length = body[2] == 0 ? body.count - 20 : random.below(9000)
+            let contents = random.below(length + 1)
+            for (offset, value) in [
+                (4, 1 + random.below(4)), (8, contents), (12, length - contents), (16, random.below(2)),
+            ] {
+                withUnsafeBytes(of: UInt32(value).littleEndian) { body.replaceSubrange(offset..<offset + 4, with: $0) }
+            }
             _ = decode(body, &decoder)
         }
     }
 
     func body(
-        block: UInt16 = Guest.block, codec: UInt8 = 0, reserved: UInt8 = 0, pages: UInt32, length: UInt32? = nil,
-        _ stream: [UInt8]
+        block: UInt16 = Guest.block, codec: UInt8 = 0, reserved: UInt8 = 0, pages: UInt32, contents: [UInt8] = [],
+        contentsLength: UInt32? = nil, _ list: [UInt8], listLength: UInt32? = nil, stored: UInt32 = 0,
+        tail: [UInt8] = []
     ) -> [UInt8] {
         var sink = ByteSink()
         sink.append(block)
         sink.append(codec)
         sink.append(reserved)
         sink.append(pages)
-        sink.append(length ?? UInt32(stream.count))
-        return Array(sink.bytes) + stream
+        sink.append(contentsLength ?? UInt32(contents.count))
+        sink.append(listLength ?? UInt32(list.count))
+        sink.append(stored)
+        return Array(sink.bytes) + contents + list + tail
     }
 
     @Test func headsThatLie() {
@@ -116,33 +128,46 @@ import Testing
         let lies: [[UInt8]] = [
             body(codec: 3, pages: 1, [0x01]), body(reserved: 1, pages: 1, [0x01]), body(pages: 0, []),
             body(pages: 0, [0x01]), body(pages: 2, [0x01]), body(pages: 1025, [UInt8](repeating: 1, count: 1025)),
-            body(pages: .max, [0x01]), body(pages: 1, length: .max, [0x01]), body(pages: 1, length: 2, [0x01]),
-            body(pages: 1, length: 0, [0x01]), body(codec: 1, pages: 1, length: 1, []),
-            body(codec: 2, pages: 1, length: 1, []), body(codec: 1, pages: 1, length: .max, [0x10, 0x01]),
+            body(pages: .max, [0x01]), body(pages: 1, [0x01], listLength: .max),
+            body(pages: 1, [0x01], listLength: 2), body(pages: 1, [0x01], listLength: 0),
+            body(pages: 1, contentsLength: 1, [0x01]), body(pages: 1, contentsLength: .max, [0x01]),
+            body(pages: 1, contentsLength: 1, [0x01], listLength: 0), body(codec: 1, pages: 1, [], listLength: 1),
+            body(codec: 2, pages: 1, [], listLength: 1), body(codec: 1, pages: 1, [0x10, 0x01], listLength: .max),
+            body(pages: 1, [0x01], stored: 1), body(pages: 1, [0x01], stored: .max),
+            body(pages: 1, [0x01], stored: 1, tail: [UInt8](repeating: 1, count: pageSize)),
+            body(pages: 1, [0x04], stored: 2, tail: [UInt8](repeating: 1, count: 2 * pageSize)),
         ]
         for refused in lies {
-            #expect(decode(refused, &decoder) != nil, "\(refused.prefix(16))")
+            #expect(decode(refused, &decoder) != nil, "\(refused.prefix(24))")
         }
     }
 
-    @Test func pageStreamsThatLie() {
+    @Test func pageListsThatLie() {
         var decoder = PageDecoder()
         let lines = [UInt8](repeating: 0, count: 8)
-        let streams: [(String, [UInt8])] = [
-            ("kind 0", [0x00]), ("beyond the block", [0x01 | 24 << 2]),
-            ("endless tag", [0x81, 0x80, 0x80, 0x80, 0x80]),
-            ("tag of 35 bits", [0x81, 0x80, 0x80, 0x80, 0x40]), ("longer tag than needed", [0x81, 0x00]),
-            ("cut raw page", [0x02, 1, 2, 3]), ("cut line map", [0x03, 1]), ("no line", [0x03] + lines),
-            ("line without a word", [0x03, 1] + lines[1...] + [0]),
-            ("words missing", [0x03, 1] + lines[1...] + [0xff, 1, 2, 3]),
-            ("masks missing", [0x03] + [UInt8](repeating: 0xff, count: 8) + [1, 1]),
+        let page = [UInt8](repeating: 3, count: pageSize)
+        let streams: [(String, [UInt8], [UInt8])] = [
+            ("kind 0", [], [0x00]), ("kind 6", [], [0x06]), ("kind 7", [], [0x07]),
+            ("beyond the block", [], [0x01 | 8 << 3 | 0x80, 1]), ("endless tag", [], [0x81, 0x80, 0x80, 0x80, 0x80]),
+            ("longer tag than needed", [], [0x81, 0x00]), ("cut raw page", [1, 2, 3], [0x02]),
+            ("contents too long", page + [1], [0x02]), ("contents of no page", [1], [0x01]),
+            ("cut line map", [], [0x03, 1]), ("no line", [], [0x03] + lines),
+            ("line without a word", [], [0x03, 1] + lines[1...] + [0]),
+            ("words missing", [1, 2, 3], [0x03, 1] + lines[1...] + [0xff]),
+            ("no words", [], [0x03, 1] + lines[1...] + [0xff]),
+            ("masks missing", [], [0x03] + [UInt8](repeating: 0xff, count: 8) + [1, 1]),
+            ("no stored page", [], [0x04]), ("copy of itself", [], [0x05, 0, 0]),
+            ("copy of a later page", [], [0x05, 1, 0]), ("cut copy", [], [0x05, 0]),
         ]
-        for (name, stream) in streams {
-            #expect(decode(body(pages: 1, stream), &decoder) != nil, "\(name)")
+        for (name, contents, list) in streams {
+            #expect(decode(body(pages: 1, contents: contents, list), &decoder) != nil, "\(name)")
         }
-        #expect(decode(body(pages: 1, [0x03, 1] + lines[1...] + [0x80] + lines), &decoder) == nil)
+        #expect(decode(body(pages: 1, contents: lines, [0x03, 1] + lines[1...] + [0x80]), &decoder) == nil)
+        #expect(decode(body(pages: 1, [0x04], stored: 1, tail: page), &decoder) == nil)
+        #expect(decode(body(pages: 2, contents: page, [0x02, 0x05, 0, 0]), &decoder) == nil)
         // A good page before a bad one is not applied either.
         #expect(decode(body(pages: 2, [0x01, 0x00]), &decoder) != nil)
+        #expect(decode(body(pages: 2, [0x01, 0x05, 1, 0]), &decoder) != nil)
     }
 
     @Test func decompressionIsBoundedByWhatIsAnnounced() {
@@ -152,7 +177,7 @@ import Testing
         #expect(length < 4096)
         var decoder = PageDecoder()
         for announced in [UInt32(1000), 1024, 4_199_424] {
-            let bomb = body(codec: 2, pages: 1000, length: announced, Array(packed[..<length]))
+            let bomb = body(codec: 2, pages: 1000, Array(packed[..<length]), listLength: announced)
             #expect(decode(bomb, &decoder) != nil)
         }
     }
@@ -179,7 +204,7 @@ import Testing
     @Test func errorsAreOneSentenceEach() {
         let errors: [CodecError] = [
             .truncated(part: "pages body", offset: 3, needed: 12), .unknownBlock(9),
-            .malformed(part: "page stream", offset: 7, reason: "page kind 0 does not exist"),
+            .malformed(part: "page list", offset: 7, reason: "page kind 0 does not exist"),
             .decompression(codec: .zstd, reason: "it is damaged"), .otherPrevious(expected: 1, found: 2),
         ]
         for error in errors {
@@ -187,6 +212,6 @@ import Testing
         }
         #expect(
             errors[2].description
-                == "the page stream is refused at byte 7: page kind 0 does not exist; nothing of it was applied")
+                == "the page list is refused at byte 7: page kind 0 does not exist; nothing of it was applied")
     }
 }

@@ -49,34 +49,65 @@ import Testing
             for _ in 0..<changes { page[random.below(4096)] ^= UInt8(1 << random.below(8)) }
             let expected = masks(page, reference)
             var found = [UInt8](repeating: 0xaa, count: 64)
-            let lines = kernels.page_difference(page, reference, &found)
+            let lines = kernels.page_difference(page, reference, &found, reference, page)
             #expect(found == expected)
             #expect((0..<64).allSatisfy { (lines >> UInt64($0) & 1 == 1) == (expected[$0] != 0) })
 
             var out = [UInt8](repeating: 0xee, count: 4096 + 64)
-            let length = kernels.page_gather(page, lines, found, &out)
+            var packed = [UInt8](repeating: 0xee, count: 65)
+            var updated = reference
+            let length = kernels.page_take(page, &updated, lines, found, &packed, &out)
             let words = (0..<512).filter { expected[$0 / 8] >> UInt8($0 % 8) & 1 == 1 }
             #expect(Array(out[..<length]) == words.flatMap { page[$0 * 8..<$0 * 8 + 8] })
+            let changed = expected.filter { $0 != 0 }
+            #expect(Array(packed[..<changed.count]) == changed && packed[changed.count] == 0xee)
+            #expect(updated == page)
 
             var rebuilt = reference
-            let packed = expected.filter { $0 != 0 }
             ck_page_scatter(&rebuilt, lines, packed, out)
             #expect(rebuilt == page)
-
-            var copied = reference
-            ck_page_copy_lines(&copied, page, lines)
-            #expect(copied == page)
         }
     }
 
-    @Test(arguments: levels) func gatherStaysWithinItsSlack(level: Int32) throws {
+    @Test(arguments: levels) func takingStaysWithinItsSlack(level: Int32) throws {
         let kernels = try #require(ck_kernels_at(level)).pointee
         let page = [UInt8](repeating: 7, count: 4096)
+        var reference = [UInt8](repeating: 0, count: 4096)
         var masks = [UInt8](repeating: 0, count: 64)
         masks[63] = 0x80
+        var packed: [UInt8] = [0, 0xee]
         var out = [UInt8](repeating: 0xee, count: 8 + Int(CK_SLACK) + 64)
-        #expect(kernels.page_gather(page, 1 << 63, masks, &out) == 8)
-        #expect(out[(8 + Int(CK_SLACK))...].allSatisfy { $0 == 0xee })
+        #expect(kernels.page_take(page, &reference, 1 << 63, masks, &packed, &out) == 8)
+        #expect(packed == [0x80, 0xee])
+        #expect(out[..<8].allSatisfy { $0 == 7 } && out[(8 + Int(CK_SLACK))...].allSatisfy { $0 == 0xee })
+        #expect(reference[..<(63 * 64)].allSatisfy { $0 == 0 } && reference[(63 * 64)...].allSatisfy { $0 == 7 })
+    }
+
+    @Test(arguments: levels) func wholePagesGoToBothPlaces(level: Int32) throws {
+        let kernels = try #require(ck_kernels_at(level)).pointee
+        var random = SeededGenerator(seed: 4)
+        let page = random.bytes(4096)
+        var one = [UInt8](repeating: 0, count: 4097)
+        var other = one
+        kernels.page_copy(page, &one, &other)
+        #expect(one == page + [0] && other == one)
+    }
+
+    @Test func equalPagesHaveEqualSamples() {
+        var random = SeededGenerator(seed: 5)
+        let pages = (0..<200).map { _ in random.bytes(4096) }
+        #expect(Set(pages.map { ck_page_sample($0) }).count > 195)
+        #expect(ck_page_sample(pages[0]) == ck_page_sample(Array(pages[0])))
+    }
+
+    @Test func randomPagesAreToldFromOthers() {
+        var random = SeededGenerator(seed: 6)
+        #expect((0..<200).allSatisfy { _ in ck_page_looks_random(random.bytes(4096)) })
+        let text = Array("all work and no play makes the guest a dull machine; ".utf8)
+        #expect(!ck_page_looks_random((0..<4096).map { text[$0 % text.count] }))
+        #expect(!ck_page_looks_random([UInt8](repeating: 0, count: 4096)))
+        // Pointers: words whose upper bytes are alike.
+        #expect(!ck_page_looks_random((0..<4096).map { $0 % 8 < 4 ? UInt8(random.below(256)) : 0xff }))
     }
 
     @Test func crcOfTheCheckString() {

@@ -18,6 +18,7 @@ package final class Slab: @unchecked Sendable {
 
     package init() throws(SystemError) {
         memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
+        memory.adviseHugePages()
         for page in 0..<Self.pagesPresent { memory.bytes[page * pageSize] = 0 }
     }
 

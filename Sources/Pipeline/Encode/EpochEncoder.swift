@@ -96,7 +96,8 @@ struct EpochEncoder: ~Copyable {
         streamBytes += statistics.stageOneBytes
         if epoch > .firstCopy, statistics.compressedStageOneBytes > 0 {
             rates.record(
-                stage, input: statistics.compressedStageOneBytes, output: statistics.bytes, nanoseconds: took)
+                stage, input: statistics.compressedStageOneBytes, output: statistics.compressedBytes,
+                nanoseconds: statistics.compressionTime)
         }
         // Pages that turned out unchanged leave nothing to send.
         guard sink.count > 0 else { return }

@@ -56,7 +56,9 @@ extension Bench {
         fill(reference, 0xa5)
         do throws(CodecError) {
             let statistics = try decoder.decode(body: body) { $0 < 4 ? target : nil }
-            precondition(statistics.pages == statistics.zero + statistics.raw + statistics.delta)
+            precondition(
+                statistics.pages
+                    == statistics.zero + statistics.raw + statistics.delta + statistics.copied)
             guest.copyMemory(from: UnsafeRawBufferPointer(target))
             precondition((try? decoder.decode(body: body) { $0 < 4 ? target : nil }) == statistics)
             precondition(equal(guest, target), "applying twice is harmless")
