@@ -78,18 +78,18 @@ public struct EpochTimer: Sendable, Equatable {
     public mutating func acknowledged(after transit: UInt64) { costs.note(transit: transit) }
 
     /// When the epoch is to end. `firstHeld` is when its first output reached the gate, nil when none did; `used` asks for
-    /// the processor time that the guest has used in it, which tells an idle guest and is worth a new look every `length`.
+    /// the processor time that the guest has used in it, which tells an idle guest and is worth a new look every `lookPeriod`.
     public func due(firstHeld: UInt64?, used: () -> UInt64) -> UInt64 {
         guard let firstHeld else { return runsSince + (isIdle(used) ? settings.idleEpoch : length) }
         guard settings.endsOnOutput else { return runsSince + length }
         return max(runsSince + min(gap, length), firstHeld + Self.gathering)
     }
 
-    /// While nothing is due the guest is worth a look this often: short epochs are no reason to keep a processor busy.
-    public var lookPeriod: UInt64 { max(length, Self.lookPeriodMin) }
+    /// While nothing is due the guest is worth a look this often: each wakes a thread, and an idle guest shall cost little.
+    public var lookPeriod: UInt64 { max(2 * length, Self.lookPeriodMin) }
 
     /// What is lost with the host is work, so a guest that hardly works may go on for longer: it never loses more than the
-    /// work of half a longest epoch so. Clocks of other processes tell what runs right now a little late, hence `worked`.
+    /// work of two longest epochs so. Clocks of other processes tell what runs right now a little late, hence `worked`.
     private func isIdle(_ used: () -> UInt64) -> Bool { !worked && used() < length / 2 }
 
     /// How long the guest runs at least between two checkpoints because of its output.
