@@ -46,8 +46,10 @@ extension AgentCore: AgentService {
         }
         var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standbyNode)
         options.level = level
-        options.epochMilliseconds =
+        let epoch =
             request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
+        options.tuning = EpochTuning(
+            epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget)
         options.planted = planted
         options.overridesRegister = request.claim ?? false
         if options.overridesRegister {

@@ -196,7 +196,7 @@ public final class AgentCore: Sendable {
     private func take(_ vm: VMName, _ guest: VMStore.Guest) {
         var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
         options.level = guest.level
-        options.epochMilliseconds = guest.epochMilliseconds
+        options.tuning = guest.tuning
         do throws(APIError) {
             _ = try startPrimary(options, origin: .found(guest.lineage))
         } catch {
@@ -265,7 +265,7 @@ public final class AgentCore: Sendable {
         }
         let record = VMRecord(
             name: offer.vm, part: .standby(session), role: .standby, peer: peer, level: offer.session.level,
-            term: offer.session.term, epochMilliseconds: offer.epochMilliseconds,
+            term: offer.session.term, tuning: offer.tuning,
             metrics: metrics(of: offer.vm, peer: peer), qmp: replica.qmpPath, pid: replica.qemuPID, state: .syncing)
         install(record)
         note(
@@ -322,14 +322,14 @@ public final class AgentCore: Sendable {
     /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
     private func goOn(_ offer: OfferMessage, _ register: Register) {
         refresh(offer.vm)
-        let qmp = state.withLock { state -> String? in
+        let record = state.withLock { state in
             state.vms[offer.vm]?.part = .none
-            return state.vms[offer.vm]?.qmp
+            return state.vms[offer.vm]
         }
-        guard let qmp else { return }
+        guard let record, let qmp = record.qmp else { return }
         var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
         options.level = register.level
-        options.epochMilliseconds = offer.epochMilliseconds
+        options.tuning = record.tuning
         do throws(APIError) {
             _ = try startPrimary(options, origin: .tookOver(register))
         } catch {
@@ -391,7 +391,7 @@ public final class AgentCore: Sendable {
         }
         let record = VMRecord(
             name: vm, part: .primary(session), role: .primary, peer: peer, level: options.level,
-            term: session.status.term, epochMilliseconds: options.epochMilliseconds,
+            term: session.status.term, tuning: options.tuning,
             metrics: metrics(of: vm, peer: peer), qmp: options.qmpPath, pid: nil,
             state: ProtectionState(session.status.phase))
         let taken = state.withLock { state -> VMRecord? in
@@ -454,9 +454,10 @@ public final class AgentCore: Sendable {
 
     /// Before anything is claimed: a restarted agent must know which process it had in hand.
     private func remember(_ options: PrimaryOptions, _ pid: Int32, _ lineage: Lineage) {
-        let guest = VMStore.Guest(
+        var guest = VMStore.Guest(
             pid: pid, startTime: VMStore.startTime(of: pid) ?? 0, lineage: lineage, qmp: options.qmpPath,
-            standby: options.standby, level: options.level, epochMilliseconds: options.epochMilliseconds)
+            standby: options.standby, level: options.level, epochMilliseconds: options.tuning.epochMilliseconds)
+        guest.tuning = state.withLock { $0.vms[options.vm]?.tuning } ?? options.tuning
         do throws(SystemError) {
             try store.update(options.vm) { $0.guest = guest }
         } catch {

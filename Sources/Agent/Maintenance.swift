@@ -24,6 +24,8 @@ final class Maintenance: Sendable {
 
     /// Between two looks, and between two requests to one VM.
     private static let period = Duration.milliseconds(200)
+    /// Between two looks while there is nothing to do: an agent with idle guests shall be idle itself.
+    private static let restPeriod = Duration.seconds(1)
     private static let patience = Duration.seconds(10)
     private static let file = "maintenance.json"
 
@@ -72,17 +74,18 @@ final class Maintenance: Sendable {
     /// Does what there is to do, until the task is cancelled.
     func run(for core: AgentCore) async {
         while !Task.isCancelled {
-            look(core)
-            try? await Task.sleep(for: Self.period)
+            try? await Task.sleep(for: look(core) ? Self.period : Self.restPeriod)
         }
     }
 
-    private func look(_ core: AgentCore) {
+    /// Returns whether there is anything to do.
+    private func look(_ core: AgentCore) -> Bool {
         let wanted = state.withLock { $0.wanted }
-        guard wanted.isOn || !wanted.moved.isEmpty else { return }
+        guard wanted.isOn || !wanted.moved.isEmpty else { return false }
         for record in core.refreshed() where record.isActive {
             if wanted.isOn { empty(record, core) } else { takeBack(record, wanted, core) }
         }
+        return true
     }
 
     private func empty(_ record: VMRecord, _ core: AgentCore) {

@@ -1,6 +1,7 @@
 import Foundation
 import Model
 import Pipeline
+import Protocol
 import QEMU
 import RomulusAPI
 import Telemetry
@@ -44,7 +45,7 @@ struct VMRecord: Sendable {
     let peer: String
     let level: Level
     var term: Term
-    let epochMilliseconds: Int
+    var tuning: EpochTuning
     let metrics: VMMetrics
     var qmp: String?
     var pid: Int32?
@@ -60,6 +61,8 @@ struct VMRecord: Sendable {
     var linkBytesReceived: UInt64 = 0
     var last: EpochTimings?
     var peerView: PeerView?
+    /// How its epochs stand to the goal of their tuning.
+    var standing: EpochTimer.Standing?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
     var acknowledged: Epoch?
 
@@ -70,6 +73,10 @@ struct VMRecord: Sendable {
         switch view {
         case .primary(let status, let guest):
             peerView = status.peer
+            tuning = status.tuning
+            standing = status.phase == .protected ? status.standing : nil
+            let target = TargetReport(tuning.goal, standing, peer: peer)
+            metrics.show(target: tuning.goal, reached: target?.reached, isHeld: target?.isHeld ?? true)
             epoch = status.acknowledged
             term = status.term
             pid = status.qemuPID
@@ -89,6 +96,7 @@ struct VMRecord: Sendable {
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
         case .standby(let status):
             peerView = status.peer
+            if let known = status.tuning { tuning = known }
             epoch = status.staged
             term = status.term
             pid = status.qemuPID
@@ -98,6 +106,7 @@ struct VMRecord: Sendable {
             metrics.stagedBytes.set(Double(status.stagedBytes))
         case .none:
             peerView = nil
+            standing = nil
             // A guest that goes on here after its failover is watched no closer than this.
             if state == .running, let process = pid, !processRuns(process) {
                 pid = nil
@@ -126,10 +135,12 @@ struct VMRecord: Sendable {
         }
         return VMStatus(
             name: name, role: role, state: state, since: since, level: level, peer: peer, term: term.number,
-            epoch: epoch.number, epochMilliseconds: epochMilliseconds, qmp: qmp, pid: pid == 0 ? nil : pid, sync: sync,
+            epoch: epoch.number, epochMilliseconds: tuning.epochMilliseconds, qmp: qmp, pid: pid == 0 ? nil : pid,
+            sync: sync,
             lastEpoch: last.map { EpochReport($0) },
             pause: Percentiles(metrics.recentPauses), outputLatency: Percentiles(metrics.recentHolds),
-            epochsPerSecond: metrics.epochRate.perSecond(), linkBytesPerSecond: metrics.linkRate.perSecond(),
+            target: TargetReport(tuning.goal, standing, peer: peer), epochsPerSecond: metrics.epochRate.perSecond(),
+            linkBytesPerSecond: metrics.linkRate.perSecond(),
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
     }
 }
@@ -139,6 +150,34 @@ extension Percentiles {
     init?(_ values: RecentValues) {
         guard let found = values.quantiles([0.5, 0.95]) else { return nil }
         self.init(p50: Double(found[0]) / 1e6, p95: Double(found[1]) / 1e6)
+    }
+}
+
+extension TargetReport {
+    /// Nil without a goal.
+    init?(_ goal: EpochGoal?, _ standing: EpochTimer.Standing?, peer: String) {
+        // A standing from before the goal was changed says nothing of it.
+        let standing = standing?.goal == goal ? standing : nil
+        let reason = standing?.obstacle.map { Self.words(of: $0, peer) }
+        switch goal {
+        case .latency(let limit)?:
+            self.init(latency: limit, reached: standing?.reached, isHeld: reason == nil, reason: reason)
+        case .overhead(let limit)?:
+            self.init(overhead: limit, reached: standing?.reached, isHeld: reason == nil, reason: reason)
+        case nil: return nil
+        }
+    }
+
+    private static func words(of obstacle: EpochTimer.Obstacle, _ peer: String) -> String {
+        switch obstacle {
+        case .answer(let gap, let pause, let transit):
+            "an answer may wait \(milliseconds(gap)) ms for the guest to run between two pauses, then \(milliseconds(pause))"
+                + " ms for the pause and \(milliseconds(transit)) ms for the way to \(peer) and back"
+        case .work(let lost, let tracking, let longest):
+            "even an epoch of \(milliseconds(longest)) ms costs more: \(milliseconds(lost)) ms of work lost to its pause and"
+                + " \(milliseconds(tracking)) ms to the tracking of what the guest writes"
+        case .fitting: "the epochs are still being fitted to the guest"
+        }
     }
 }
 

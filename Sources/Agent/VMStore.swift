@@ -23,6 +23,18 @@ final class VMStore: Sendable {
         var standby: NodeName
         var level: Level
         var epochMilliseconds: Int
+        /// The rest of its tuning; absent where there is none, and in what older agents wrote.
+        var goal: EpochGoal?
+        var pauseBudget: Int?
+
+        var tuning: EpochTuning {
+            get { EpochTuning(epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget) }
+            set {
+                epochMilliseconds = newValue.epochMilliseconds
+                goal = newValue.goal
+                pauseBudget = newValue.pauseBudget
+            }
+        }
 
         /// True while that process runs.
         var isAlive: Bool { VMStore.startTime(of: pid) == startTime && processRuns(pid) }

@@ -65,6 +65,8 @@ extension EventKind {
     public static let state = EventKind(rawValue: "state")
     /// The session with the other host came or went.
     public static let session = EventKind(rawValue: "session")
+    /// What the epochs of a VM are like was changed.
+    public static let tuned = EventKind(rawValue: "tuned")
     /// Something that the guest's QEMU said or did: a pause, a reset.
     public static let qemu = EventKind(rawValue: "qemu")
     /// The arbiter was asked and nobody knows its answer: it may have granted what it was asked for, or may yet.
@@ -75,7 +77,9 @@ extension EventKind {
     /// About the journal itself: events that were dropped, a file that was set aside.
     public static let journal = EventKind(rawValue: "journal")
 
-    public static let informational: [EventKind] = [.state, .session, .qemu, .unanswered, .error, .agent, .journal]
+    public static let informational: [EventKind] = [
+        .state, .session, .tuned, .qemu, .unanswered, .error, .agent, .journal,
+    ]
 }
 
 extension EventKind {

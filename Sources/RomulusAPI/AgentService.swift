@@ -17,6 +17,9 @@ public protocol AgentService: Sendable {
     /// Begins to protect a VM.
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus
 
+    /// Changes what the epochs of a protected VM are like, from the next one on.
+    func tune(_ request: TuneRequest) async throws(APIError) -> VMStatus
+
     /// Ends protection; returns when the guest runs untouched, with what the VM's status is then.
     func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus
 

@@ -2,7 +2,7 @@ import FoundationEssentials
 import Model
 
 /// Protect a VM that runs on this host.
-public struct ProtectRequest: Codable, Hashable, Sendable {
+public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     public var vm: VMName
     /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM.
     public var qmp: String?
@@ -10,29 +10,39 @@ public struct ProtectRequest: Codable, Hashable, Sendable {
     public var standby: String?
     /// Nil takes the configured level.
     public var level: Level?
-    /// The length of an epoch in milliseconds, 1 to 10000; nil takes the configured one.
+    /// The longest epoch of a guest that works, in milliseconds; nil takes the configured one.
     public var epochMilliseconds: Int?
+    /// How long the guest's answers may wait, in milliseconds; nil takes the configured target.
+    public var targetLatency: Double?
+    /// The share of the guest's work that protection may cost, in percent; nil takes the configured target.
+    public var targetOverhead: Double?
+    /// In percent; nil takes the configured one.
+    public var pauseBudget: Int?
     /// True when the operator says that whoever else the register names for the VM is off, and that its state is given
     /// up; nil is false.
     public var claim: Bool?
 
     public init(
         vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
-        claim: Bool? = nil
+        targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil, claim: Bool? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
         self.standby = standby
         self.level = level
         self.epochMilliseconds = epochMilliseconds
+        self.targetLatency = targetLatency
+        self.targetOverhead = targetOverhead
+        self.pauseBudget = pauseBudget
         self.claim = claim
     }
-
-    public static let epochMillisecondsRange = 1...10_000
 
     enum CodingKeys: String, CodingKey {
         case vm, qmp, standby, level, claim
         case epochMilliseconds = "epoch_ms"
+        case targetLatency = "target_latency_ms"
+        case targetOverhead = "target_overhead_percent"
+        case pauseBudget = "pause_budget_percent"
     }
 }
 

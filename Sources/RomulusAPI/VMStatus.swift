@@ -138,6 +138,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var pause: Percentiles?
     /// How long output was held, in milliseconds.
     public var outputLatency: Percentiles?
+    /// What the epochs are fitted to, and how near they come; nil without a target.
+    public var target: TargetReport?
     public var epochsPerSecond: Double
     public var linkBytesPerSecond: Double
     /// How the other host is seen; nil without a session.
@@ -149,8 +151,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
         epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
         lastEpoch: EpochReport? = nil, pause: Percentiles? = nil, outputLatency: Percentiles? = nil,
-        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, peerReport: PeerReport? = nil,
-        lastError: String? = nil
+        target: TargetReport? = nil, epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0,
+        peerReport: PeerReport? = nil, lastError: String? = nil
     ) {
         self.name = name
         self.role = role
@@ -167,6 +169,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.lastEpoch = lastEpoch
         self.pause = pause
         self.outputLatency = outputLatency
+        self.target = target
         self.epochsPerSecond = epochsPerSecond
         self.linkBytesPerSecond = linkBytesPerSecond
         self.peerReport = peerReport
@@ -174,7 +177,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, target
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case pause = "pause_ms"

@@ -22,6 +22,19 @@ public enum Families {
         "romulus_last_commit_timestamp_seconds", .gauge, "When the last checkpoint was committed, in Unix time.")
     public static let deviceStateBytes = Family(
         "romulus_device_state_bytes", .gauge, "Size of the device state of the last checkpoint.")
+    public static let targetLatency = Family(
+        "romulus_target_latency_seconds", .gauge, "How long answers may wait, as it was asked for; 0 when it was not.")
+    public static let reachedLatency = Family(
+        "romulus_reached_latency_seconds", .gauge,
+        "How long an answer that comes at a bad moment is expected to wait; 0 without that target.")
+    public static let targetOverhead = Family(
+        "romulus_target_overhead_ratio", .gauge,
+        "The share of the guest's work that protection may cost, as it was asked for; 0 when it was not.")
+    public static let reachedOverhead = Family(
+        "romulus_reached_overhead_ratio", .gauge,
+        "The share of the guest's work that protection cost lately; 0 without that target.")
+    public static let targetHeld = Family(
+        "romulus_target_held", .gauge, "0 while the epochs cannot hold the target that was asked for, else 1.")
 
     // link and output
     public static let linkSent = Family(
@@ -100,6 +113,7 @@ public enum Families {
 
     public static let all: [Family] = [
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
+        targetLatency, reachedLatency, targetOverhead, reachedOverhead, targetHeld,
         linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
         silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,

@@ -64,6 +64,13 @@ public struct VMMetrics: Sendable {
     /// Bytes per second put on the link by epochs, for the status.
     public let linkRate: RateMeter
 
+    // `show(target:)` feeds these.
+    private let targetLatency: Gauge
+    private let reachedLatency: Gauge
+    private let targetOverhead: Gauge
+    private let reachedOverhead: Gauge
+    private let targetHeld: Gauge
+
     // The release step feeds these; `recordHold(nanoseconds:)` feeds the first two.
     /// How long output was held.
     public let outputHold: Histogram
@@ -122,6 +129,12 @@ public struct VMMetrics: Sendable {
         epoch = registry.gauge(Families.epoch, [label])
         lastCommitTimestamp = registry.gauge(Families.lastCommit, [label])
         deviceStateBytes = registry.gauge(Families.deviceStateBytes, [label])
+        targetLatency = registry.gauge(Families.targetLatency, [label])
+        reachedLatency = registry.gauge(Families.reachedLatency, [label])
+        targetOverhead = registry.gauge(Families.targetOverhead, [label])
+        reachedOverhead = registry.gauge(Families.reachedOverhead, [label])
+        targetHeld = registry.gauge(Families.targetHeld, [label])
+        targetHeld.set(1)
         recentPauses = RecentValues()
         epochRate = RateMeter()
         linkRate = RateMeter()
@@ -181,6 +194,21 @@ public struct VMMetrics: Sendable {
         recentPauses.add(timings.pause)
         epochRate.add(1)
         linkRate.add(timings.linkBytes)
+    }
+
+    /// Shows what the epochs are fitted to; `reached` is in the goal's unit. Nil without a goal.
+    public func show(target goal: EpochGoal?, reached: Double?, isHeld: Bool) {
+        var (latency, overhead) = ((0.0, 0.0), (0.0, 0.0))
+        switch goal {
+        case .latency(let milliseconds)?: latency = (milliseconds / 1000, (reached ?? 0) / 1000)
+        case .overhead(let percent)?: overhead = (percent / 100, (reached ?? 0) / 100)
+        case nil: break
+        }
+        targetLatency.set(latency.0)
+        reachedLatency.set(latency.1)
+        targetOverhead.set(overhead.0)
+        reachedOverhead.set(overhead.1)
+        targetHeld.set(isHeld ? 1 : 0)
     }
 
     /// Counts the pages of one first copy.

@@ -24,6 +24,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case pageDigests = 22
     case pageDigestsReply = 23
     case wish = 24
+    case tuning = 25
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -31,7 +32,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     /// The longest body of this type, in bytes. A header that announces more is refused before its body is read.
     public var bodyMax: Int {
         switch self {
-        case .hello, .accept, .refuse, .goodbye, .register, .wish: 64 << 10
+        case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: 64 << 10
         case .offer: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
@@ -74,6 +75,7 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .pageDigests: "pageDigests"
         case .pageDigestsReply: "pageDigestsReply"
         case .wish: "wish"
+        case .tuning: "tuning"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

@@ -19,8 +19,7 @@ struct ProtectVerb: AsyncParsableCommand {
     @Option(help: "What the VM shall survive; “system” is the only level in this version.")
     var level: Level?
 
-    @Option(help: "The length of an epoch in milliseconds, 1 to 10000. Default: the configured one.")
-    var epochMs: Int?
+    @OptionGroup var tuning: TuningOptions
 
     @Flag(
         help: """
@@ -34,17 +33,13 @@ struct ProtectVerb: AsyncParsableCommand {
 
     @OptionGroup var options: AgentOptions
 
-    func validate() throws {
-        if let epochMs, !ProtectRequest.epochMillisecondsRange.contains(epochMs) {
-            throw ValidationError("--epoch-ms takes 1 to 10000")
-        }
-    }
-
     func run() async throws {
         try await reportingErrors {
             let request = ProtectRequest(
-                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: epochMs,
-                claim: claim ? true : nil)
+                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: tuning.epochMs,
+                targetLatency: tuning.targetLatency?.value, targetOverhead: tuning.targetOverhead?.value,
+                pauseBudget: tuning.pauseBudget, claim: claim ? true : nil)
+            try request.checkTuning()
             var status = try await options.client.protect(request)
             if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }
             switch options.printing.output {

@@ -14,7 +14,7 @@ struct RomulusCommand: AsyncParsableCommand {
             """,
         version: Romulus.version,
         subcommands: [
-            ProtectVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, SwitchoverVerb.self,
+            ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, SwitchoverVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,

@@ -21,6 +21,7 @@ import Testing
             #expect(try await client.list() == [status])
             #expect(try await client.status(of: Self.web) == status)
             #expect(try await client.failover(FailoverRequest(vm: Self.web, force: true)).state == .failingOver)
+            _ = try await client.tune(TuneRequest(vm: Self.web, targetLatency: 5))
             _ = try await client.switchover(SwitchoverRequest(vm: Self.web, waitMilliseconds: 5))
             _ = try await client.decide(DecisionRequest(vm: Self.web, decision: .giveUp))
             #expect(try await client.setMaintenance(MaintenanceRequest(isOn: true)).state == .empty)
@@ -32,7 +33,8 @@ import Testing
             #expect(
                 agent.asked == [
                     "protect web qmp=/q standby=beta level=system epoch=10", "failover web force=true",
-                    "switchover web wait=5", "decide web give_up", "maintenance on stay=-", "unprotect web",
+                    "tune web: an epoch of at most 20 ms, answers within 5.0 ms", "switchover web wait=5",
+                    "decide web give_up", "maintenance on stay=-", "unprotect web",
                     "standby-command vm=web qmp=-", "standby-command vm=- qmp=/run/a b&c=%+#é.qmp",
                 ])
         }
@@ -65,6 +67,7 @@ import Testing
         ("GET", "/v1/standby-command", "", 400, "give either “vm” or “qmp”"),
         ("GET", "/v1/standby-command?vm=a&qmp=b", "", 400, "give either “vm” or “qmp”"),
         ("POST", "/v1/vms/web/protect", "", 400, "the request's body is not what is expected: it is not valid JSON"),
+        ("POST", "/v1/vms/web/tune", "{\"vm\":\"web\"}", 400, "say what is to change"),
         ("POST", "/v1/vms/web/protect", "{\"vm\":\"db\"}", 400, "the path is about “web” and the body about “db”"),
         ("POST", "/v1/vms/web/failover", "{\"vm\":\"web\"}", 400, "“force” is missing"),
         ("POST", "/v1/vms/web/protect", String(repeating: "x", count: 70_000), 400, "larger than 65536 bytes"),

@@ -95,6 +95,33 @@ import Testing
         }
     }
 
+    @Test func tunePassesOnWhatItWasGiven() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms = [Self.web: FakeAgent.vm("web")] }
+            for (arguments, tuning) in [
+                (["--target-latency", "5ms"], "an epoch of at most 20 ms, answers within 5.0 ms"),
+                (["--target-latency", "2500us", "--epoch-ms", "9"], "an epoch of at most 9 ms, answers within 2.5 ms"),
+                (["--target-overhead", "5%"], "an epoch of at most 20 ms, no more than 5.0 % of its work lost"),
+                (["--no-target", "--pause-budget", "9"], "an epoch of at most 20 ms, a pause budget of 9 %"),
+            ] {
+                let tuned = try await RomulusProgram.run(["tune", "web"] + arguments, socket: socket)
+                #expect(tuned.status == 0 && tuned.out == "web was tuned\n")
+                #expect(agent.asked.last == "tune web: \(tuning)")
+            }
+            for wrong in [
+                [], ["--target-latency", "soon"], ["--target-latency", "0.5"], ["--target-overhead", "0%"],
+                ["--target-latency", "5ms", "--target-overhead", "5%"], ["--no-target", "--target-latency", "5"],
+                ["--epoch-ms", "0"], ["--pause-budget", "91"],
+            ] {
+                #expect(try await RomulusProgram.run(["tune", "web"] + wrong, socket: socket).status == 64)
+                guard !wrong.isEmpty, !wrong.contains("--no-target") else { continue }
+                #expect(try await RomulusProgram.run(["protect", "web"] + wrong, socket: socket).status == 64)
+            }
+            #expect(agent.asked.count == 4)
+            #expect(try await RomulusProgram.run(["tune", "db", "--no-target"], socket: socket).status == 4)
+        }
+    }
+
     @Test func protectPassesOnWhatItWasGiven() async throws {
         try await withServer { agent, socket, _ in
             let bare = try await RomulusProgram.run(["protect", "web"], socket: socket)

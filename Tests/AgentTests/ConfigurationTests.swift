@@ -95,6 +95,7 @@ import Testing
                 standby: beta
                 level: system
                 epoch_ms: 5
+                target_latency_ms: 2.5
                 disks:
                   d0: /img/a b.raw
                   d1: {path: /img/b.qcow2, format: qcow2}
@@ -105,7 +106,7 @@ import Testing
                 add: ["-device virtio-rng-pci", "-name x"]
                 remove: -device usb-tablet
                 replace: {"-cpu host": "-cpu max", "-m": "-m 1G"}
-              db: {}
+              db: {target_overhead_percent: 5}
               log:
             """)
         #expect(configuration.listen.description == "[fd00::1]:7311")
@@ -126,6 +127,8 @@ import Testing
         #expect(Set(configuration.vms.keys.map(\.description)) == ["web", "db", "log"])
         let web = try #require(VMName("web").flatMap { configuration.vms[$0] })
         #expect(web.qmp == "/run/web.qmp" && web.standby == "beta" && web.epochMilliseconds == 5)
+        #expect(web.goal == .latency(milliseconds: 2.5))
+        #expect(VMName("db").flatMap { configuration.vms[$0]?.goal } == .overhead(percent: 5))
         let standby = web.whenStandby
         #expect(
             standby.disks == ["d0": .init(path: "/img/a b.raw"), "d1": .init(path: "/img/b.qcow2", format: .qcow2)])

@@ -81,6 +81,12 @@ final class FakeAgent: AgentService {
         return status
     }
 
+    func tune(_ request: TuneRequest) async throws(APIError) -> VMStatus {
+        let tuning = request.applied(to: EpochTuning(epochMilliseconds: 20))
+        note("tune \(request.vm): \(tuning)")
+        return try find(request.vm)
+    }
+
     func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
         note("unprotect \(request.vm)")
         var status = try find(request.vm)

@@ -103,7 +103,9 @@ import Testing
         status.lastError = "x"
         status.peerReport = PeerReport(link: .stalled, secondPath: true, silenceBorne: 200)
         try check(status.peerReport, "PeerReport")
+        status.target = TargetReport(latency: 5, reached: 4, isHeld: true)
         try check(status, "VMStatus")
+        try check(TargetReport(overhead: 5, reached: 9, isHeld: false, reason: "r"), "TargetReport")
         try check(Samples.syncing().sync, "SyncProgress")
         try check(EpochReport(Samples.timings()), "EpochReport")
         try check(Percentiles(p50: 1, p95: 2), "Percentiles")
@@ -121,8 +123,13 @@ import Testing
         try check(StandbyCommandReply(""), "StandbyCommandReply")
         try check(
             ProtectRequest(
-                vm: Samples.name("a"), qmp: "/q", standby: "b", level: .system, epochMilliseconds: 1, claim: true),
+                vm: Samples.name("a"), qmp: "/q", standby: "b", level: .system, epochMilliseconds: 1, targetLatency: 5,
+                targetOverhead: 5, pauseBudget: 5, claim: true),
             "ProtectRequest")
+        try check(
+            TuneRequest(
+                vm: Samples.name("a"), epochMilliseconds: 1, targetLatency: 5, targetOverhead: 5, pauseBudget: 5,
+                noTarget: true), "TuneRequest")
         try check(UnprotectRequest(vm: Samples.name("a")), "UnprotectRequest")
         try check(FailoverRequest(vm: Samples.name("a"), force: true), "FailoverRequest")
         try check(SwitchoverRequest(vm: Samples.name("a"), waitMilliseconds: 1), "SwitchoverRequest")

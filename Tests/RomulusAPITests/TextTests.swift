@@ -50,6 +50,22 @@ import Testing
         }
     }
 
+    @Test func theTargetIsToldWithWhatIsReached() {
+        var status = Samples.protected()
+        func line(_ target: TargetReport) -> String? {
+            status.target = target
+            let text = StatusText.detail(status, now: Samples.since, colour: false)
+            return text.split(separator: "\n").first { $0.hasPrefix("target:") }.map {
+                String($0.drop { $0 != ":" }.dropFirst().drop { $0 == " " })
+            }
+        }
+        #expect(line(TargetReport(latency: 5, isHeld: true)) == "answers within 5.0 ms")
+        #expect(line(TargetReport(latency: 5, reached: 4.5, isHeld: true)) == "answers within 5.0 ms, 4.5 ms expected")
+        #expect(
+            line(TargetReport(overhead: 5, reached: 9.5, isHeld: false, reason: "it writes much"))
+                == "no more than 5.0 % of the guest's work lost, 9.5 % lately; not held: it writes much")
+    }
+
     @Test func aDeadLinkIsToldFromADeadHost() {
         var status = Samples.protected()
         func line(_ link: PeerReport.Link, _ secondPath: Bool?) -> String? {

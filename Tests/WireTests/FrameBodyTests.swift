@@ -6,7 +6,8 @@ import Wire
     @Test func everyTypeThatIsNotJSONOrPagesIsCovered() {
         let covered = Set(BodyKind.all.map(\.type))
         let elsewhere: Set<FrameType> = [
-            .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .registerRequest, .registerReply,
+            .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
+            .registerReply,
         ]
         #expect(covered.union(elsewhere) == Set(FrameType.allCases) && covered.isDisjoint(with: elsewhere))
     }

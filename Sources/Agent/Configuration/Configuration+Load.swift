@@ -163,16 +163,16 @@ extension Configuration {
 
         var defaultSection = top.section("defaults")
         let defaults = Defaults(
-            epochMilliseconds: defaultSection.integer("epoch_ms", ProtectRequest.epochMillisecondsRange, default: 20),
+            epochMilliseconds: defaultSection.integer("epoch_ms", TuningRange.epochMilliseconds, default: 20),
             level: level(&defaultSection, default: .system),
             reprotection: defaultSection.choice(
                 "reprotect", [("automatic", .automatic), ("manual", .manual)], default: .automatic),
             standbyLost: defaultSection.choice(
                 "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: .runAlone),
             idleEpochMilliseconds: defaultSection.integer(
-                "idle_epoch_ms", ProtectRequest.epochMillisecondsRange, default: 200),
+                "idle_epoch_ms", TuningRange.epochMilliseconds, default: 1000),
             checkpointsOnOutput: defaultSection.flag("checkpoint_on_output", default: true),
-            pauseBudget: defaultSection.integer("pause_budget_percent", 1...90, default: 25),
+            pauseBudget: defaultSection.integer("pause_budget_percent", TuningRange.pauseBudget, default: 25),
             isRealTime: defaultSection.flag("realtime", default: true),
             keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60))
         defaultSection.finish()
@@ -374,7 +374,8 @@ extension Configuration {
             }
             let level = level(&reader, default: defaults.level)
             let epoch = reader.integer(
-                "epoch_ms", ProtectRequest.epochMillisecondsRange, default: defaults.epochMilliseconds)
+                "epoch_ms", TuningRange.epochMilliseconds, default: defaults.epochMilliseconds)
+            let goal = readGoal(&reader)
             let whenStandby = readStandby(&reader)
             reader.finish()
             guard let vm = VMName(name) else {
@@ -384,9 +385,27 @@ extension Configuration {
                 continue
             }
             vms[vm] = VM(
-                qmp: qmp, standby: standby?.text, level: level, epochMilliseconds: epoch, whenStandby: whenStandby)
+                qmp: qmp, standby: standby?.text, level: level, epochMilliseconds: epoch, goal: goal,
+                whenStandby: whenStandby)
         }
         return vms
+    }
+
+    private static func readGoal(_ reader: inout ConfigurationReader) -> EpochGoal? {
+        func number(_ key: String, _ range: ClosedRange<Double>) -> Double? {
+            reader.value(key, "a number from \(range.lowerBound) to \(range.upperBound)") { text in
+                Double(text).flatMap { range.contains($0) ? $0 : nil }
+            }
+        }
+        let latency = number("target_latency_ms", TuningRange.targetLatency)
+        let overhead = number("target_overhead_percent", TuningRange.targetOverhead)
+        if latency != nil, overhead != nil {
+            reader.problems.add(
+                nil,
+                "“\(reader.path("target_latency_ms"))” and “\(reader.path("target_overhead_percent"))” exclude each other"
+            )
+        }
+        return latency.map { .latency(milliseconds: $0) } ?? overhead.map { .overhead(percent: $0) }
     }
 
     private static func readStandby(_ reader: inout ConfigurationReader) -> Standby {

@@ -116,11 +116,11 @@ public struct Configuration: Sendable, Equatable {
         /// What a primary without an arbiter does when its standby is lost.
         public var standbyLost: PrimaryMachine.LonelyPolicy
 
-        /// The longest epoch of a guest that does next to nothing.
+        /// The longest epoch of a guest that hardly works.
         public var idleEpochMilliseconds: Int
         /// An epoch ends when its first output is held.
         public var checkpointsOnOutput: Bool
-        /// The largest share of time in which a guest may stand still because of its output, in percent.
+        /// The largest share of a guest's work that pauses because of its output may cost, in percent.
         public var pauseBudget: Int
         /// Checkpoints come before whatever else the host computes.
         public var isRealTime: Bool
@@ -130,7 +130,7 @@ public struct Configuration: Sendable, Equatable {
 
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
-            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 200,
+            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 1000,
             checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true,
             keepMemoryMinutes: Int = 60
         ) {
@@ -182,17 +182,20 @@ public struct Configuration: Sendable, Equatable {
         public var standby: String?
         public var level: Level
         public var epochMilliseconds: Int
+        /// What its epochs are fitted to.
+        public var goal: EpochGoal?
         /// What is different when this host is the standby.
         public var whenStandby: Standby
 
         public init(
             qmp: String? = nil, standby: String? = nil, level: Level, epochMilliseconds: Int,
-            whenStandby: Standby = Standby()
+            goal: EpochGoal? = nil, whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
             self.standby = standby
             self.level = level
             self.epochMilliseconds = epochMilliseconds
+            self.goal = goal
             self.whenStandby = whenStandby
         }
     }

@@ -25,12 +25,14 @@ struct Routes: Sendable {
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }
-            if let epoch = body.epochMilliseconds, !ProtectRequest.epochMillisecondsRange.contains(epoch) {
-                let range = ProtectRequest.epochMillisecondsRange
-                throw APIError(
-                    .badRequest, "“epoch_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(epoch)")
-            }
+            try body.checkTuning()
             return try reply(await service.protect(body), status: .accepted)
+        }
+        router.post("/v1/vms/:vm/tune") { [service] request, context in
+            let name = try vmName(context)
+            let body: TuneRequest = try await body(request, context, name) { $0.vm }
+            try body.check()
+            return try reply(await service.tune(body))
         }
         router.post("/v1/vms/:vm/unprotect") { [service] request, context in
             let name = try vmName(context)

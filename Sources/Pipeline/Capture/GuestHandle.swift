@@ -75,10 +75,11 @@ final class GuestHandle {
         }
     }
 
-    func offer(_ session: SessionOffer, _ options: PrimaryOptions) -> OfferMessage {
+    func offer(_ session: SessionOffer, _ options: PrimaryOptions, _ tuning: EpochTuning) -> OfferMessage {
         OfferMessage(
             session: session, vm: vm, guest: description, blocks: blocks, disks: offeredDisks, nics: offeredNICs,
-            epochMilliseconds: options.epochMilliseconds, silenceMilliseconds: options.silenceMilliseconds,
+            epochMilliseconds: tuning.epochMilliseconds, goal: tuning.goal, pauseBudget: tuning.pauseBudget,
+            silenceMilliseconds: options.silenceMilliseconds,
             silenceFloorMilliseconds: options.silenceFloorMilliseconds,
             heartbeatMilliseconds: options.heartbeatMilliseconds)
     }

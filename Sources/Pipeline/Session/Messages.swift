@@ -50,12 +50,21 @@ public struct OfferMessage: Codable, Sendable {
     public var disks: [OfferedDisk]
     public var nics: [OfferedNIC]
     public var epochMilliseconds: Int
+    /// The rest of its tuning; absent where there is none, and in what older agents wrote.
+    public var goal: EpochGoal?
+    public var pauseBudget: Int?
     /// The most silence of the other side that is borne, in milliseconds.
     public var silenceMilliseconds: Int
     /// The least; absent in what older agents wrote, as is the next.
     public var silenceFloorMilliseconds: Int?
     /// How often the primary says that it is there.
     public var heartbeatMilliseconds: Int?
+}
+
+extension OfferMessage {
+    public var tuning: EpochTuning {
+        EpochTuning(epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget)
+    }
 }
 
 /// The standby is ready: its QEMU waits, its memory is reserved, its disks fit.
@@ -116,6 +125,12 @@ public struct WishMessage: Codable, Sendable {
     public var reason: String
 }
 
+/// The primary tells how the guest's epochs are tuned since its offer, so that they stay so where it is failed over to.
+public struct TuningMessage: Codable, Sendable {
+    public var tuning: EpochTuning
+    public init(_ tuning: EpochTuning) { self.tuning = tuning }
+}
+
 /// A message that travels as JSON in a control frame.
 public protocol SessionMessage: Codable, Sendable {
     static var type: FrameType { get }
@@ -127,6 +142,7 @@ extension AcceptMessage: SessionMessage { public static var type: FrameType { .a
 extension RefuseMessage: SessionMessage { public static var type: FrameType { .refuse } }
 extension RegisterMessage: SessionMessage { public static var type: FrameType { .register } }
 extension WishMessage: SessionMessage { public static var type: FrameType { .wish } }
+extension TuningMessage: SessionMessage { public static var type: FrameType { .tuning } }
 extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
 
 extension SessionMessage {

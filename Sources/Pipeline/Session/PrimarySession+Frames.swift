@@ -97,7 +97,7 @@ extension PrimarySession {
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .pageDigests, .synced, .registerRequest, .registerReply:
+            .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .registerRequest, .registerReply:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
@@ -122,6 +122,7 @@ extension PrimarySession {
                 timings.acknowledge = now - first.sentAt
                 state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.acknowledge)
                 state.connection.expected.removeFirst()
+                state.connection.acknowledgements.append((epoch, now))
                 state.status.last = timings
                 report(.epoch(timings))
             }

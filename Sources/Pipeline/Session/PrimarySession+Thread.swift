@@ -178,12 +178,14 @@ extension PrimarySession {
                 state.status.phase = .preparing
             }
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
-            link.send(guest.offer(offer, options).frame)
+            let offered = tuning
+            link.send(guest.offer(offer, options, offered).frame)
             accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
             state.withLock { $0.lastRefusal = nil }
             handle(.accepted(offer.session, accepted.identity))
+            if tuning != offered { link.send(TuningMessage(tuning).frame) }
         } catch {
             guest.close()
             throw error

@@ -15,12 +15,13 @@ public struct PrimaryOptions: Sendable {
     public var level = Level.system
     /// The node that is to be the standby.
     public var standby: NodeName
-    public var epochMilliseconds = 20
-    /// The longest epoch of a guest that changes next to nothing and sends nothing.
-    public var idleEpochMilliseconds = 200
+    /// What its epochs are to be like at first.
+    public var tuning = EpochTuning(epochMilliseconds: 20)
+    /// The longest epoch of a guest that hardly works and sends nothing.
+    public var idleEpochMilliseconds = 1000
     /// End an epoch when its first output is held.
     public var checkpointsOnOutput = true
-    /// The largest share of time in which the guest may stand still because of its output, in percent.
+    /// The pause budget in percent, where `tuning` has none.
     public var pauseBudget = 25
     /// QEMU's threads that serve a checkpoint, and ours, get real-time priority while the guest is protected.
     public var isRealTime = true
@@ -36,11 +37,12 @@ public struct PrimaryOptions: Sendable {
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
 
-    /// How epochs are timed.
-    var epochs: EpochTimer.Settings {
+    /// How epochs are timed with `tuning`.
+    func epochs(_ tuning: EpochTuning) -> EpochTimer.Settings {
         EpochTimer.Settings(
-            epoch: UInt64(epochMilliseconds) * 1_000_000, idleEpoch: UInt64(idleEpochMilliseconds) * 1_000_000,
-            endsOnOutput: checkpointsOnOutput, pauseBudget: UInt64(pauseBudget))
+            epoch: UInt64(tuning.epochMilliseconds) * 1_000_000, idleEpoch: UInt64(idleEpochMilliseconds) * 1_000_000,
+            endsOnOutput: checkpointsOnOutput, pauseBudget: UInt64(tuning.pauseBudget ?? pauseBudget), goal: tuning.goal
+        )
     }
 
     public init(vm: VMName, qmpPath: String, standby: NodeName) {
@@ -72,6 +74,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     struct State {
         var machine: PrimaryMachine
         var status = PrimaryStatus()
+        var tuning: EpochTuning
         var guest: GuestDescription?
         var failure: SessionError?
         var endGuestRequested = false
@@ -117,6 +120,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var watch: PeerWatch?
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
+        /// When each came, until the session's thread takes note of them.
+        var acknowledgements: [(epoch: Epoch, at: UInt64)] = []
         var digestReplies: [DiskDigestsAnswer] = []
         /// What the standby has of the guest's memory from before, in bytes.
         var baseBytes: UInt64 = 0
@@ -170,7 +175,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         self.report = report
         questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()
-        var first = State(machine: Self.machine(origin, options, custody), isAsked: origin.isNamed)
+        var first = State(
+            machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isNamed)
         if case .tookOver = origin { first.status.phase = .running }
         state = Mutex(first)
     }
@@ -210,6 +216,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.linkBytesSent = state.connection.link?.bytesSent ?? 0
             status.linkBytesReceived = state.connection.link?.bytesReceived ?? 0
             status.peer = state.connection.watch?.view
+            status.tuning = state.tuning
             return status
         }
     }
@@ -218,6 +225,20 @@ public final class PrimarySession: LinkHandler, Sendable {
     public func unprotect() {
         state.withLock { $0.isUnprotectAsked = true }
         handle(.unprotect)
+    }
+
+    /// What the guest's epochs are to be like.
+    public var tuning: EpochTuning { state.withLock { $0.tuning } }
+
+    /// The next epoch follows it; the standby is told.
+    public func tune(_ tuning: EpochTuning) {
+        state.withLock { state in
+            state.tuning = tuning
+            // Before the standby has agreed to a session it is told by the offer, or as soon as it has.
+            guard case .success? = state.connection.answer, state.connection.linkDown == nil else { return }
+            state.connection.link?.send(TuningMessage(tuning).frame)
+        }
+        wake.signal()
     }
 
     /// True while the guest runs here without a standby, and may be given one.

@@ -22,7 +22,7 @@ final class Protection {
     private var gates: [OutputGate] { outputs.map(\.gate) }
     private var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
-    private var timer: EpochTimer
+    private let pacer: EpochPacer
     private var precopying = PrecopyChoice()
     private var priority: RealTimePriority?
     /// Somebody else paused the guest.
@@ -37,7 +37,6 @@ final class Protection {
     init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
         self.session = session
         self.guest = guest
-        timer = EpochTimer(session.options.epochs)
         sender = FrameSender(link: link)
         do throws(AttachError) {
             tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
@@ -45,6 +44,7 @@ final class Protection {
             throw SessionError(.refused, "\(session.options.vm) cannot be protected: \(error)")
         }
         do throws(SystemError) {
+            pacer = try EpochPacer(session, pid: guest.pid)
             for block in guest.trackedBlocks { try tracker!.track(block) }
             if ReadingHelper.pays {
                 tracker!.helper = try ReadingHelper(
@@ -261,11 +261,9 @@ final class Protection {
         if options.isRealTime { priority = guest.raisePriority(and: tracker?.helper?.threadID) }
         while true {
             while true {
+                let (acknowledged, sealsLast) = pacer.follow()
+                let due = pacer.due(firstHeld: firstHeldAt)
                 let now = MonotonicClock.now()
-                let due = timer.due(firstHeld: firstHeldAt)
-                let (acknowledged, sealsLast) = session.state.withLock {
-                    ($0.machine.acknowledged, $0.wishes.sealLast)
-                }
                 let inFlight = sealed.number - acknowledged.number
                 let room = inFlight < PrimarySession.epochsInFlightMax && !isLastSealed
                 if now >= due || sealsLast, room, !guestPaused { break }
@@ -275,8 +273,8 @@ final class Protection {
                     try guest.holdStill()
                 }
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
-                let wait = room && now < due ? due - now : 20_000_000
-                if let ended = try look(waitNanoseconds: min(wait, 20_000_000)) { return ended }
+                let wait = room && now < due ? min(due - now, pacer.lookPeriod) : 20_000_000
+                if let ended = try look(waitNanoseconds: wait) { return ended }
             }
             isLastSealed = session.state.withLock { state in
                 defer { state.wishes.sealLast = false }
@@ -345,8 +343,7 @@ final class Protection {
         try guest.checkUnchanged(deviceState)
         timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
         timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
-        timer.resumed(
-            at: runsSince, pause: timings.pause, dirtyPages: timings.dirtyPages, heldFrames: timings.heldFrames)
+        pacer.resumed(at: runsSince, timings)
         timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
         if first {
             for mirror in mirrors { mirror.endFirstCopy() }

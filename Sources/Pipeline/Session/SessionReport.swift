@@ -89,6 +89,8 @@ public struct StandbyStatus: Sendable {
     public var lastError: String?
     public var qemuPID: Int32 = 0
     public var qmpPath = ""
+    /// How the guest's epochs are tuned at the primary; nil before it said so.
+    public var tuning: EpochTuning?
     /// How the primary is seen; nil before the first look.
     public var peer: PeerView?
 
@@ -110,6 +112,9 @@ public struct PrimaryStatus: Sendable {
     public var heldFrames = 0
     public var linkBytesSent: UInt64 = 0
     public var linkBytesReceived: UInt64 = 0
+    public var tuning = EpochTuning(epochMilliseconds: 0)
+    /// How the epochs stand to the goal of their tuning; nil without one, and before there is something to tell.
+    public var standing: EpochTimer.Standing?
     /// How the standby is seen; nil while there is no session.
     public var peer: PeerView?
 

@@ -61,6 +61,8 @@ extension StandbySession {
         case .register:
             let message = try RegisterMessage(body)
             perform(state.machine.handle(.registerTold(session, message.register)), &state)
+        case .tuning:
+            state.status.tuning = try TuningMessage(body).tuning
         case .goodbye:
             let message = try GoodbyeMessage(body)
             state.status.lastError = message.reason

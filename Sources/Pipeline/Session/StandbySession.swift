@@ -127,6 +127,7 @@ public final class StandbySession: LinkHandler, Sendable {
         status.applied = replica.appliedEpoch
         status.qemuPID = replica.qemuPID
         status.qmpPath = replica.qmpPath
+        status.tuning = replica.offer.tuning
         status.phase = replica.recovering ? .peerLost : .syncing
         self.heartbeatMilliseconds = heartbeatMilliseconds
         let limits = SilenceJudge.Limits(

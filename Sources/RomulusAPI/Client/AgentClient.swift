@@ -32,6 +32,10 @@ public struct AgentClient: AgentService {
         try await post(Paths.protect(request.vm), request)
     }
 
+    public func tune(_ request: TuneRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.tune(request.vm), request)
+    }
+
     public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.unprotect(request.vm), request)
     }

@@ -33,6 +33,7 @@ public enum StatusText {
             ("term", String(vm.term), .plain),
             ("epoch", "\(vm.epoch) (every \(vm.epochMilliseconds) ms asked for)", .plain),
         ]
+        if let target = vm.target { lines.append(("target", report(target), target.isHeld ? .plain : .warning)) }
         if let qmp = vm.qmp { lines.append(("qmp", qmp, .plain)) }
         if let pid = vm.pid { lines.append(("qemu pid", String(pid), .plain)) }
         if vm.sync != nil { lines.append(("first copy", ProgressBar.plain(vm), .plain)) }
@@ -103,6 +104,19 @@ public enum StatusText {
 
     private static func percentiles(_ value: Percentiles) -> String {
         "p50 \(Units.milliseconds(value.p50)), p95 \(Units.milliseconds(value.p95))"
+    }
+
+    private static func report(_ target: TargetReport) -> String {
+        var text: String
+        if let limit = target.latency {
+            text = "answers within \(Units.milliseconds(limit))"
+            if let reached = target.reached { text += ", \(Units.milliseconds(reached)) expected" }
+        } else {
+            text = "no more than \(Units.decimal(target.overhead ?? 0, 1)) % of the guest's work lost"
+            if let reached = target.reached { text += ", \(Units.decimal(reached, 1)) % lately" }
+        }
+        if let reason = target.reason { text += "; not held: \(reason)" }
+        return text
     }
 
     private static func report(_ peer: PeerReport) -> String {

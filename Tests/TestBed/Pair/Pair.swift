@@ -253,6 +253,15 @@ public final class Pair: Sendable {
         public var role: String
         public var state: String
         public var epoch: UInt64
+        public var epochMs: Int
+        public struct Target: Decodable, Sendable {
+            public var latencyMs: Double?
+            public var overheadPercent: Double?
+            public var reached: Double?
+            public var held: Bool
+            public var reason: String?
+        }
+        public var target: Target?
         public var qmp: String?
         public var pid: Int32?
         public var pauseMs: Percentiles?

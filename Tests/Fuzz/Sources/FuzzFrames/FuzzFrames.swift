@@ -28,7 +28,9 @@ private func fuzzFrames(_ start: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 
 private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     switch type {
-    case .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .registerRequest, .registerReply: break
+    case .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
+        .registerReply:
+        break
     case .deviceState: again(DeviceStateFrame.self, body)
     case .output:
         again(OutputFrame.self, body)

@@ -1,0 +1,36 @@
+/// What the epochs of one VM are to be like; what can be changed while it is protected.
+public struct EpochTuning: Codable, Hashable, Sendable, CustomStringConvertible {
+    /// The longest epoch of a guest that works, in milliseconds.
+    public var epochMilliseconds: Int
+    /// What the epochs are made for; nil: answers as soon as the pause budget lets them.
+    public var goal: EpochGoal?
+    /// The largest share of the guest's work that pauses because of its output may cost, in percent; nil is what the
+    /// configuration says.
+    public var pauseBudget: Int?
+
+    public init(epochMilliseconds: Int, goal: EpochGoal? = nil, pauseBudget: Int? = nil) {
+        self.epochMilliseconds = epochMilliseconds
+        self.goal = goal
+        self.pauseBudget = pauseBudget
+    }
+
+    /// `an epoch of at most 20 ms, answers within 5.0 ms`.
+    public var description: String {
+        var parts = ["an epoch of at most \(epochMilliseconds) ms"]
+        switch goal {
+        case .latency(let milliseconds)?: parts.append("answers within \(milliseconds) ms")
+        case .overhead(let percent)?: parts.append("no more than \(percent) % of its work lost")
+        case nil: break
+        }
+        if let pauseBudget { parts.append("a pause budget of \(pauseBudget) %") }
+        return parts.joined(separator: ", ")
+    }
+}
+
+/// What the epochs of a VM are fitted to.
+public enum EpochGoal: Codable, Hashable, Sendable {
+    /// The guest's answers wait for no longer than this; with as little overhead as that leaves.
+    case latency(milliseconds: Double)
+    /// Protection costs the guest no more than this share of its work; with answers as soon as that leaves.
+    case overhead(percent: Double)
+}

@@ -1,0 +1,28 @@
+import LinuxSystem
+
+/// The processor time that the guest uses, from epoch to epoch. Lives on the session's thread.
+final class GuestWork {
+    private let clock: ProcessorTime
+    /// When the guest ran again last; nil while nobody knows.
+    private var before: (total: UInt64, worked: UInt64)?
+
+    init(of pid: Int32) throws(SystemError) { clock = try ProcessorTime(of: pid) }
+
+    /// The guest runs again. Returns what it used in the epoch before, without what QEMU's main thread did, which is busy
+    /// with the checkpoint; nil for the first.
+    ///
+    /// Its processors stood still a moment ago, so all that they used is counted.
+    func resumed() -> UInt64? {
+        let now: (total: UInt64, worked: UInt64)? =
+            if let total = clock.total(), let worked = clock.besideMainThread() { (total, worked) } else { nil }
+        defer { before = now }
+        guard let before, let now, now.worked >= before.worked else { return nil }
+        return now.worked - before.worked
+    }
+
+    /// What its QEMU used since then, all in all.
+    func sinceResumed() -> UInt64 {
+        guard let before, let total = clock.total(), total >= before.total else { return .max }
+        return total - before.total
+    }
+}
