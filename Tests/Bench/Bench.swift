@@ -8,7 +8,7 @@ enum Bench {
 
     /// The parts of the bench, by the names that the command line takes.
     enum Part: String, CaseIterable {
-        case pause, idle, scan, resume, resync, detection
+        case pause, idle, scan, resume, resync, detection, forecast
     }
 
     static func run(_ parts: [Part]) async throws -> [Figure] {
@@ -25,6 +25,7 @@ enum Bench {
             case .resume: figures += try await resume(image)
             case .resync: figures += try await resync(image)
             case .detection: figures += try await DetectionBench.measure()
+            case .forecast: figures += try await ForecastBench.measure(image)
             }
         }
         return figures
@@ -74,7 +75,7 @@ enum Bench {
         }
     }
 
-    private static func make(
+    static func make(
         _ bed: Bed, _ image: GuestImage, mebibytes: Int = 256
     ) async throws -> (GuestVM, Pair) {
         var configuration = GuestVM.Configuration()
@@ -92,7 +93,7 @@ enum Bench {
         return (guest, try await Pair(on: bed, options))
     }
 
-    private static func unprotect(_ pair: Pair, _ bed: Bed) async throws {
+    static func unprotect(_ pair: Pair, _ bed: Bed) async throws {
         let outcome = try pair.romulus(bed.a, ["unprotect", vm])
         guard outcome.status == 0 else { throw BedError("unprotect: \(outcome.errors)") }
         try await eventually("the replica is given up", within: .seconds(30)) {

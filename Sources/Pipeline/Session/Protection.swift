@@ -22,6 +22,8 @@ final class Protection {
     private var gates: [OutputGate] { outputs.map(\.gate) }
     private var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
+    /// When the guest ran again after the last checkpoint; 0 before the first.
+    private var ranSince: UInt64 = 0
     private var timer: EpochTimer
     private var priority: RealTimePriority?
     /// Somebody else paused the guest.
@@ -276,6 +278,7 @@ final class Protection {
         var timings = EpochTimings()
         timings.epoch = epoch
         let stopAt = MonotonicClock.now()
+        timings.run = ranSince == 0 ? 0 : stopAt - ranSince
         var deviceState: [UInt8] = []
         var savedAt = stopAt
         repeat {
@@ -319,6 +322,8 @@ final class Protection {
         let runsSince = MonotonicClock.now()
         timings.resume = runsSince - savedAt
         timings.pause = runsSince - stopAt
+        timings.resumedAt = runsSince
+        ranSince = runsSince
 
         // From here on the guest runs again.
         try guest.checkUnchanged(deviceState)
