@@ -138,13 +138,14 @@ public final class ForecastRun {
         return samples
     }
 
-    /// Epochs of one length for so long.
+    /// Epochs of one length for so long, however slow they are.
     private func take(_ length: Int, for nanoseconds: UInt64) throws(SessionError) -> [ForecastSamples.Sample] {
-        let expected = max(Self.epochsPerTurnMin, Int(nanoseconds / 1_000_000) / length)
-        let every = max(1, expected / Self.checkpointsPerTurn)
+        let end = MonotonicClock.now() + nanoseconds
+        let every = max(1, Int(nanoseconds / 1_000_000) / length / Self.checkpointsPerTurn)
         var samples: [ForecastSamples.Sample] = []
-        for index in 0..<expected {
-            samples.append(try sample(after: UInt64(length), stopping: options.pauses && index % every == 0))
+        while samples.count < Self.epochsPerTurnMin || MonotonicClock.now() < end {
+            let isCheckpoint = options.pauses && samples.count % every == 0
+            samples.append(try sample(after: UInt64(length), stopping: isCheckpoint))
         }
         return samples
     }
