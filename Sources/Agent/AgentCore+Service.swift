@@ -14,7 +14,9 @@ extension AgentCore: AgentService {
             uniqueKeysWithValues: configuration.peers.keys.map { peer in
                 (peer, records.contains { $0.peer == peer && ($0.state == .protected || $0.state == .syncing) })
             })
-        return Health(node: configuration.node, started: started, peers: peers)
+        return Health(
+            node: configuration.node, started: started, peers: peers,
+            processorSeconds: ProcessFiles.processorSeconds(of: getpid()))
     }
 
     public func list() async throws(APIError) -> [VMStatus] { refreshed().map { $0.status() } }
@@ -38,6 +40,9 @@ extension AgentCore: AgentService {
         }
         guard let standbyNode = NodeName(standby) else {
             throw APIError(.noSuchPeer, "“\(standby)” is not the name of a host")
+        }
+        guard !state.withLock({ $0.watched.contains(request.vm) }) else {
+            throw APIError(.refused, "\(request.vm) is being watched for a forecast: protect it when that is done")
         }
         if case .primary(let session) = state.withLock({ $0.vms[request.vm]?.part }), session.isAlone {
             note(request.vm, .request, "protection of \(request.vm) was asked for, with \(standby) as standby")

@@ -21,6 +21,8 @@ public final class AgentCore: Sendable {
         var vms: [VMName: VMRecord] = [:]
         /// VMs whose replica is being made.
         var preparing: Set<VMName> = []
+        /// VMs that are watched for a forecast.
+        var watched: Set<VMName> = []
         /// The newest link on which each VM was offered, in the order in which links were opened.
         private var newestOffer: [VMName: UInt64] = [:]
 
@@ -315,7 +317,7 @@ public final class AgentCore: Sendable {
                 state.vms[vm]?.metrics.remove()
                 state.vms[vm] = nil
             }
-        case .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied: break
+        case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied: break
         }
     }
 
@@ -421,9 +423,11 @@ public final class AgentCore: Sendable {
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
             note(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+        case .acknowledged(let epoch): state.withLock { $0.vms[vm]?.acknowledged = epoch }
         case .epoch(let timings):
             metrics?.record(timings)
-            state.withLock { $0.vms[vm]?.acknowledged = timings.epoch }
+            state.withLock { $0.vms[vm]?.recent.add(timings) }
+            log.debug("\(StatusText.epoch(EpochReport(timings)))", metadata: ["vm": "\(vm)"])
         case .released(let outputs):
             for output in outputs where output.frames > 0 {
                 metrics?.recordHold(nanoseconds: output.held)

@@ -1,4 +1,5 @@
 import Foundation
+import LinuxSystem
 import Model
 import Pipeline
 import Protocol
@@ -59,7 +60,9 @@ struct VMRecord: Sendable {
     /// What the link's counters have counted of this session.
     var linkBytesSent: UInt64 = 0
     var linkBytesReceived: UInt64 = 0
-    var last: EpochTimings?
+    /// Output that waits for an acknowledgement; nil where that is not this host's.
+    var heldBytes: UInt64?
+    var recent = RecentEpochs()
     var peerView: PeerView?
     /// How its epochs stand to the goal of their tuning.
     var standing: EpochTimer.Standing?
@@ -81,7 +84,6 @@ struct VMRecord: Sendable {
             term = status.term
             pid = status.qemuPID
             if let error = status.lastError { lastError = error }
-            if status.last.epoch > .firstCopy { last = status.last }
             if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
                 diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
@@ -91,6 +93,7 @@ struct VMRecord: Sendable {
             linkBytesSent = max(status.linkBytesSent, linkBytesSent)
             linkBytesReceived = max(status.linkBytesReceived, linkBytesReceived)
             enter(ProtectionState(status.phase))
+            heldBytes = UInt64(status.heldBytes)
             metrics.heldOutputBytes.set(Double(status.heldBytes))
             metrics.heldOutputFrames.set(Double(status.heldFrames))
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
@@ -133,14 +136,18 @@ struct VMRecord: Sendable {
                 memoryDone: UInt64(status.memoryProgress * Double(memoryTotal)), memoryTotal: memoryTotal,
                 diskDone: UInt64(status.diskProgress * Double(diskTotal)), diskTotal: diskTotal)
         }
+        let model = EpochModel(learningFrom: recent.timings)
         return VMStatus(
             name: name, role: role, state: state, since: since, level: level, peer: peer, term: term.number,
             epoch: epoch.number, epochMilliseconds: tuning.epochMilliseconds, qmp: qmp, pid: pid == 0 ? nil : pid,
             sync: sync,
-            lastEpoch: last.map { EpochReport($0) },
-            pause: Percentiles(metrics.recentPauses), outputLatency: Percentiles(metrics.recentHolds),
+            lastEpoch: recent.last.map { EpochReport($0) },
+            model: model.flatMap { model in recent.last.map { EpochPrediction(model, $0) } },
+            dirtyPages: Percentiles(pages: recent.timings), pause: Percentiles(metrics.recentPauses),
+            outputLatency: Percentiles(metrics.recentHolds),
             target: TargetReport(tuning.goal, standing, peer: peer), epochsPerSecond: metrics.epochRate.perSecond(),
-            linkBytesPerSecond: metrics.linkRate.perSecond(),
+            linkBytesPerSecond: metrics.linkRate.perSecond(), heldBytes: heldBytes,
+            processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
     }
 }

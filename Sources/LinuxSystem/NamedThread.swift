@@ -8,6 +8,13 @@ public struct NamedThread: ~Copyable, Sendable {
     /// The calling thread's number, as the kernel's files have it.
     public static var currentID: pid_t { rml_thread_id() }
 
+    /// What the calling thread has used of a processor, in nanoseconds.
+    public static var processorTime: UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
+
     /// A thread that nobody waits for goes on by itself.
     deinit { pthread_detach(handle) }
 

@@ -71,6 +71,15 @@ public enum ProcessFiles {
         return String(text.prefix { $0 != "\n" })
     }
 
+    /// What it has used of the processors, in seconds; nil when it is gone.
+    public static func processorSeconds(of pid: pid_t) -> Double? {
+        // The name, in parentheses, may hold anything. Behind it come the fields from the third on: utime is the 14th.
+        guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+        let fields = text[text.index(after: end)...].split(separator: " ")
+        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return nil }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
+
     /// The ids of the threads that the process has now, its main thread (equal to `pid`) among them.
     public static func threads(of pid: pid_t) throws(SystemError) -> [pid_t] {
         let path = "/proc/\(pid)/task"

@@ -14,6 +14,12 @@ public protocol AgentService: Sendable {
 
     func status(of vm: VMName) async throws(APIError) -> VMStatus
 
+    /// The last `limit` epochs of a VM, with the model of their cost.
+    func epochs(of vm: VMName, limit: Int) async throws(APIError) -> EpochList
+
+    /// Watches a guest that nobody protects for a while, and tells what protecting it would cost.
+    func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast
+
     /// Begins to protect a VM.
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus
 

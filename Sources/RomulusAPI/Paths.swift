@@ -18,5 +18,7 @@ public enum Paths {
     public static func switchover(_ vm: VMName) -> String { "\(vms)/\(vm)/switchover" }
     public static func decide(_ vm: VMName) -> String { "\(vms)/\(vm)/decide" }
     public static func why(_ vm: VMName) -> String { "\(vms)/\(vm)/why" }
+    public static func epochs(_ vm: VMName) -> String { "\(vms)/\(vm)/epochs" }
+    public static func forecast(_ vm: VMName) -> String { "\(vms)/\(vm)/forecast" }
     public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
 }

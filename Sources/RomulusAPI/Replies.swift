@@ -121,11 +121,22 @@ public struct Health: Codable, Hashable, Sendable {
     public var started: Date
     /// Whether a link to each configured peer is up, by name.
     public var peers: [String: Bool]
+    /// What the agent has used of the processors.
+    public var processorSeconds: Double?
 
-    public init(node: String, version: String = Romulus.version, started: Date, peers: [String: Bool]) {
+    public init(
+        node: String, version: String = Romulus.version, started: Date, peers: [String: Bool],
+        processorSeconds: Double? = nil
+    ) {
         self.node = node
         self.version = version
         self.started = started
         self.peers = peers
+        self.processorSeconds = processorSeconds
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case node, version, started, peers
+        case processorSeconds = "cpu_seconds"
     }
 }

@@ -72,7 +72,7 @@ public struct SyncProgress: Codable, Hashable, Sendable {
     }
 }
 
-/// Two percentiles over the recent epochs, in milliseconds.
+/// Two percentiles over the recent epochs, of times in milliseconds.
 public struct Percentiles: Codable, Hashable, Sendable {
     public var p50: Double
     public var p95: Double
@@ -134,6 +134,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     /// Set while `syncing`.
     public var sync: SyncProgress?
     public var lastEpoch: EpochReport?
+    /// What the model says of that epoch.
+    public var model: EpochPrediction?
+    /// Guest pages found written, by epoch.
+    public var dirtyPages: Percentiles?
     /// How long the guest stood still per checkpoint, in milliseconds.
     public var pause: Percentiles?
     /// How long output was held, in milliseconds.
@@ -142,6 +146,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var target: TargetReport?
     public var epochsPerSecond: Double
     public var linkBytesPerSecond: Double
+    /// Output that waits for an acknowledgement now.
+    public var heldBytes: UInt64?
+    /// What the QEMU process on this host has used of the processors.
+    public var processorSeconds: Double?
     /// How the other host is seen; nil without a session.
     public var peerReport: PeerReport?
     /// The last thing that went wrong, in one sentence.
@@ -150,8 +158,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
         epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
-        lastEpoch: EpochReport? = nil, pause: Percentiles? = nil, outputLatency: Percentiles? = nil,
-        target: TargetReport? = nil, epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0,
+        lastEpoch: EpochReport? = nil, model: EpochPrediction? = nil, dirtyPages: Percentiles? = nil,
+        pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
+        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, heldBytes: UInt64? = nil,
+        processorSeconds: Double? = nil,
         peerReport: PeerReport? = nil, lastError: String? = nil
     ) {
         self.name = name
@@ -167,23 +177,30 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.pid = pid
         self.sync = sync
         self.lastEpoch = lastEpoch
+        self.model = model
+        self.dirtyPages = dirtyPages
         self.pause = pause
         self.outputLatency = outputLatency
         self.target = target
         self.epochsPerSecond = epochsPerSecond
         self.linkBytesPerSecond = linkBytesPerSecond
+        self.heldBytes = heldBytes
+        self.processorSeconds = processorSeconds
         self.peerReport = peerReport
         self.lastError = lastError
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, target
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
+        case dirtyPages = "dirty_pages"
         case pause = "pause_ms"
         case outputLatency = "output_latency_ms"
         case epochsPerSecond = "epochs_per_second"
         case linkBytesPerSecond = "link_bytes_per_second"
+        case heldBytes = "held_bytes"
+        case processorSeconds = "qemu_cpu_seconds"
         case peerReport = "peer_report"
         case lastError = "last_error"
     }

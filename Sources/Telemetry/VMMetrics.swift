@@ -30,7 +30,9 @@ public struct VMMetrics: Sendable {
         public let deviceState: Histogram
         public let resume: Histogram
         public let encode: Histogram
+        public let transfer: Histogram
         public let acknowledge: Histogram
+        public let release: Histogram
     }
 
     /// Committed checkpoint bytes by content, as they went into the frames.
@@ -122,7 +124,8 @@ public struct VMMetrics: Sendable {
         pause = registry.histogram(Families.pause, [label])
         phases = Phases(
             stop: phase("stop"), scan: phase("scan"), copy: phase("copy"), deviceState: phase("device_state"),
-            resume: phase("resume"), encode: phase("encode"), acknowledge: phase("acknowledge"))
+            resume: phase("resume"), encode: phase("encode"), transfer: phase("transfer"),
+            acknowledge: phase("acknowledge"), release: phase("release"))
         dirtyPages = registry.counter(Families.dirtyPages, [label])
         checkpointBytes = Contents(
             memory: bytes("memory"), disk: bytes("disk"), deviceState: bytes("device_state"), output: bytes("output"))
@@ -182,11 +185,13 @@ public struct VMMetrics: Sendable {
         phases.deviceState.observe(nanoseconds: timings.deviceState)
         phases.resume.observe(nanoseconds: timings.resume)
         phases.encode.observe(nanoseconds: timings.encode)
+        phases.transfer.observe(nanoseconds: timings.transfer)
         phases.acknowledge.observe(nanoseconds: timings.acknowledge)
+        phases.release.observe(nanoseconds: timings.release)
         dirtyPages.add(timings.dirtyPages)
         checkpointBytes.memory.add(timings.memoryBytes)
         checkpointBytes.disk.add(timings.diskBytes)
-        checkpointBytes.deviceState.add(timings.deviceStateBytes)
+        checkpointBytes.deviceState.add(timings.deviceStateSentBytes)
         checkpointBytes.output.add(timings.heldBytes)
         epoch.set(timings.epoch.number)
         deviceStateBytes.set(timings.deviceStateBytes)

@@ -16,8 +16,14 @@ enum OutputForm: String, ExpressibleByArgument, CaseIterable {
 
 /// What every verb that prints understands.
 struct OutputOptions: ParsableArguments {
-    @Option(name: .shortAndLong, help: "Print results for people (table) or programs (json).")
-    var output = OutputForm.table
+    @Option(
+        name: [.customShort("o"), .customLong("output")], help: "Print results for people (table) or programs (json).")
+    private var form = OutputForm.table
+
+    @Flag(help: "The same as --output json.")
+    private var json = false
+
+    var output: OutputForm { json ? .json : form }
 
     @Flag(name: .shortAndLong, help: "Print results and errors only, no progress and no remarks.")
     var quiet = false

@@ -14,7 +14,8 @@ struct RomulusCommand: AsyncParsableCommand {
             """,
         version: Romulus.version,
         subcommands: [
-            ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, SwitchoverVerb.self,
+            ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, TopVerb.self,
+            ForecastVerb.self, SwitchoverVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,
@@ -31,9 +32,9 @@ struct RomulusCommand: AsyncParsableCommand {
         var moved: [String] = []
         while let word = rest.first {
             let name = word.split(separator: "=", maxSplits: 1).first.map(String.init) ?? word
-            guard ["--socket", "--output", "-o", "--timeout", "--quiet", "-q"].contains(name) else { break }
+            guard ["--socket", "--output", "-o", "--json", "--timeout", "--quiet", "-q"].contains(name) else { break }
             moved.append(rest.removeFirst())
-            let takesValue = !["--quiet", "-q"].contains(name) && !word.contains("=")
+            let takesValue = !["--json", "--quiet", "-q"].contains(name) && !word.contains("=")
             if takesValue, let value = rest.popFirst() { moved.append(value) }
         }
         let end = rest.firstIndex(of: "--") ?? rest.endIndex

@@ -346,6 +346,59 @@ import Testing
         #expect(outcome.status == 64 && !outcome.err.isEmpty && outcome.out == "")
     }
 
+    @Test func topLooksOnceOrDrawsUntilItIsQuit() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { state in
+                for name in ["web", "db"] { state.vms[VMName(name)!] = FakeAgent.vm(name) }
+            }
+            let once = try await RomulusProgram.run(["top", "--once", "--json", "--interval", "0.1"], socket: socket)
+            let look = try Self.decode(TopLook.self, once.out)
+            #expect(
+                once.status == 0 && look.node == "alpha" && look.vms.map(\.status.name.description) == ["db", "web"])
+            #expect(look.epochs?.vm.description == "db")
+            let text = try await RomulusProgram.run(["top", "web", "--once", "--interval", "0.1"], socket: socket)
+            #expect(text.out.hasPrefix("alpha ") && text.out.contains("web had no epochs here"))
+            let unknown = try await RomulusProgram.run(
+                ["top", "nobody", "--once", "--interval", "0.1"], socket: socket)
+            #expect(unknown.status == 4)
+            let blind = try await RomulusProgram.run(["top"], socket: socket)
+            #expect(blind.status == 64 && blind.err.contains("--once"))
+            // The arrow chooses the next VM; what was there before comes back at the end.
+            let shown = try await RomulusProgram.runOnTerminal(
+                ["top", "--interval", "0.1"], socket: socket, typed: "\u{1b}[Bq")
+            #expect(shown.status == 0)
+            #expect(shown.screen.contains("\u{1b}[?1049h\u{1b}[?25l"))
+            #expect(shown.screen.hasSuffix("\u{1b}[?25h\u{1b}[?1049l"))
+            #expect(shown.screen.contains("epochs of db") && shown.screen.contains("epochs of web"))
+        }
+    }
+
+    @Test func aForecastIsAskedForAndTold() async throws {
+        try await withServer { agent, socket, _ in
+            let table = try await RomulusProgram.run(["forecast", "web", "--qmp", "/q"], socket: socket)
+            #expect(table.status == 0 && table.out.hasSuffix("\nNothing was watched.\n"))
+            let json = try await RomulusProgram.run(
+                [
+                    "forecast", "web", "--seconds", "2.5", "--no-pause", "--standby", "beta", "--link-mbit", "100",
+                    "--json",
+                ],
+                socket: socket)
+            #expect(try Self.decode(Forecast.self, json.out).hasPauses == false)
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            let refused = try await RomulusProgram.run(["forecast", "web"], socket: socket)
+            #expect(refused.status == 5 && refused.err.contains("romulus top web"))
+            for wrong in [["--seconds", "1"], ["--seconds", "301"], ["--link-mbit", "0"]] {
+                #expect(try await RomulusProgram.run(["forecast", "web"] + wrong, socket: socket).status == 64)
+            }
+            #expect(
+                agent.asked == [
+                    "forecast web qmp=/q standby=- seconds=10.0 pause=- link=-",
+                    "forecast web qmp=- standby=beta seconds=2.5 pause=false link=100.0",
+                    "forecast web qmp=- standby=- seconds=10.0 pause=- link=-",
+                ])
+        }
+    }
+
     @Test func coloursAreForTerminalsThatWantThem() async throws {
         try await withServer { agent, socket, _ in
             agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }

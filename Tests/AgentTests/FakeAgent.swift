@@ -19,6 +19,7 @@ final class FakeAgent: AgentService {
         /// Called at each question for events.
         var onEvents: @Sendable () -> Void = {}
         var isInMaintenance = false
+        var epochs: [VMName: EpochList] = [:]
         /// `health` answers when this ends.
         var gate: AsyncStream<Never>?
     }
@@ -66,6 +67,31 @@ final class FakeAgent: AgentService {
         if let gate = with({ $0.gate }) { for await _ in gate {} }
         if let scripted { return scripted }
         return try find(vm)
+    }
+
+    func epochs(of vm: VMName, limit: Int) async throws(APIError) -> EpochList {
+        _ = try find(vm)
+        var list = with { $0.epochs[vm] } ?? EpochList(vm: vm, epochs: [], model: nil)
+        list.epochs = list.epochs.suffix(limit)
+        return list
+    }
+
+    func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
+        note(
+            "forecast \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-")"
+                + " seconds=\(request.seconds.map { "\($0)" } ?? "-") pause=\(request.pause.map(String.init) ?? "-")"
+                + " link=\(request.linkMegabits.map { "\($0)" } ?? "-")")
+        if with({ $0.vms[request.vm] }) != nil {
+            throw APIError(
+                .refused, "\(request.vm) is protected here: “romulus top \(request.vm)” tells what that costs")
+        }
+        let model = ModelReport(
+            fixed: 1, save: 1, scan: 1, scanPage: 1, copy: 1, copyPage: 1, encode: 1, encodePage: 1, linkBytes: 1,
+            linkBytesPage: 1, transfer: 1, transferKiB: 1)
+        return Forecast(
+            vm: request.vm, level: .system, seconds: request.seconds ?? 10, hasPauses: request.pause ?? true, link: nil,
+            epochs: [], deviceStateBytes: 1, diskBytesPerSecond: 0, agentMemoryBytes: 1, agentMemoryBytesMax: 2,
+            standbyMemoryBytes: 3, model: model, advice: "Nothing was watched.", advisedEpochMilliseconds: nil)
     }
 
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {

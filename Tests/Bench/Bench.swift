@@ -7,7 +7,7 @@ enum Bench {
     enum Part: String, CaseIterable {
         case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, tracking, codec,
             resync
-        case detection
+        case detection, forecast
 
         /// What it measures, in one sentence for people.
         var about: String {
@@ -27,6 +27,7 @@ enum Bench {
             case .codec: CodecBench.about
             case .resync: ResyncBench.about
             case .detection: DetectionBench.about
+            case .forecast: ForecastBench.about
             }
         }
 
@@ -47,6 +48,7 @@ enum Bench {
             case .codec: try CodecBench.measure(try await PageRecordings.make(image))
             case .resync: try await ResyncBench.measure(image)
             case .detection: try await DetectionBench.measure()
+            case .forecast: try await ForecastBench.measure(image)
             }
         }
     }

@@ -12,9 +12,10 @@ import Testing
         #expect(
             try Self.text(Samples.protected()) == #"""
                 {"epoch":41,"epoch_ms":20,"epochs_per_second":40.04,"last_epoch":{"acknowledge_ms":20,"copy_ms":0.3,\#
-                "device_state_bytes":61000,"device_state_ms":1,"dirty_pages":300,"disk_bytes":4096,"encode_ms":0.4,\#
-                "epoch":41,"held_bytes":1500,"held_frames":3,"link_bytes":110000,"memory_bytes":40000,"pause_ms":2.5,"precopied_pages":0,\#
-                "resume_ms":0.25,"scan_ms":0.1,"stop_ms":0.5},"level":"system","link_bytes_per_second":123456.5,\#
+                "device_state_bytes":61000,"device_state_ms":1,"device_state_sent_bytes":250,"dirty_pages":300,\#
+                "disk_bytes":4096,"encode_ms":0.4,"epoch":41,"held_bytes":1500,"held_frames":3,"held_ms":21,\#
+                "link_bytes":110000,"memory_bytes":40000,"pause_ms":2.5,"precopied_pages":0,"release_ms":0.05,"resume_ms":0.25,\#
+                "run_ms":22.5,"scan_ms":0.1,"stop_ms":0.5,"transfer_ms":1.5},"level":"system","link_bytes_per_second":123456.5,\#
                 "name":"web","output_latency_ms":{"p50":22.5,"p95":31},"pause_ms":{"p50":2.5,"p95":4.25},\#
                 "peer":"beta","pid":4711,"qmp":"/run/vm/web.qmp","role":"primary","since":"2026-01-01T12:00:00.250Z",\#
                 "state":"protected","term":3}
@@ -102,6 +103,21 @@ import Testing
         status.sync = Samples.syncing().sync
         status.lastError = "x"
         status.peerReport = PeerReport(link: .stalled, secondPath: true, silenceBorne: 200)
+        status.model = Samples.prediction
+        status.dirtyPages = Percentiles(p50: 1, p95: 2)
+        status.heldBytes = 1
+        status.processorSeconds = 1
+        try check(Samples.prediction, "EpochPrediction")
+        try check(Samples.model, "ModelReport")
+        try check(Samples.epochs(1), "EpochList")
+        try check(Samples.epochs(1).epochs[0], "EpochRow")
+        try check(
+            ForecastRequest(
+                vm: Samples.name("a"), qmp: "/q", standby: "b", seconds: 2, pause: false, linkMegabits: 1),
+            "ForecastRequest")
+        try check(Samples.forecast(), "Forecast")
+        try check(Samples.forecast().epochs[0], "ForecastEpoch")
+        try check(ForecastLink(peer: "b", roundTrip: 1, error: "x"), "ForecastLink")
         try check(status.peerReport, "PeerReport")
         status.target = TargetReport(latency: 5, reached: 4, isHeld: true)
         try check(status, "VMStatus")
@@ -118,7 +134,7 @@ import Testing
         let explanation = Samples.explanation(sameBoot: false)
         try check(explanation, "Explanation")
         try check(explanation.steps[1], "ExplanationStep")
-        try check(Health(node: "a", started: .now, peers: [:]), "Health")
+        try check(Health(node: "a", started: .now, peers: [:], processorSeconds: 1), "Health")
         try check(ErrorReply(APIError(.failed, "")), "ErrorReply")
         try check(StandbyCommandReply(""), "StandbyCommandReply")
         try check(
@@ -154,6 +170,9 @@ import Testing
         #expect(words("MaintenanceStatus", "state") == MaintenanceStatus.State.allCases.map(\.rawValue).sorted())
         #expect(words("DecisionRequest", "decision") == DecisionRequest.Decision.allCases.map(\.rawValue).sorted())
         #expect(words("PeerReport", "link") == PeerReport.Link.allCases.map(\.rawValue).sorted())
+        for name in ["EpochPrediction", "ForecastEpoch"] {
+            #expect(words(name, "bound") == EpochPrediction.Bound.allCases.map(\.rawValue).sorted())
+        }
         #expect(words("VMStatus", "role") == Role.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "level") == Level.allCases.map(\.rawValue).sorted())
         let error = definitions["ErrorReply"]?["properties"] as? [String: [String: Any]]

@@ -10,6 +10,7 @@ enum Samples {
     static func timings() -> EpochTimings {
         var timings = EpochTimings()
         timings.epoch = Epoch(41)
+        timings.run = 22_500_000
         timings.pause = 2_500_000
         timings.stop = 500_000
         timings.scan = 100_000
@@ -17,11 +18,15 @@ enum Samples {
         timings.deviceState = 1_000_000
         timings.resume = 250_000
         timings.encode = 400_000
+        timings.transfer = 1_500_000
         timings.acknowledge = 20_000_000
+        timings.release = 50_000
+        timings.held = 21_000_000
         timings.dirtyPages = 300
         timings.memoryBytes = 40_000
         timings.diskBytes = 4096
         timings.deviceStateBytes = 61_000
+        timings.deviceStateSentBytes = 250
         timings.linkBytes = 110_000
         timings.heldFrames = 3
         timings.heldBytes = 1500
@@ -34,6 +39,38 @@ enum Samples {
             epoch: 41, epochMilliseconds: 20, qmp: "/run/vm/web.qmp", pid: 4711,
             lastEpoch: EpochReport(timings()), pause: Percentiles(p50: 2.5, p95: 4.25),
             outputLatency: Percentiles(p50: 22.5, p95: 31), epochsPerSecond: 40.04, linkBytesPerSecond: 123_456.5)
+    }
+
+    static let prediction = EpochPrediction(pause: 2.25, bound: .deviceState, acknowledge: 4, linkBytes: 100_000)
+
+    static let model = ModelReport(
+        fixed: 0.5, save: 1, scan: 0.1, scanPage: 0.1, copy: 0.05, copyPage: 1, encode: 0.1, encodePage: 0.5,
+        linkBytes: 700, linkBytesPage: 120, transfer: 0.2, transferKiB: 1)
+
+    /// `count` epochs, the oldest 41.
+    static func epochs(_ count: Int, of vm: String = "web") -> EpochList {
+        let rows = (0..<count).map { index in
+            var timings = timings()
+            timings.epoch = Epoch(UInt64(41 + index))
+            return EpochRow(measured: EpochReport(timings), model: prediction)
+        }
+        return EpochList(vm: name(vm), epochs: rows, model: model)
+    }
+
+    static func forecast() -> Forecast {
+        let epochs = [10, 20].map { length in
+            ForecastEpoch(
+                epochMilliseconds: length, watched: 90, dirtyPages: Percentiles(p50: 300, p95: 420),
+                pause: Percentiles(p50: 1.5, p95: 2.25), bound: .pages, answer: 2.5, busyAnswer: 6,
+                fixedAnswer: 7.25, fixedAnswerMax: 12, slowdown: 0.125, linkBytesPerEpoch: 2048,
+                linkBytesPerSecond: 1536 * 1024, agentShare: 0.03)
+        }
+        return Forecast(
+            vm: name("web"), level: .system, seconds: 10.25, hasPauses: true,
+            link: ForecastLink(peer: "beta", roundTrip: 0.25), epochs: epochs, deviceStateBytes: 61_000,
+            diskBytesPerSecond: 2048, agentMemoryBytes: 40 << 20, agentMemoryBytesMax: 400 << 20,
+            standbyMemoryBytes: 256 << 20, model: model, advice: "--epoch-ms 20 suits: so it does.",
+            advisedEpochMilliseconds: 20)
     }
 
     static func syncing() -> VMStatus {

@@ -22,6 +22,25 @@ struct Routes: Sendable {
         router.get("/v1/vms/:vm") { [service] _, context in
             try reply(await service.status(of: vmName(context)))
         }
+        router.get("/v1/vms/:vm/epochs") { [service] request, context in
+            let range = EpochList.limitRange
+            let limit = try Query(request).integer("limit", range, default: range.upperBound)
+            return try reply(await service.epochs(of: vmName(context), limit: limit))
+        }
+        router.post("/v1/vms/:vm/forecast") { [service] request, context in
+            let name = try vmName(context)
+            let body: ForecastRequest = try await body(request, context, name) { $0.vm }
+            let range = ForecastRequest.secondsRange
+            if let seconds = body.seconds, !range.contains(seconds) {
+                throw APIError(
+                    .badRequest,
+                    "“seconds” must be from \(Int(range.lowerBound)) to \(Int(range.upperBound)), not \(seconds)")
+            }
+            if let rate = body.linkMegabits, !(rate > 0) {
+                throw APIError(.badRequest, "“link_mbit” must be more than 0, not \(rate)")
+            }
+            return try reply(await service.forecast(body))
+        }
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }

@@ -47,17 +47,21 @@ final class GuestHandle {
 
     let log: Logger
 
-    init(options: PrimaryOptions, log: Logger) throws(SessionError) {
-        vm = options.vm
+    convenience init(options: PrimaryOptions, log: Logger) throws(SessionError) {
+        try self.init(vm: options.vm, qmpPath: options.qmpPath, log: log)
+    }
+
+    init(vm: VMName, qmpPath: String, log: Logger) throws(SessionError) {
+        self.vm = vm
         self.log = log
         do {
-            monitor = try QMPConnection(path: options.qmpPath)
+            monitor = try QMPConnection(path: qmpPath)
             description = try GuestInspector.inspect(monitor)
             process = try PidDescriptor(description.process.pid)
         } catch let error as RefusalError {
-            throw SessionError(.refused, "\(options.vm) cannot be protected: \(error)")
+            throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         } catch {
-            throw SessionError(.refused, "\(options.vm) cannot be protected: \(error)")
+            throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         }
         blocks = description.blocks.enumerated().map { index, block in
             RAMBlock(

@@ -18,7 +18,9 @@ extension PrimarySession {
             switch action {
             case .hold: break  // The capture switched the gates while the guest stood still.
             case .release(let epoch):
-                report(.released(state.gates.flatMap { $0.release(through: epoch) }))
+                let released = state.gates.flatMap { $0.release(through: epoch) }
+                state.connection.releasedAfter = released.map(\.held).max() ?? 0
+                report(.released(released))
                 state.connection.link?.send(controlFrame(Released(), epoch: epoch))
             case .releaseEverything:
                 report(.released(state.gates.flatMap { $0.releaseEverything() }))

@@ -50,7 +50,13 @@ struct EpochEncoder: ~Copyable {
         return memoryBytes
     }
 
-    mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: FrameSender) throws {
+    /// Of the last device state, as it was encoded.
+    private(set) var deviceStateBytes: UInt64 = 0
+
+    /// Pages that have a reference.
+    var knownPages: Int { known.maps.reduce(0) { $0 + $1.pages.count } }
+
+    mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: some FrameTarget) throws {
         var page = 0
         var batchStart = 0
         var block: UInt16 = 0
@@ -76,7 +82,7 @@ struct EpochEncoder: ~Copyable {
     }
 
     private mutating func flush(
-        _ slab: Slab, from start: Int, _ block: UInt16, _ epoch: Epoch, _ sender: FrameSender
+        _ slab: Slab, from start: Int, _ block: UInt16, _ epoch: Epoch, _ sender: some FrameTarget
     ) throws {
         let began = MonotonicClock.now()
         sink.reset()
@@ -104,7 +110,7 @@ struct EpochEncoder: ~Copyable {
         try sender.send(.pages, epoch: epoch, head: sink.bytes)
     }
 
-    mutating func ship(deviceState: [UInt8], of epoch: Epoch, through sender: FrameSender) throws {
+    mutating func ship(deviceState: [UInt8], of epoch: Epoch, through sender: some FrameTarget) throws {
         let began = MonotonicClock.now()
         sink.reset()
         _ = deviceState.withUnsafeBytes { state in
@@ -115,6 +121,7 @@ struct EpochEncoder: ~Copyable {
         previousState = deviceState
         encodeTime += MonotonicClock.now() - began
         let encoded = sink.bytes
+        deviceStateBytes = UInt64(encoded.count)
         var offset = 0
         while offset < encoded.count {
             let end = min(offset + DeviceStateFrame.payloadMax, encoded.count)
@@ -128,7 +135,7 @@ struct EpochEncoder: ~Copyable {
     }
 
     /// Sends the output of one NIC, in as many frames as it takes; a packet is never cut.
-    mutating func ship(_ output: HeldOutput, of epoch: Epoch, through sender: FrameSender) throws {
+    mutating func ship(_ output: HeldOutput, of epoch: Epoch, through sender: some FrameTarget) throws {
         try output.bytes.withUnsafeBytes { bytes in
             var start = 0
             var position = 0
@@ -149,7 +156,7 @@ struct EpochEncoder: ~Copyable {
 
     private func send(
         _ packets: Slice<UnsafeRawBufferPointer>, _ count: UInt32, _ nic: UInt16, _ epoch: Epoch,
-        _ sender: FrameSender
+        _ sender: some FrameTarget
     ) throws {
         let frame = OutputFrame(nic: nic, count: count, packets: UnsafeRawBufferPointer(rebasing: packets))
         try sender.send(frame, epoch: epoch)

@@ -1,5 +1,4 @@
 import Codec
-import Glibc
 import GuestNetwork
 import LinuxSystem
 import Model
@@ -30,7 +29,7 @@ final class Shipper: @unchecked Sendable {
     private let pool: BlockingQueue<Slab>
     private let queue = BlockingQueue<Item>(capacity: 64)
     private let blocks: [RAMBlock]
-    private let references: [UnsafeMutableRawBufferPointer]
+    private let references: PageReferences
     private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void
     private let failed: @Sendable (SessionError) -> Void
     private let linkRate: @Sendable () -> Double
@@ -49,31 +48,9 @@ final class Shipper: @unchecked Sendable {
         self.sealed = sealed
         self.failed = failed
         self.linkRate = linkRate
-        var mapped: [UnsafeMutableRawBufferPointer] = []
-        for block in blocks {
-            guard block.tracked else {
-                mapped.append(UnsafeMutableRawBufferPointer(start: nil, count: 0))
-                continue
-            }
-            // Address space only: a page of it becomes memory when the guest's page is sent for the first time.
-            guard
-                let base = mmap(
-                    nil, Int(block.length), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-                base != MAP_FAILED
-            else {
-                let code = errno
-                for region in mapped { _ = munmap(region.baseAddress, region.count) }
-                throw SystemError(operation: "mmap", errno: code, subject: "the reference of RAM block \(block.name)")
-            }
-            mapped.append(UnsafeMutableRawBufferPointer(start: base, count: Int(block.length)))
-        }
-        references = mapped
+        references = try PageReferences(blocks)
         var started: NamedThread? = try NamedThread.start("ship-\(vm)") { [self] in run() }
         thread.withLock { $0 = started.take() }
-    }
-
-    deinit {
-        for region in references where region.count > 0 { _ = munmap(region.baseAddress, region.count) }
     }
 
     func push(_ item: Item) { queue.push(item) }
@@ -85,7 +62,7 @@ final class Shipper: @unchecked Sendable {
     }
 
     private func run() {
-        var encoder = EpochEncoder(blocks: blocks, references: references)
+        var encoder = EpochEncoder(blocks: blocks, references: references.blocks)
         var broken = false
         while let item = queue.pop() {
             do {
@@ -105,6 +82,7 @@ final class Shipper: @unchecked Sendable {
                     let end = sender.finish(epoch)
                     timings.encode = encoder.takeEncodeTime()
                     timings.memoryBytes = encoder.takeMemoryBytes()
+                    timings.deviceStateSentBytes = encoder.deviceStateBytes
                     timings.linkBytes = end.byteCount
                     encoder.begin(after: epoch, linkBytesPerSecond: linkRate())
                     sealed(epoch, end.digest, timings)

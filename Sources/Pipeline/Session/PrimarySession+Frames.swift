@@ -115,19 +115,27 @@ extension PrimarySession {
     func acknowledged(_ epoch: Epoch, digest: CheckpointDigest) {
         let now = MonotonicClock.now()
         state.withLock { state in
-            var matches = false
+            var record: EpochTimings?
             if let first = state.connection.expected.first, first.epoch == epoch, first.digest == digest {
-                matches = true
                 var timings = first.timings
-                timings.acknowledge = now - first.sentAt
-                state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.acknowledge)
+                timings.transfer = now - first.sentAt
+                timings.acknowledge = now - timings.resumedAt
+                state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.transfer)
                 state.connection.expected.removeFirst()
                 state.connection.acknowledgements.append((epoch, now))
+                record = timings
+                report(.acknowledged(epoch))
+            }
+            state.connection.releasedAfter = 0
+            let event = PrimaryMachine.Event.acknowledged(
+                state.connection.session, epoch, digestMatches: record != nil)
+            perform(state.machine.handle(event), &state)
+            if var timings = record {
+                timings.release = MonotonicClock.now() - now
+                timings.held = state.connection.releasedAfter
                 state.status.last = timings
                 report(.epoch(timings))
             }
-            let event = PrimaryMachine.Event.acknowledged(state.connection.session, epoch, digestMatches: matches)
-            perform(state.machine.handle(event), &state)
         }
         wake.signal()
     }

@@ -128,6 +128,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         /// In the order of the questions.
         var pageDigests: [PageDigestsAnswer] = []
         var readReplies: [UInt64: DiskReadAnswer] = [:]
+        /// How long the output that left last was held, in nanoseconds.
+        var releasedAfter: UInt64 = 0
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
         var linkBytesPerSecond = 0.0
 

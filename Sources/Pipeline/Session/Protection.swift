@@ -24,6 +24,8 @@ final class Protection {
     private var sealed = Epoch.firstCopy
     private let pacer: EpochPacer
     private var precopying = PrecopyChoice()
+    /// When the guest ran again after the last checkpoint; 0 before the first.
+    private var ranSince: UInt64 = 0
     private var priority: RealTimePriority?
     /// Somebody else paused the guest.
     private var guestPaused = false {
@@ -302,6 +304,7 @@ final class Protection {
             slab = try takeSlab()
         }
         let stopAt = MonotonicClock.now()
+        timings.run = ranSince == 0 ? 0 : stopAt - ranSince
         var isCaptured = false
         if !isLastSealed, try guest.canSaveInOne() {
             isCaptured = try captureInOne(into: &slab, of: epoch, &timings)
@@ -333,6 +336,8 @@ final class Protection {
         let runsSince = MonotonicClock.now()
         timings.resume = runsSince - savedAt
         timings.pause = runsSince - stopAt
+        timings.resumedAt = runsSince
+        ranSince = runsSince
 
         // From here on the guest runs again.
         ship(slab, of: epoch)

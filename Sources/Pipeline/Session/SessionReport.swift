@@ -7,7 +7,8 @@ public enum SessionReport: Sendable {
     /// Something an operator may want to read later; `kind` is a stable word.
     case event(_ kind: String, _ message: String)
     case failure(SessionError)
-    /// An epoch was acknowledged: what it cost.
+    case acknowledged(Epoch)
+    /// An epoch was acknowledged, and its output has left: what it cost.
     case epoch(EpochTimings)
     /// The guest's memory was looked at for the first copy: pages that were sent, and pages with contents that the standby
     /// held already. What the guest writes meanwhile is not counted.

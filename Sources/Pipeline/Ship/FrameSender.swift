@@ -10,7 +10,7 @@ import Wire
 ///
 /// Used by several threads: the shipper and the disks' NBD servers. Blocks them while the link's window is full, which
 /// is how a slow link slows the guest instead of filling memory.
-final class FrameSender: Sendable {
+final class FrameSender: FrameTarget, Sendable {
     private struct Account {
         var sequence: UInt32 = 0
         var bytes: UInt64 = 0
@@ -45,8 +45,7 @@ final class FrameSender: Sendable {
     /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`
     /// followed by `payload`.
     func send(
-        _ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer,
-        payload: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
+        _ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
     ) throws(LinkError) {
         let length = head.count + payload.count
         var buffer = allocator.buffer(capacity: FrameHeader.size + length)
@@ -77,12 +76,6 @@ final class FrameSender: Sendable {
             }
         }
         if let failure { throw failure }
-    }
-
-    func send(_ body: borrowing some FrameBody, epoch: Epoch? = nil) throws(LinkError) {
-        var sink = ByteSink(capacity: 64)
-        body.write(into: &sink)
-        try send(type(of: copy body).type, epoch: epoch, head: sink.bytes)
     }
 
     /// From here on, disk writes belong to `epoch`. Call while the guest stands still.

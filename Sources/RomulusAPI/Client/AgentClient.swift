@@ -28,6 +28,16 @@ public struct AgentClient: AgentService {
         try await get(Paths.vm(vm))
     }
 
+    public func epochs(of vm: VMName, limit: Int) async throws(APIError) -> EpochList {
+        try await get(Paths.epochs(vm), [("limit", String(limit))])
+    }
+
+    public func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
+        try await post(
+            Paths.forecast(request.vm), request,
+            longer: .seconds(request.seconds ?? ForecastRequest.usualSeconds))
+    }
+
     public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.protect(request.vm), request)
     }

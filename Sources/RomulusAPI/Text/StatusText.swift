@@ -44,7 +44,7 @@ public enum StatusText {
         if let peer = vm.peerReport { lines.append(("peer's host", report(peer), peer.link == .up ? .plain : .bad)) }
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
-        if let epoch = vm.lastEpoch { lines += report(epoch) }
+        if let epoch = vm.lastEpoch { lines += report(epoch, vm.model) }
         if let error = vm.lastError { lines.append(("last error", error, .bad)) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { line in
@@ -132,23 +132,48 @@ public enum StatusText {
         }
     }
 
-    private static func report(_ epoch: EpochReport) -> [(String, String, Style)] {
-        let phases = [
-            ("stop", epoch.stop), ("scan", epoch.scan), ("copy", epoch.copy), ("device state", epoch.deviceState),
-            ("resume", epoch.resume), ("encode", epoch.encode), ("acknowledge", epoch.acknowledge),
-        ]
-        let sizes = [
-            ("memory", epoch.memoryBytes), ("disk", epoch.diskBytes), ("device state", epoch.deviceStateBytes),
-        ]
-        return [
+    private static func report(_ epoch: EpochReport, _ model: EpochPrediction?) -> [(String, String, Style)] {
+        var lines: [(String, String, Style)] = [
             ("last epoch", "\(epoch.epoch), pause \(Units.milliseconds(epoch.pause))", .plain),
-            ("  phases", phases.map { "\($0) \(Units.milliseconds($1))" }.joined(separator: ", "), .plain),
-            (
-                "  contents",
-                "\(epoch.dirtyPages) dirty pages, " + sizes.map { "\($0) \(Units.bytes($1))" }.joined(separator: ", ")
-                    + ", \(Units.bytes(epoch.linkBytes)) on the link", .plain
-            ),
-            ("  output", "\(epoch.heldFrames) frames, \(Units.bytes(epoch.heldBytes)) held", .plain),
+            ("  phases", phases(epoch), .plain),
+            ("  contents", contents(epoch), .plain),
+            ("  output", output(epoch), .plain),
         ]
+        if let model {
+            let bound = model.bound == .pages ? "the pages" : "QEMU's saving of its devices"
+            lines.append(
+                (
+                    "  model",
+                    "pause \(Units.milliseconds(model.pause)), bounded by \(bound); acknowledge"
+                        + " \(Units.milliseconds(model.acknowledge)); \(Units.bytes(UInt64(max(0, model.linkBytes))))"
+                        + " on the link", .plain
+                ))
+        }
+        return lines
+    }
+
+    /// One epoch on one line, for a log.
+    public static func epoch(_ epoch: EpochReport) -> String {
+        "epoch \(epoch.epoch): pause \(Units.milliseconds(epoch.pause)); \(phases(epoch)); \(contents(epoch));"
+            + " \(output(epoch))"
+    }
+
+    private static func phases(_ epoch: EpochReport) -> String {
+        [
+            ("run", epoch.run), ("stop", epoch.stop), ("scan", epoch.scan), ("copy", epoch.copy),
+            ("device state", epoch.deviceState), ("resume", epoch.resume), ("encode", epoch.encode),
+            ("transfer", epoch.transfer), ("acknowledge", epoch.acknowledge), ("release", epoch.release),
+        ].map { "\($0) \(Units.milliseconds($1))" }.joined(separator: ", ")
+    }
+
+    private static func contents(_ epoch: EpochReport) -> String {
+        let sizes = [
+            ("memory", epoch.memoryBytes), ("disk", epoch.diskBytes), ("device state", epoch.deviceStateSentBytes),
+        ].map { "\($0) \(Units.bytes($1))" }.joined(separator: ", ")
+        return "\(epoch.dirtyPages) dirty pages, \(sizes), \(Units.bytes(epoch.linkBytes)) on the link"
+    }
+
+    private static func output(_ epoch: EpochReport) -> String {
+        "\(epoch.heldFrames) frames, \(Units.bytes(epoch.heldBytes)), held for \(Units.milliseconds(epoch.held))"
     }
 }

@@ -243,8 +243,18 @@ public final class Pair: Sendable {
         }
         public struct Epoch: Decodable, Sendable {
             public var epoch: UInt64
+            public var runMs: Double
             public var pauseMs: Double
+            public var stopMs: Double
             public var scanMs: Double
+            public var copyMs: Double
+            public var deviceStateMs: Double
+            public var resumeMs: Double
+            public var encodeMs: Double
+            public var transferMs: Double
+            public var acknowledgeMs: Double
+            public var releaseMs: Double
+            public var heldMs: Double
             public var dirtyPages: UInt64
             public var linkBytes: UInt64
             public var heldFrames: UInt64
@@ -284,12 +294,88 @@ public final class Pair: Sendable {
         guard outcome.status == 0 else {
             throw BedError("romulus list ended with \(outcome.status): \(outcome.errors)")
         }
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        return try decoder.decode(List.self, from: Data(outcome.output.utf8)).vms
+        return try Self.decode(List.self, outcome.output).vms
     }
 
     public func status(_ host: BedHost, _ vm: String) throws -> Status? { try list(host).first { $0.name == vm } }
+
+    // MARK: - What it costs
+
+    /// What `romulus forecast --output json` says.
+    public struct Forecast: Decodable, Sendable {
+        public struct Epoch: Decodable, Sendable {
+            public var epochMs: Int
+            public var watched: Int
+            public var dirtyPages: Status.Percentiles
+            public var pauseMs: Status.Percentiles
+            public var answerMs: Double
+            public var busyAnswerMs: Double
+            public var slowdown: Double
+            public var linkBytesPerEpoch: Double
+            public var linkBytesPerSecond: Double
+            public var agentCpuRatio: Double
+        }
+        public struct Link: Decodable, Sendable {
+            public var peer: String
+            public var roundTripMs: Double?
+            public var error: String?
+        }
+        public var epochs: [Epoch]
+        public var link: Link?
+        public var pausesMeasured: Bool
+        public var deviceStateBytes: UInt64
+        public var agentMemoryBytes: UInt64
+        public var standbyMemoryBytes: UInt64
+        public var advice: String
+    }
+
+    public func forecast(_ vm: GuestVM, _ arguments: [String] = []) throws -> Forecast {
+        let outcome = try romulus(
+            vm.host, ["forecast", vm.configuration.name, "--qmp", vm.monitorPath, "--json"] + arguments)
+        guard outcome.status == 0 else {
+            throw BedError("romulus forecast ended with \(outcome.status): \(outcome.errors)")
+        }
+        return try Self.decode(Forecast.self, outcome.output)
+    }
+
+    /// What `romulus top --once --json` says.
+    public struct Top: Decodable, Sendable {
+        public struct VM: Decodable, Sendable {
+            public var status: Status
+            public var qemuCpuRatio: Double?
+        }
+        public struct Row: Decodable, Sendable {
+            public struct Model: Decodable, Sendable {
+                public var pauseMs: Double
+                public var acknowledgeMs: Double
+                public var linkBytes: Double
+            }
+            public var measured: Status.Epoch
+            public var model: Model?
+        }
+        public struct Epochs: Decodable, Sendable {
+            public var vm: String
+            public var epochs: [Row]
+        }
+        public var node: String
+        public var agentCpuRatio: Double?
+        public var vms: [VM]
+        public var epochs: Epochs?
+    }
+
+    public func top(_ host: BedHost, _ vm: String) throws -> Top {
+        let outcome = try romulus(host, ["top", vm, "--once", "--json"])
+        guard outcome.status == 0 else {
+            throw BedError("romulus top ended with \(outcome.status): \(outcome.errors)")
+        }
+        return try Self.decode(Top.self, outcome.output)
+    }
+
+    private static func decode<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return try decoder.decode(type, from: Data(text.utf8))
+    }
 
     /// Waits until the VM is in that state at that host; an error of the VM ends the waiting.
     @discardableResult

@@ -1,0 +1,78 @@
+import Model
+import Protocol
+import RomulusAPI
+
+/// What the last epochs cost, and what the model says of them.
+extension AgentCore {
+    public func epochs(of vm: VMName, limit: Int) async throws(APIError) -> EpochList {
+        let record = try record(of: vm)
+        let timings = record.recent.timings
+        let model = EpochModel(learningFrom: timings)
+        return EpochList(
+            vm: vm,
+            epochs: timings.suffix(limit).map { epoch in
+                EpochRow(measured: EpochReport(epoch), model: model.map { EpochPrediction($0, epoch) })
+            },
+            model: model.map { ModelReport($0) })
+    }
+}
+
+/// The records of the last epochs of a VM.
+struct RecentEpochs: Sendable {
+    private var ring: [EpochTimings] = []
+    private var next = 0
+
+    mutating func add(_ timings: EpochTimings) {
+        if ring.count < EpochModel.epochsMax {
+            ring.append(timings)
+        } else {
+            ring[next] = timings
+            next = (next + 1) % ring.count
+        }
+    }
+
+    var last: EpochTimings? { ring.isEmpty ? nil : ring[(next + ring.count - 1) % ring.count] }
+
+    /// Oldest first.
+    var timings: [EpochTimings] { Array(ring[next...] + ring[..<next]) }
+}
+
+extension EpochPrediction {
+    init(_ model: EpochModel, _ epoch: EpochTimings) {
+        let pages = Double(epoch.dirtyPages)
+        self.init(
+            pause: model.pause(pages) / 1e6, bound: Bound(model.bound(pages)),
+            acknowledge: model.acknowledge(pages) / 1e6, linkBytes: model.linkBytes(pages))
+    }
+}
+
+extension EpochPrediction.Bound {
+    init(_ bound: EpochModel.Bound) {
+        self =
+            switch bound {
+            case .deviceState: .deviceState
+            case .pages: .pages
+            }
+    }
+}
+
+extension Percentiles {
+    /// Of the pages written by epoch; nil without epochs.
+    init?(pages epochs: [EpochTimings]) {
+        guard !epochs.isEmpty else { return nil }
+        let spread = EpochForecast.Spread(epochs.map { Double($0.dirtyPages) })
+        self.init(p50: spread.p50, p95: spread.p95)
+    }
+}
+
+extension ModelReport {
+    init(_ model: EpochModel) {
+        self.init(
+            fixed: (model.stop + model.finish + model.resume) / 1e6, save: model.save / 1e6,
+            scan: model.scan.fixed / 1e6, scanPage: model.scan.slope / 1000, copy: model.copy.fixed / 1e6,
+            copyPage: model.copy.slope / 1000, encode: model.encode.fixed / 1e6,
+            encodePage: model.encode.slope / 1000, linkBytes: model.linkBytes.fixed,
+            linkBytesPage: model.linkBytes.slope, transfer: model.transfer.fixed / 1e6,
+            transferKiB: model.transfer.slope * 1.024)
+    }
+}

@@ -1,0 +1,149 @@
+import Model
+import NIOCore
+import Pipeline
+import Protocol
+import RomulusAPI
+import Transport
+import Wire
+
+/// What protecting a VM would cost.
+extension AgentCore {
+    public func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
+        let vm = request.vm
+        let configured = configuration.vms[vm]
+        try refuseKnown(vm)
+        guard let qmp = request.qmp ?? configured?.qmp else {
+            throw APIError(
+                .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
+        }
+        let peer = try forecastPeer(request.standby ?? configured?.standby)
+        guard state.withLock({ $0.watched.insert(vm).inserted }) else {
+            throw APIError(.refused, "\(vm) is being watched for a forecast already: wait for that one")
+        }
+        defer { state.withLock { _ = $0.watched.remove(vm) } }
+
+        let link = await lookAt(peer)
+        var options = ForecastOptions(vm: vm, qmpPath: qmp)
+        options.seconds = request.seconds ?? ForecastRequest.usualSeconds
+        options.pauses = request.pause ?? true
+        options.isRealTime = configuration.defaults.isRealTime
+        options.linkBytesPerSecond = (request.linkMegabits ?? 0) * 125_000
+        log.info("\(vm) is watched for a forecast", metadata: ["vm": "\(vm)", "seconds": "\(options.seconds)"])
+        let (watching, log) = (options, log)
+        let samples = try await offPool { () throws(APIError) in
+            do throws(SessionError) {
+                return try ForecastRun.watch(watching, log: log)
+            } catch {
+                throw APIError(error.code == .refused ? .refused : .failed, error.message)
+            }
+        }
+        return forecast(vm, samples, options, link)
+    }
+
+    private func refuseKnown(_ vm: VMName) throws(APIError) {
+        guard let record = try? record(of: vm), record.isActive else { return }
+        switch record.role {
+        case .primary:
+            throw APIError(
+                .refused,
+                "\(vm) is \(record.state.rawValue) here, not unprotected: “romulus top \(vm)” tells what that costs")
+        case .standby:
+            throw APIError(
+                .refused, "\(vm) does not run here but at \(record.peer), which has this host as its standby")
+        }
+    }
+
+    /// Who would take over; nil when nobody is named and there is more or less than one peer.
+    private func forecastPeer(_ named: String?) throws(APIError) -> String? {
+        guard let named else {
+            return configuration.peers.count == 1 ? configuration.peers.keys.first : nil
+        }
+        guard configuration.peers[named] != nil else {
+            throw APIError(
+                .noSuchPeer,
+                "there is no peer “\(named)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
+            )
+        }
+        return named
+    }
+
+    /// Opens a link and closes it again.
+    private func lookAt(_ peer: String?) async -> ForecastLink? {
+        guard let peer, let address = configuration.peers[peer]?.address else { return nil }
+        do throws(LinkError) {
+            let link = try await LinkDialer.connect(
+                host: address.host, port: address.port, identity: identity, expectedPeer: peer, timeout: .seconds(3),
+                group: group, handler: SilentHandler())
+            hear(peer)
+            let roundTrip = await link.roundTrip()
+            link.close()
+            return ForecastLink(
+                peer: peer,
+                roundTrip: roundTrip.map {
+                    Double($0.components.attoseconds) / 1e15 + Double($0.components.seconds) * 1000
+                })
+        } catch {
+            return ForecastLink(peer: peer, error: "\(error)")
+        }
+    }
+
+    private func forecast(
+        _ vm: VMName, _ samples: ForecastSamples, _ options: ForecastOptions, _ link: ForecastLink?
+    ) -> Forecast {
+        let epochs = samples.epochs
+        var model = EpochModel(learningFrom: epochs) ?? .typical
+        let roundTrip = (link?.roundTrip ?? 0) * 1e6
+        model.transfer = EpochModel.Line(
+            fixed: roundTrip + Self.typicalCommit,
+            slope: options.linkBytesPerSecond > 0 ? 1e9 / options.linkBytesPerSecond : 0)
+        var circumstances = EpochForecast.Circumstances()
+        circumstances.pauseBudget = Double(configuration.defaults.pauseBudget)
+        circumstances.diskBytesPerSecond = samples.diskBytesPerSecond
+        circumstances.linkBytesPerSecond = options.linkBytesPerSecond
+        let disturbance = EpochForecast.disturbance(of: epochs, model)
+        let forecasts = options.lengths.compactMap { length in
+            samples.byLength[length].map { watched in
+                EpochForecast(
+                    length: UInt64(length) * 1_000_000, watched: watched.map { ($0.timings, $0.processorTime) },
+                    model: model, disturbance: disturbance, circumstances)
+            }
+        }
+        let advice = ForecastAdvice(forecasts, linkBytesPerSecond: options.linkBytesPerSecond)
+        let buffers = UInt64(16 << 20)
+        let pagesMax = forecasts.map(\.dirtyPages.p95).max() ?? 0
+        let slabs = min(UInt64(pagesMax) * UInt64(pageSize), 32 << 20) * 4
+        return Forecast(
+            vm: vm, level: .system, seconds: samples.seconds, hasPauses: options.pauses, link: link,
+            epochs: forecasts.map { ForecastEpoch($0) }, deviceStateBytes: samples.deviceStateBytes,
+            diskBytesPerSecond: samples.diskBytesPerSecond,
+            agentMemoryBytes: samples.writtenBytes + slabs + buffers,
+            agentMemoryBytesMax: samples.memoryBytes + (128 << 20) + buffers,
+            standbyMemoryBytes: samples.memoryBytes, model: ModelReport(model), advice: advice.sentence,
+            advisedEpochMilliseconds: advice.length.map { Int($0 / 1e6) })
+    }
+
+    /// What the standby takes from the last frame to its acknowledgement, beside the way: measured between two hosts on one
+    /// machine, in nanoseconds.
+    private static let typicalCommit = 100_000.0
+}
+
+/// Hears nothing of a link that is opened to be looked at only.
+private final class SilentHandler: LinkHandler {
+    func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {}
+    func linkClosed(_ link: Link, error: LinkError?) {}
+}
+
+extension ForecastEpoch {
+    init(_ forecast: EpochForecast) {
+        func milliseconds(_ nanoseconds: Double) -> Double { nanoseconds / 1e6 }
+        self.init(
+            epochMilliseconds: Int(forecast.length / 1e6), watched: forecast.epochs,
+            dirtyPages: Percentiles(p50: forecast.dirtyPages.p50, p95: forecast.dirtyPages.p95),
+            pause: Percentiles(p50: milliseconds(forecast.pause.p50), p95: milliseconds(forecast.pause.p95)),
+            bound: EpochPrediction.Bound(forecast.bound), answer: milliseconds(forecast.answerOnOutput),
+            busyAnswer: milliseconds(forecast.busyAnswer), fixedAnswer: milliseconds(forecast.fixedAnswerMean),
+            fixedAnswerMax: milliseconds(forecast.fixedAnswerMax), slowdown: forecast.slowdown,
+            linkBytesPerEpoch: forecast.linkBytesPerEpoch, linkBytesPerSecond: forecast.linkBytesPerSecond,
+            agentShare: forecast.agentShare)
+    }
+}
