@@ -208,7 +208,7 @@ import Testing
         }
         var decoder = PageDecoder()
         let pages = Int(UInt32.max) + 1
-        #expect(try decoder.validate(body: sink.bytes) { _ in pages * pageSize }.raw == 2)
+        #expect(try decoder.validate(body: sink.bytes) { _ in pages * pageSize }.pages == 2)
         #expect(throws: CodecError.self) { try decoder.validate(body: sink.bytes) { _ in (pages - 1) * pageSize } }
     }
 }
