@@ -4,11 +4,11 @@ import Glibc
 /// page takes 0.5 to 0.7 us instead of 1.1, so some hundred pages are worth waking it.
 ///
 /// Used by one thread at a time; `begin` and `finish` alternate.
+// SAFETY: `step` is touched with `mutex` held; everything else belongs to the thread while it is `begun`, to the owner
+// otherwise. Both pthread objects live at fixed addresses.
 public final class ReadingHelper: @unchecked Sendable {
     private enum Step { case idle, begun, done, closing }
 
-    // SAFETY: `step` is touched with `mutex` held; everything else belongs to the thread while it is `begun`, to the owner
-    // otherwise. Both pthread objects live at fixed addresses.
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
     private var step = Step.idle

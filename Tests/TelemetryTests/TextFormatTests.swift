@@ -81,6 +81,7 @@ import Testing
         timings.memoryBytes = 40_000
         timings.diskBytes = 4096
         timings.deviceStateBytes = 61_000
+        timings.deviceStateSentBytes = 250
         timings.linkBytes = 110_000
         timings.heldFrames = 3
         timings.heldBytes = 1500
@@ -116,7 +117,7 @@ import Testing
             #"romulus_dirty_pages_total{vm="web"} 300"#,
             #"romulus_checkpoint_bytes_total{vm="web",content="memory"} 40000"#,
             #"romulus_checkpoint_bytes_total{vm="web",content="disk"} 4096"#,
-            #"romulus_checkpoint_bytes_total{vm="web",content="device_state"} 61000"#,
+            #"romulus_checkpoint_bytes_total{vm="web",content="device_state"} 250"#,
             #"romulus_checkpoint_bytes_total{vm="web",content="output"} 1500"#,
             #"romulus_epoch{vm="web"} 7"#,
             #"romulus_device_state_bytes{vm="web"} 61000"#,

@@ -1,17 +1,32 @@
 import LinuxSystem
 import QEMU
 
+/// Real-time priority of everything that a checkpoint waits for, undone with its owner.
+struct EpochPriority: ~Copyable {
+    fileprivate let checkpoint: RealTimePriority
+    /// Below the others: they need a processor for a moment, encoding may take one for as long as the guest wrote much.
+    fileprivate let encoder: RealTimePriority?
+}
+
 extension GuestHandle {
+    private static let checkpointPriority: Int32 = 5
+    private static let encoderPriority: Int32 = 3
+
     /// With busy vCPUs most of a long pause is waiting for a processor: QEMU's threads that serve a checkpoint (all but the
-    /// vCPUs), the calling one and `helper` come first from here on, until what is returned goes. Nil, and a line in the
-    /// log, where that is not allowed.
-    func raisePriority(and helper: Int32?) -> RealTimePriority? {
+    /// vCPUs), the calling one, `helper` and `encoder` come first from here on, until what is returned goes. Nil, and a line
+    /// in the log, where that is not allowed.
+    func raisePriority(and helper: Int32?, encoder: Int32?) -> EpochPriority? {
         do {
             let vcpus = try monitor.execute("query-cpus-fast").array ?? []
             let running = Set(vcpus.compactMap { $0["thread-id"]?.int64 })
             let others = try ProcessFiles.threads(of: pid).filter { !running.contains(Int64($0)) }
-            return try RealTimePriority(
-                threads: others + [NamedThread.currentID] + (helper.map { [$0] } ?? []), priority: 5)
+            return EpochPriority(
+                checkpoint: try RealTimePriority(
+                    threads: others + [NamedThread.currentID] + (helper.map { [$0] } ?? []),
+                    priority: Self.checkpointPriority),
+                encoder: try encoder.map { (thread) throws(SystemError) in
+                    try RealTimePriority(threads: [thread], priority: Self.encoderPriority)
+                })
         } catch {
             log.warning("checkpoints of \(vm) wait for a processor like everything else: \(error)")
             return nil

@@ -143,7 +143,7 @@ final class GuestHandle {
     func awaitSaved() throws(SessionError) -> Bool {
         guard let single else { return false }
         let began = MonotonicClock.now()
-        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() }) {
+        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding(since: began) }) {
             // The stop comes before all that is saved, the answer after it.
             _ = try noticesStop()
             if MonotonicClock.now() - began > 10_000_000_000 {
@@ -251,10 +251,14 @@ final class GuestHandle {
         }
     }
 
-    /// Lets the guest run on, if it was we who stopped it.
+    /// Begins to let the guest run on, where a single command does that; `resume` follows.
+    func release() throws(SessionError) {
+        if isSingle, let single { try checkpointing { () throws(SystemError) in try single.release() } }
+    }
+
+    /// Lets the guest run on, if it was we who stopped it; `release` comes before. Returns when it runs.
     func resume() throws(SessionError) {
         if isSingle, let single {
-            try checkpointing { () throws(SystemError) in try single.release() }
             do throws(QMPError) {
                 try single.awaitEnd(Self.timeout)
                 _ = try takeOwn("RESUME", since: sentAt)
@@ -276,11 +280,25 @@ final class GuestHandle {
         }
     }
 
-    /// The device state of the checkpoint, after `resume`.
+    /// The device state of the checkpoint, after `resume`; `confirmCheckpoint` comes before it counts.
     func takeDeviceState() throws(SessionError) -> [UInt8] {
-        guard isSingle, let single else { return stateBuffer }
+        if isSingle, let single {
+            stateBuffer = try checkpointing { () throws(SystemError) in try single.takeState() }
+        }
+        return stateBuffer
+    }
+
+    /// Throws when what was captured is no checkpoint that the standby could load.
+    func confirmCheckpoint() throws(SessionError) {
+        try checkUnchanged(stateBuffer)
+        guard isSingle, let single else { return }
         isSingle = false
-        stateBuffer = try checkpointing { () throws(SystemError) in try single.takeState() }
+        guard single.held(stateBuffer.count) else {
+            throw SessionError(
+                .qemu,
+                "a checkpoint of \(vm) is not one state: QEMU let the guest run on by itself after"
+                    + " \(stateBuffer.count) bytes of device state; protect it again")
+        }
         let memory: JSONValue
         do throws(QMPError) {
             memory = try single.memorySize(Self.timeout)
@@ -288,13 +306,6 @@ final class GuestHandle {
             throw qemuFailed("tell its memory size", error)
         }
         try checkMemory(memory)
-        guard single.held(stateBuffer.count) else {
-            throw SessionError(
-                .qemu,
-                "a checkpoint of \(vm) is not one state: QEMU let the guest run on by itself after"
-                    + " \(stateBuffer.count) bytes of device state; protect it again")
-        }
-        return stateBuffer
     }
 
     /// After a checkpoint that failed half-way: the guest must not stay as it stands.
@@ -313,7 +324,7 @@ final class GuestHandle {
     ///
     /// A device more or less changes the state's length, so equal lengths are looked into only now and then: taking the
     /// sections apart costs more than all the rest of an idle epoch.
-    func checkUnchanged(_ deviceState: [UInt8]) throws(SessionError) {
+    private func checkUnchanged(_ deviceState: [UInt8]) throws(SessionError) {
         checkpoints += 1
         guard deviceState.count != checkedLength || checkpoints % Self.checkPeriod == 0 else { return }
         checkedLength = deviceState.count

@@ -34,6 +34,12 @@ final class Shipper: @unchecked Sendable {
     private let failed: @Sendable (SessionError) -> Void
     private let linkRate: @Sendable () -> Double
     private let thread = Mutex<NamedThread?>(nil)
+    private let number = Atomic<Int32>(0)
+    /// The thread's number, as the kernel's files have it; nil until it runs.
+    var threadID: Int32? {
+        let number = number.load(ordering: .acquiring)
+        return number == 0 ? nil : number
+    }
 
     /// `sealed` is called, on the shipper's thread, before the checkpoint's last frame leaves, with the digest that the
     /// standby will have to acknowledge.
@@ -62,6 +68,7 @@ final class Shipper: @unchecked Sendable {
     }
 
     private func run() {
+        number.store(NamedThread.currentID, ordering: .releasing)
         var encoder = EpochEncoder(blocks: blocks, references: references.blocks)
         var broken = false
         while let item = queue.pop() {

@@ -64,7 +64,7 @@ public final class ForecastRun {
     private var encoder: EpochEncoder
     private let counter = FrameCounter()
     private var slabs: [Slab] = []
-    private var priority: RealTimePriority?
+    private var priority: EpochPriority?
     private var epoch = Epoch.firstCopy
     private var resumedAt: UInt64 = 0
 
@@ -109,7 +109,7 @@ public final class ForecastRun {
         if options.pauses { try guest.prepare() }
         // After a failure between a checkpoint's commands the guest must not stay as it stands.
         defer { guest.letRunOn() }
-        if options.isRealTime { priority = guest.raisePriority(and: nil) }
+        if options.isRealTime { priority = guest.raisePriority(and: nil, encoder: nil) }
         defer { priority = nil }
         try protectMemory()
 
@@ -166,11 +166,13 @@ public final class ForecastRun {
         if stopping {
             slabsUsed = try standStill(&timings)
             let savedAt = MonotonicClock.now()
+            try guest.release()
             try guest.resume()
             let runsSince = MonotonicClock.now()
             timings.resume = runsSince - savedAt
             timings.pause = runsSince - began
             state = try guest.takeDeviceState()
+            try guest.confirmCheckpoint()
             timings.deviceStateBytes = UInt64(state.count)
         } else {
             slabsUsed = try copyWritten(after: 0, &timings)

@@ -26,7 +26,7 @@ final class Protection {
     private var precopying = PrecopyChoice()
     /// When the guest ran again after the last checkpoint; 0 before the first.
     private var ranSince: UInt64 = 0
-    private var priority: RealTimePriority?
+    private var priority: EpochPriority?
     /// Somebody else paused the guest.
     private var guestPaused = false {
         didSet { session.state.withLock { $0.isGuestPaused = guestPaused } }
@@ -260,7 +260,9 @@ final class Protection {
     // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
-        if options.isRealTime { priority = guest.raisePriority(and: tracker?.helper?.threadID) }
+        if options.isRealTime {
+            priority = guest.raisePriority(and: tracker?.helper?.threadID, encoder: shipper.threadID)
+        }
         while true {
             while true {
                 let (acknowledged, sealsLast) = pacer.follow()
@@ -328,6 +330,8 @@ final class Protection {
             let id = state.connection.session
             session.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
         }
+        if !isLastSealed { try guest.release() }
+        ship(slab, of: epoch)
         if !isLastSealed { try guest.resume() }
         if !guest.stoppedByUs, !guestPaused {
             guestPaused = true
@@ -339,24 +343,23 @@ final class Protection {
         timings.resumedAt = runsSince
         ranSince = runsSince
 
-        // From here on the guest runs again.
-        ship(slab, of: epoch)
-        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
-        timings.dirtyPages += timings.precopiedPages
-        var deviceState = try guest.takeDeviceState()
-        timings.deviceStateBytes = UInt64(deviceState.count)
-        try guest.checkUnchanged(deviceState)
-        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
-        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
-        pacer.resumed(at: runsSince, timings)
-        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
+        // From here on the guest runs again. What the shipper can begin with goes to it first.
         if first {
             for mirror in mirrors { mirror.endFirstCopy() }
             shipper.push(.synced)
         }
+        var deviceState = try guest.takeDeviceState()
+        timings.deviceStateBytes = UInt64(deviceState.count)
         if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
         shipper.push(.deviceState(epoch, deviceState))
         for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
+        try guest.confirmCheckpoint()
+        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
+        timings.dirtyPages += timings.precopiedPages
+        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
+        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
+        pacer.resumed(at: runsSince, timings)
+        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
         shipper.push(.end(epoch, timings))
         if options.planted.contains(.releaseBeforeAcknowledgement) {
             for gate in gates { _ = gate.release(through: epoch) }
@@ -372,6 +375,11 @@ final class Protection {
         try guest.stopAndSaveInOne()
         timings.stop += MonotonicClock.now() - sentAt
         timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
+        // The vCPUs stand still and QEMU saves: a processor is free to encode meanwhile. Nothing here waits for a slab.
+        if slab.runs.pages > 0, let next = pool.pop(milliseconds: 0) {
+            ship(slab, of: epoch)
+            slab = next
+        }
         let copiedAt = MonotonicClock.now()
         let isSaved = try guest.awaitSaved()
         timings.deviceState += MonotonicClock.now() - copiedAt
