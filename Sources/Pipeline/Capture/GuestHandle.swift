@@ -143,7 +143,7 @@ final class GuestHandle {
     func awaitSaved() throws(SessionError) -> Bool {
         guard let single else { return false }
         let began = MonotonicClock.now()
-        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding(since: began) }) {
+        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() }) {
             // The stop comes before all that is saved, the answer after it.
             _ = try noticesStop()
             if MonotonicClock.now() - began > 10_000_000_000 {

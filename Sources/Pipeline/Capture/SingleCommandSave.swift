@@ -10,13 +10,11 @@ final class SingleCommandSave {
     /// The save, then the question for the memory's size, which QEMU gets to once the guest runs again.
     private var ids: Range<UInt64> = 0..<0
 
-    /// Being woken takes as long as what is waited for, so a save is watched without sleeping for this long, in nanoseconds.
-    private static let watched: UInt64 = 3_000_000
-    /// Between two looks after that, while QEMU fills the pipe.
-    private static let glance: UInt64 = 50_000
+    /// Between two looks while QEMU fills the pipe, in nanoseconds: it takes some 100 us from the first byte until it has to
+    /// wait.
+    private static let glance: UInt64 = 20_000
     /// Otherwise the monitor or the pipe wakes us.
     private static let patience: UInt64 = 100_000_000
-    private static let mayWatch = ReadingHelper.pays
 
     init(_ monitor: QMPConnection) throws(DeviceError) {
         self.monitor = monitor
@@ -33,11 +31,9 @@ final class SingleCommandSave {
     /// True when the command is over, whatever became of it, of what was received so far.
     var isAnswered: Bool { monitor.isAnswered(ids.lowerBound) }
 
-    /// Waits until QEMU says something or writes; returns false, at once, when it waits for its release. With `since`, the
-    /// time from which on the guest stands still, it is watched without sleeping for a moment.
-    func waitUnlessHolding(since: UInt64? = nil) throws(SystemError) -> Bool {
+    /// Waits until QEMU says something or writes; returns false, at once, when it waits for its release.
+    func waitUnlessHolding() throws(SystemError) -> Bool {
         if try pipe.isFull() { return false }
-        if let since, Self.mayWatch, MonotonicClock.now() < since + Self.watched { return true }
         // What has begun to come is no news any more.
         let begun = try pipe.isBegun()
         poller.watch(1, reading: !begun, writing: false)

@@ -375,11 +375,6 @@ final class Protection {
         try guest.stopAndSaveInOne()
         timings.stop += MonotonicClock.now() - sentAt
         timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
-        // The vCPUs stand still and QEMU saves: a processor is free to encode meanwhile. Nothing here waits for a slab.
-        if slab.runs.pages > 0, let next = pool.pop(milliseconds: 0) {
-            ship(slab, of: epoch)
-            slab = next
-        }
         let copiedAt = MonotonicClock.now()
         let isSaved = try guest.awaitSaved()
         timings.deviceState += MonotonicClock.now() - copiedAt
