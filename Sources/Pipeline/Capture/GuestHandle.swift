@@ -439,9 +439,11 @@ final class GuestHandle {
 
     /// A process that is killed closes its sockets some time before it counts as ended.
     private func hasDied(_ monitorClosed: Bool) -> Bool {
-        guard monitorClosed else { return !isAlive }
-        return (try? process.waitForExit(timeout: 2_000_000_000)) ?? false
+        monitorClosed ? hasEnded(within: 2_000_000_000) : !isAlive
     }
+
+    /// True as soon as the process has ended, which is waited for for so many nanoseconds.
+    func hasEnded(within timeout: UInt64) -> Bool { (try? process.waitForExit(timeout: timeout)) ?? !isAlive }
 
     private var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
 

@@ -1,4 +1,5 @@
 import Codec
+import Glibc
 import GuestNetwork
 import LinuxSystem
 import Model
@@ -35,6 +36,11 @@ final class Protection {
     private var isLastSealed = false
 
     private var options: PrimaryOptions { session.options }
+    /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
+    /// lest its standby be sent away instead of going on.
+    private static let lastBreath: UInt64 = 200_000_000
+    /// The same once its memory is gone, which it never comes back from: the kernel takes seconds for a large one.
+    private static let memoryRelease: UInt64 = 30_000_000_000
 
     init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
         self.session = session
@@ -69,7 +75,8 @@ final class Protection {
             return try protect()
         } catch {
             // Wherever the death of QEMU was noticed, the standby is told.
-            guard error.code == .guestLost || !guest.isAlive else {
+            let wait = error.code == .peerLost ? 0 : Self.lastBreath
+            guard error.code == .guestLost || guest.hasEnded(within: wait) else {
                 // A lost standby was decided about already: the guest runs alone by now, and may be protected again.
                 if error.code != .peerLost { giveUp(error) }
                 throw error
@@ -410,8 +417,9 @@ final class Protection {
         do throws(SystemError) {
             try body()
         } catch {
-            if !guest.isAlive {
-                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.description.process.pid)) is gone")
+            // A process that is killed loses its memory some time before it counts as ended.
+            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive {
+                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone")
             }
             throw SessionError(.system, "\(options.vm) cannot be protected: \(error)")
         }
