@@ -41,18 +41,8 @@ extension EpochPrediction {
     init(_ model: EpochModel, _ epoch: EpochTimings) {
         let pages = Double(epoch.dirtyPages)
         self.init(
-            pause: model.pause(pages) / 1e6, bound: Bound(model.bound(pages)),
+            pause: model.pause(pages) / 1e6, bound: model.bound(pages),
             acknowledge: model.acknowledge(pages) / 1e6, linkBytes: model.linkBytes(pages))
-    }
-}
-
-extension EpochPrediction.Bound {
-    init(_ bound: EpochModel.Bound) {
-        self =
-            switch bound {
-            case .deviceState: .deviceState
-            case .pages: .pages
-            }
     }
 }
 

@@ -111,13 +111,13 @@ extension AgentCore {
         let advice = ForecastAdvice(forecasts, linkBytesPerSecond: options.linkBytesPerSecond)
         let buffers = UInt64(16 << 20)
         let pagesMax = forecasts.map(\.dirtyPages.p95).max() ?? 0
-        let slabs = min(UInt64(pagesMax) * UInt64(pageSize), 32 << 20) * 4
+        let slabs = min(UInt64(pagesMax) * UInt64(pageSize), UInt64(Slab.bytesMax)) * UInt64(Slab.count)
         return Forecast(
             vm: vm, level: .system, seconds: samples.seconds, hasPauses: options.pauses, link: link,
             epochs: forecasts.map { ForecastEpoch($0) }, deviceStateBytes: samples.deviceStateBytes,
             diskBytesPerSecond: samples.diskBytesPerSecond,
             agentMemoryBytes: samples.writtenBytes + slabs + buffers,
-            agentMemoryBytesMax: samples.memoryBytes + (128 << 20) + buffers,
+            agentMemoryBytesMax: samples.memoryBytes + UInt64(Slab.bytesMax * Slab.count) + buffers,
             standbyMemoryBytes: samples.memoryBytes, model: ModelReport(model), advice: advice.sentence,
             advisedEpochMilliseconds: advice.length.map { Int($0 / 1e6) })
     }
@@ -140,7 +140,7 @@ extension ForecastEpoch {
             epochMilliseconds: Int(forecast.length / 1e6), watched: forecast.epochs,
             dirtyPages: Percentiles(p50: forecast.dirtyPages.p50, p95: forecast.dirtyPages.p95),
             pause: Percentiles(p50: milliseconds(forecast.pause.p50), p95: milliseconds(forecast.pause.p95)),
-            bound: EpochPrediction.Bound(forecast.bound), answer: milliseconds(forecast.answerOnOutput),
+            bound: forecast.bound, answer: milliseconds(forecast.answerOnOutput),
             busyAnswer: milliseconds(forecast.busyAnswer), fixedAnswer: milliseconds(forecast.fixedAnswerMean),
             fixedAnswerMax: milliseconds(forecast.fixedAnswerMax), slowdown: forecast.slowdown,
             linkBytesPerEpoch: forecast.linkBytesPerEpoch, linkBytesPerSecond: forecast.linkBytesPerSecond,

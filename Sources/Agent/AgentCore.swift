@@ -545,8 +545,8 @@ private final class OutcomeBox<Value: Sendable, Failure: Error>: Sendable {
 
 /// True while the process runs; one that ended and was not reaped yet does not.
 func processRuns(_ pid: Int32) -> Bool {
-    guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else { return false }
-    return !text[text.index(after: name)...].hasPrefix(" Z")
+    guard let fields = ProcessFiles.statistics(of: pid) else { return false }
+    return fields.first != "Z"
 }
 
 extension VMMetrics.FailoverReason {

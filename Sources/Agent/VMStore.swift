@@ -89,10 +89,7 @@ final class VMStore: Sendable {
 
     /// Field 22 of `/proc/PID/stat`; nil when there is no such process.
     static func startTime(of pid: Int32) -> UInt64? {
-        guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let name = text.lastIndex(of: ")") else {
-            return nil
-        }
-        let fields = text[text.index(after: name)...].split(separator: " ")
+        guard let fields = ProcessFiles.statistics(of: pid) else { return nil }
         return fields.count > 19 ? UInt64(fields[19]) : nil
     }
 }

@@ -26,9 +26,7 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
     private let regions: UnsafeMutablePointer<page_region>
     private var entries: [Entry] = []
     /// Copies half of a large part; nil leaves all to the caller's thread.
-    public var helper: ReadingHelper? {
-        didSet { helper?.views = reader.views }
-    }
+    public var helper: ReadingHelper?
     /// Start address by block index; 0 for an index that is not tracked.
     public private(set) var addresses: [UInt64] = []
 
@@ -115,7 +113,6 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         addresses[Int(block.index)] = block.address
         reader.views.append(contentsOf: repeatElement(nil, count: max(0, needed - reader.views.count)))
         reader.views[Int(block.index)] = SharedView.make(of: block, pid: pid, mappings)
-        helper?.views = reader.views
     }
 
     /// Takes a block out of the tracking, for memory that is being unplugged. One that is gone already is no error.
@@ -124,7 +121,6 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         let block = entries.remove(at: position).block
         addresses[Int(index)] = 0
         reader.views[Int(index)] = nil
-        helper?.views = reader.views
         try unregister(block)
     }
 
@@ -232,6 +228,7 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         let shared = pages / 2 - mine
         helper.begin(
             UnsafeBufferPointer(rebasing: part[whole...]), skipping: UInt32(shared), addresses: addresses,
+            views: reader.views,
             into: UnsafeMutableRawBufferPointer(rebasing: buffer[(pages / 2 * trackedPageSize)...]))
         var failure: SystemError?
         do throws(SystemError) {

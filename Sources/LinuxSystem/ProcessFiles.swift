@@ -71,12 +71,19 @@ public enum ProcessFiles {
         return String(text.prefix { $0 != "\n" })
     }
 
+    /// The fields of /proc/PID/stat from the third, the state, on; nil when the process is gone.
+    public static func statistics(of pid: pid_t) -> [Substring]? {
+        // The name, in parentheses, may hold anything.
+        guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
+        return text[text.index(after: end)...].split(separator: " ")
+    }
+
     /// What it has used of the processors, in seconds; nil when it is gone.
     public static func processorSeconds(of pid: pid_t) -> Double? {
-        // The name, in parentheses, may hold anything. Behind it come the fields from the third on: utime is the 14th.
-        guard let text = try? Files.text(of: "/proc/\(pid)/stat"), let end = text.lastIndex(of: ")") else { return nil }
-        let fields = text[text.index(after: end)...].split(separator: " ")
-        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return nil }
+        // utime and stime are the 14th and the 15th field.
+        guard let fields = statistics(of: pid), fields.count > 12, let user = Double(fields[11]),
+            let system = Double(fields[12])
+        else { return nil }
         return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
     }
 

@@ -45,16 +45,11 @@ public final class ReadingHelper: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    var views: [SharedView?] {
-        get { reader.views }
-        set { reader.views = newValue }
-    }
-
     /// Has the thread copy the pages of `part`, without the first `skipped` pages of its first run, into `buffer`, which
     /// must stay valid until `finish`.
     func begin(
         _ part: UnsafeBufferPointer<TrackedRun>, skipping skipped: UInt32, addresses: borrowing [UInt64],
-        into buffer: UnsafeMutableRawBufferPointer
+        views: borrowing [SharedView?], into buffer: UnsafeMutableRawBufferPointer
     ) {
         runs.removeAll()
         for (index, var run) in part.enumerated() {
@@ -64,7 +59,8 @@ public final class ReadingHelper: @unchecked Sendable {
             }
             runs.append(run)
         }
-        if self.addresses != addresses { self.addresses = copy addresses }
+        self.addresses = copy addresses
+        reader.views = copy views
         target = buffer
         move(to: .begun)
     }

@@ -18,13 +18,7 @@ public struct EpochModel: Sendable, Equatable {
         public func callAsFunction(_ amount: Double) -> Double { fixed + slope * amount }
     }
 
-    /// What bounds a pause.
-    public enum Bound: String, Sendable, CaseIterable {
-        /// QEMU writing the state of its devices.
-        case deviceState = "device_state"
-        /// Finding and copying what the guest wrote.
-        case pages
-    }
+    public typealias Bound = PauseBound
 
     /// Until the guest stands still.
     public var stop: Double

@@ -9,7 +9,7 @@
 /// - `QMP/`: the monitor (`QMPConnection`), one thread at a time.
 /// - `Inspect/`: what runs (`GuestInspector` to `GuestDescription`), and why it cannot be protected (`RefusalError`).
 /// - `Standby/`: command line, process and resume (`StandbyCommand`, `StandbyProcess`, `ResumeStream`).
-/// - `State/`: device state (`DeviceState`, `DeviceStateCapture`).
+/// - `State/`: device state (`DeviceState`, `DeviceStateCapture`, `DeviceStatePipe`).
 /// - `Devices/`: what is added to a running VM (`MirrorJob`, `OutputFilter`).
 public enum QEMUSupport {
     /// The oldest QEMU whose monitor offers what is used here (`yank`, `blockdev-mirror` with `copy-mode`, JSON

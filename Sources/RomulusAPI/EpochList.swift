@@ -2,13 +2,7 @@ import Model
 
 /// What the model says of an epoch, beside what was measured; times in milliseconds.
 public struct EpochPrediction: Codable, Hashable, Sendable {
-    /// What bounds a pause.
-    public enum Bound: String, Codable, Hashable, Sendable, CaseIterable {
-        /// QEMU writing the state of its devices.
-        case deviceState = "device_state"
-        /// Finding and copying what the guest wrote.
-        case pages
-    }
+    public typealias Bound = PauseBound
 
     public var pause: Double
     public var bound: Bound

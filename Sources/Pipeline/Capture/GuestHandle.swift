@@ -24,14 +24,14 @@ final class GuestHandle {
     private var single: SingleCommandSave?
     /// True while a checkpoint of one command is under way.
     private var isSingle = false
+    /// When that command was sent.
+    private var sentAt: Int64 = 0
     private var layout: DeviceLayout?
     private var checkedLength = 0
     private var checkpoints = 0
     /// Every so manieth checkpoint's devices are compared although the length is that of the one before.
     private static let checkPeriod = 64
     private var pending: Range<UInt64> = 0..<0
-    /// When the commands of the checkpoint were sent.
-    private var sentAt: Int64 = 0
     /// Reused for every checkpoint's device state.
     private var stateBuffer: [UInt8] = []
     private var events: [QMPEvent] = []
@@ -197,7 +197,7 @@ final class GuestHandle {
     func stopAndSave() throws(SessionError) {
         try checkpointing { () throws(SystemError) in try capture?.rewind() }
         guard let save = capture?.save else { throw SessionError(.qemu, "\(vm) is not attached") }
-        sentAt = Self.wallClock()
+        let sentAt = Self.wallClock()
         do throws(QMPError) {
             pending = try monitor.send([DeviceStateCapture.stop, save, DeviceStateCapture.memorySize])
             try monitor.awaitReply(pending.lowerBound, timeout: Self.timeout)
@@ -310,6 +310,9 @@ final class GuestHandle {
 
     /// After a checkpoint that failed half-way: the guest must not stay as it stands.
     func letRunOn() {
+        // QEMU would hear nothing while it waits in the pipe.
+        if isSingle { try? release() }
+        isSingle = false
         guard standsStill, isAlive else { return }
         do throws(QMPError) {
             try monitor.execute("cont", timeout: Self.timeout)
@@ -445,7 +448,7 @@ final class GuestHandle {
     /// True as soon as the process has ended, which is waited for for so many nanoseconds.
     func hasEnded(within timeout: UInt64) -> Bool { (try? process.waitForExit(timeout: timeout)) ?? !isAlive }
 
-    private var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
+    var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
 
     func qemuFailed(_ what: String, _ error: QMPError) -> SessionError {
         if hasDied(error.reason == .closed) { return gone }

@@ -8,6 +8,7 @@ import Model
 package final class Slab: @unchecked Sendable {
     // SAFETY: handed from thread to thread through BlockingQueue, never shared.
     package static let pagesMax = 8192
+    package static let bytesMax = pagesMax * pageSize
     /// How many circulate.
     package static let count = 6
     /// So many pages are made present at once, so that an ordinary pause waits for none.
@@ -17,7 +18,7 @@ package final class Slab: @unchecked Sendable {
     package var runs = RunBuffer(capacity: Slab.pagesMax)
 
     package init() throws(SystemError) {
-        memory = try Mapping.anonymous(length: Self.pagesMax * pageSize)
+        memory = try Mapping.anonymous(length: Self.bytesMax)
         memory.adviseHugePages()
         for page in 0..<Self.pagesPresent { memory.bytes[page * pageSize] = 0 }
     }

@@ -59,11 +59,13 @@ public struct ForecastSamples: Sendable {
 public final class ForecastRun {
     private let options: ForecastOptions
     private let guest: GuestHandle
-    private var tracker: MemoryTracker
+    private let capture: EpochCapture
     private let references: PageReferences
     private var encoder: EpochEncoder
     private let counter = FrameCounter()
-    private var slabs: [Slab] = []
+    /// What the epoch has filled, and what is free.
+    private var filled: [Slab] = []
+    private var spare: [Slab] = []
     private var priority: EpochPriority?
     private var epoch = Epoch.firstCopy
     private var resumedAt: UInt64 = 0
@@ -88,6 +90,7 @@ public final class ForecastRun {
     private init(_ options: ForecastOptions, _ guest: GuestHandle) throws(SessionError) {
         self.options = options
         self.guest = guest
+        var tracker: MemoryTracker
         do throws(AttachError) {
             tracker = try MemoryTracker(attachingTo: guest.pid)
         } catch {
@@ -99,6 +102,7 @@ public final class ForecastRun {
         } catch {
             throw SessionError(.refused, "\(options.vm) cannot be watched: \(error)")
         }
+        capture = EpochCapture(of: guest, tracker, purpose: "watched")
         encoder = EpochEncoder(blocks: guest.blocks, references: references.blocks)
     }
 
@@ -111,7 +115,7 @@ public final class ForecastRun {
         defer { guest.letRunOn() }
         if options.isRealTime { priority = guest.raisePriority(and: nil, encoder: nil) }
         defer { priority = nil }
-        try protectMemory()
+        _ = try capture.protectMemory()
 
         let began = MonotonicClock.now()
         resumedAt = began
@@ -161,10 +165,10 @@ public final class ForecastRun {
         timings.epoch = epoch
         let began = MonotonicClock.now()
         timings.run = began - resumedAt
-        var slabsUsed = 0
+        var slab = try takeSlab()
         var state: [UInt8] = []
         if stopping {
-            slabsUsed = try standStill(&timings)
+            try capture.standStill(mayRunOn: true, into: &slab, &timings, exchange)
             let savedAt = MonotonicClock.now()
             try guest.release()
             try guest.resume()
@@ -175,10 +179,11 @@ public final class ForecastRun {
             try guest.confirmCheckpoint()
             timings.deviceStateBytes = UInt64(state.count)
         } else {
-            slabsUsed = try copyWritten(after: 0, &timings)
+            try capture.copyWritten(into: &slab, &timings, exchange)
         }
+        filled.append(slab)
         resumedAt = MonotonicClock.now()
-        try encode(slabsUsed, state, &timings)
+        try encode(state, &timings)
         if let ended = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" || $0.name == "STOP" }) {
             throw SessionError(
                 .refused,
@@ -189,60 +194,28 @@ public final class ForecastRun {
             timings: timings, processorTime: NamedThread.processorTime - processorBefore)
     }
 
-    /// Stops the guest and copies what it wrote, by one command or by several, as a checkpoint does; it stands still until
-    /// it is resumed. Returns how many slabs were filled.
-    private func standStill(_ timings: inout EpochTimings) throws(SessionError) -> Int {
-        var used = 0
-        let began = MonotonicClock.now()
-        if try guest.canSaveInOne() {
-            try guest.stopAndSaveInOne()
-            timings.stop = MonotonicClock.now() - began
-            used = try copyWritten(after: used, &timings)
-            let copiedAt = MonotonicClock.now()
-            let isSaved = try guest.awaitSaved()
-            timings.deviceState = MonotonicClock.now() - copiedAt
-            used = try copyWritten(after: used, &timings)
-            if isSaved { return used }
-        }
-        let sentAt = MonotonicClock.now()
-        try guest.stopAndSave()
-        timings.stop += MonotonicClock.now() - sentAt
-        used = try copyWritten(after: used, &timings)
-        let copiedAt = MonotonicClock.now()
-        try guest.finishSave()
-        timings.deviceState += MonotonicClock.now() - copiedAt
-        return used
+    private func exchange(_ full: Slab) throws(SessionError) -> Slab {
+        filled.append(full)
+        return try takeSlab()
     }
 
-    /// As a checkpoint does it, behind `filled` slabs. Returns how many slabs are filled then.
-    private func copyWritten(after filled: Int, _ timings: inout EpochTimings) throws(SessionError) -> Int {
-        var position = ScanPosition()
-        var used = filled
+    private func takeSlab() throws(SessionError) -> Slab {
+        if let slab = spare.popLast() { return slab }
         do throws(SystemError) {
-            var atEnd = false
-            while !atEnd {
-                if used == slabs.count { slabs.append(try Slab()) }
-                let slab = slabs[used]
-                slab.reset()
-                let began = MonotonicClock.now()
-                atEnd = try tracker.scanWritten(
-                    from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
-                let scanned = MonotonicClock.now()
-                _ = try tracker.copy(slab.runs, into: slab.pages)
-                timings.scan += scanned - began
-                timings.copy += MonotonicClock.now() - scanned
-                timings.dirtyPages += UInt64(slab.runs.pages)
-                used += 1
-            }
+            return try Slab()
         } catch {
-            throw failed(error)
+            throw SessionError(.system, "\(options.vm) cannot be watched: \(error)")
         }
-        return used
     }
 
-    private func encode(_ slabsUsed: Int, _ state: [UInt8], _ timings: inout EpochTimings) throws(SessionError) {
+    private func encode(_ state: [UInt8], _ timings: inout EpochTimings) throws(SessionError) {
         do {
-            for slab in slabs[..<slabsUsed] { try encoder.ship(slab, of: epoch, through: counter) }
+            for slab in filled {
+                try encoder.ship(slab, of: epoch, through: counter)
+                slab.reset()
+            }
+            spare += filled
+            filled.removeAll(keepingCapacity: true)
             let pages = counter.bytes
             if !state.isEmpty { try encoder.ship(deviceState: state, of: epoch, through: counter) }
             timings.deviceStateSentBytes = counter.bytes - pages
@@ -267,27 +240,5 @@ public final class ForecastRun {
                 samples.byLength[length]?[index].timings.linkBytes += usual
             }
         }
-    }
-
-    /// As at the beginning of a first copy, without the copying.
-    private func protectMemory() throws(SessionError) {
-        do throws(SystemError) {
-            var buffer = RunBuffer(capacity: 16_384)
-            var position = ScanPosition()
-            var atEnd = false
-            while !atEnd {
-                buffer.removeAll()
-                atEnd = try tracker.scanPopulated(from: &position, protecting: true, into: &buffer)
-            }
-            try tracker.protectRest()
-        } catch {
-            throw failed(error)
-        }
-    }
-
-    private func failed(_ error: SystemError) -> SessionError {
-        guest.isAlive
-            ? SessionError(.system, "\(options.vm) cannot be watched: \(error)")
-            : SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone")
     }
 }

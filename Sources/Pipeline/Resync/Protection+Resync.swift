@@ -32,7 +32,7 @@ extension Protection {
             }
             source.reset()
             Self.fill(&source.runs, from: &rest, within: window)
-            try wrapped { () throws(SystemError) in _ = try tracker!.copy(source.runs, into: source.pages) }
+            try capture.copy(source)
             let slab = try takeSlab()
             comparison.compare(window, digests, source, into: slab)
             if slab.runs.pages > 0 { shipper.push(.pages(.firstCopy, slab)) } else { pool.push(slab) }

@@ -8,8 +8,6 @@ final class EpochPacer {
     private let session: PrimarySession
     private let work: GuestWork
     private var timer: EpochTimer
-    /// Since when the guest runs behind each checkpoint that is on its way.
-    private var unacknowledged: [(epoch: Epoch, runsSince: UInt64)] = []
 
     init(_ session: PrimarySession, pid: Int32) throws(SystemError) {
         self.session = session
@@ -20,7 +18,6 @@ final class EpochPacer {
     /// The guest runs again since `now`, behind a checkpoint that cost what `timings` say.
     func resumed(at now: UInt64, _ timings: EpochTimings) {
         timer.resumed(at: now, pause: timings.pause, used: work.resumed(), dirtyPages: timings.dirtyPages)
-        unacknowledged.append((timings.epoch, now))
     }
 
     /// When the epoch that runs is to end.
@@ -35,17 +32,10 @@ final class EpochPacer {
         session.state.withLock { state in
             let settings = session.options.epochs(state.tuning)
             if timer.settings != settings { timer.change(settings) }
-            for (epoch, at) in state.connection.acknowledgements {
-                guard let sent = unacknowledged.first(where: { $0.epoch == epoch }), at > sent.runsSince else {
-                    continue
-                }
-                timer.acknowledged(after: at - sent.runsSince)
-            }
-            state.connection.acknowledgements.removeAll(keepingCapacity: true)
-            let acknowledged = state.machine.acknowledged
-            unacknowledged.removeAll { $0.epoch <= acknowledged }
+            for transit in state.connection.transits { timer.acknowledged(after: transit) }
+            state.connection.transits.removeAll(keepingCapacity: true)
             state.status.standing = timer.standing
-            return (acknowledged, state.wishes.sealLast)
+            return (state.machine.acknowledged, state.wishes.sealLast)
         }
     }
 }

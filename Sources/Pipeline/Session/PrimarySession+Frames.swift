@@ -122,7 +122,7 @@ extension PrimarySession {
                 timings.acknowledge = now - timings.resumedAt
                 state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.transfer)
                 state.connection.expected.removeFirst()
-                state.connection.acknowledgements.append((epoch, now))
+                state.connection.transits.append(timings.acknowledge)
                 record = timings
                 report(.acknowledged(epoch))
             }

@@ -120,8 +120,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var watch: PeerWatch?
         var answer: Result<AcceptMessage, SessionError>?
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
-        /// When each came, until the session's thread takes note of them.
-        var acknowledgements: [(epoch: Epoch, at: UInt64)] = []
+        /// How long each epoch took to be acknowledged once the guest ran again, until the session's thread takes note.
+        var transits: [UInt64] = []
         var digestReplies: [DiskDigestsAnswer] = []
         /// What the standby has of the guest's memory from before, in bytes.
         var baseBytes: UInt64 = 0

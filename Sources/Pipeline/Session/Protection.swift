@@ -1,5 +1,4 @@
 import Codec
-import Glibc
 import GuestNetwork
 import LinuxSystem
 import Model
@@ -18,7 +17,7 @@ final class Protection {
     let sender: FrameSender
     let pool = BlockingQueue<Slab>(capacity: Slab.count)
     let shipper: Shipper
-    var tracker: MemoryTracker?
+    let capture: EpochCapture
     private var outputs: [NICOutput] = []
     private var gates: [OutputGate] { outputs.map(\.gate) }
     private var mirrors: [DiskMirror] = []
@@ -39,13 +38,12 @@ final class Protection {
     /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
     /// lest its standby be sent away instead of going on.
     private static let lastBreath: UInt64 = 200_000_000
-    /// The same once its memory is gone, which it never comes back from: the kernel takes seconds for a large one.
-    private static let memoryRelease: UInt64 = 30_000_000_000
 
     init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
         self.session = session
         self.guest = guest
         sender = FrameSender(link: link)
+        var tracker: MemoryTracker
         do throws(AttachError) {
             tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
         } catch {
@@ -53,11 +51,12 @@ final class Protection {
         }
         do throws(SystemError) {
             pacer = try EpochPacer(session, pid: guest.pid)
-            for block in guest.trackedBlocks { try tracker!.track(block) }
+            for block in guest.trackedBlocks { try tracker.track(block) }
             if ReadingHelper.pays {
-                tracker!.helper = try ReadingHelper(
+                tracker.helper = try ReadingHelper(
                     pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
             }
+            capture = EpochCapture(of: guest, tracker, purpose: "protected")
             for _ in 0..<Slab.count { pool.push(try Slab()) }
             shipper = try Shipper(
                 vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
@@ -113,10 +112,7 @@ final class Protection {
     /// Returns why, when protection ended meanwhile.
     private func firstCopy() throws(SessionError) -> String? {
         let began = MonotonicClock.now()
-        // The protection leaves marks in the page table where there was nothing: what is there is looked up in the same
-        // walk that protects it, and the rest is protected afterwards.
-        let populated = try populatedRuns()
-        try wrapped { () throws(SystemError) in try tracker!.protectRest() }
+        let populated = try capture.protectMemory()
         let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
         if session.state.withLock({ $0.connection.baseBytes }) > 0 {
             var comparison = MemoryComparison()
@@ -168,29 +164,13 @@ final class Protection {
         while !rest.isEmpty {
             let slab = try takeSlab()
             Self.fill(&slab.runs, from: &rest)
-            try wrapped { () throws(SystemError) in _ = try tracker!.copy(slab.runs, into: slab.pages) }
+            try capture.copy(slab)
             done += slab.runs.pages
             shipper.push(.pages(.firstCopy, slab))
             report(memory: Double(done) / Double(max(wanted, 1)))
             if let ended = try look() { return ended }
         }
         return nil
-    }
-
-    /// What was ever touched, protected from here on; the rest reads as zero.
-    private func populatedRuns() throws(SessionError) -> [TrackedRun] {
-        var runs: [TrackedRun] = []
-        var buffer = RunBuffer(capacity: 16_384)
-        var position = ScanPosition()
-        var atEnd = false
-        while !atEnd {
-            buffer.removeAll()
-            try wrapped { () throws(SystemError) in
-                atEnd = try tracker!.scanPopulated(from: &position, protecting: true, into: &buffer)
-            }
-            runs.append(contentsOf: buffer.runs)
-        }
-        return runs
     }
 
     /// Moves as many runs as a slab takes, the last one in part.
@@ -208,42 +188,21 @@ final class Protection {
     }
 
     private func copyDirtyWhileRunning() throws(SessionError) -> Int {
-        var slab = try takeSlab()
-        let count = try copyWritten(into: &slab, of: .firstCopy, nil)
-        ship(slab, of: .firstCopy)
-        return count
+        try Int(copyEarly(of: .firstCopy))
     }
 
-    /// Scans for written pages, protects them again and copies them behind what `slab` has already; a slab that is full is
-    /// shipped, and another one taken. Returns how many there were.
-    private func copyWritten(
-        into slab: inout Slab, of epoch: Epoch, _ timings: UnsafeMutablePointer<EpochTimings>?
-    ) throws(SessionError) -> Int {
-        var total = 0
-        var position = ScanPosition()
-        while true {
-            let began = MonotonicClock.now()
-            let part = slab.runs.beginPart()
-            let filled = slab.runs.pages
-            var atEnd = false
-            try wrapped { () throws(SystemError) in
-                atEnd = try tracker!.scanWritten(
-                    from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
-            }
-            let scanned = MonotonicClock.now()
-            try wrapped { () throws(SystemError) in
-                _ = try tracker!.copy(
-                    slab.runs, from: part,
-                    into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...])
-                )
-            }
-            timings?.pointee.scan += scanned - began
-            timings?.pointee.copy += MonotonicClock.now() - scanned
-            total += slab.runs.pages - filled
-            if atEnd { return total }
-            ship(slab, of: epoch)
-            slab = try takeSlab()
-        }
+    /// Copies what was written so far while the guest runs on. Returns how many pages that were.
+    private func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
+        var slab = try takeSlab()
+        var timings = EpochTimings()
+        try capture.copyWritten(into: &slab, &timings) { (full) throws(SessionError) in try exchange(full, epoch) }
+        ship(slab, of: epoch)
+        return timings.dirtyPages
+    }
+
+    private func exchange(_ full: Slab, _ epoch: Epoch) throws(SessionError) -> Slab {
+        ship(full, of: epoch)
+        return try takeSlab()
     }
 
     private func ship(_ slab: Slab, of epoch: Epoch) {
@@ -268,7 +227,7 @@ final class Protection {
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
         if options.isRealTime {
-            priority = guest.raisePriority(and: tracker?.helper?.threadID, encoder: shipper.threadID)
+            priority = guest.raisePriority(and: capture.helperThread, encoder: shipper.threadID)
         }
         while true {
             while true {
@@ -305,20 +264,14 @@ final class Protection {
         let epoch = sealed.next
         var timings = EpochTimings()
         timings.epoch = epoch
+        if precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
         // Waiting for a slow link to take slabs is done while the guest runs.
         var slab = try takeSlab()
-        if precopying.isWorthwhile() {
-            timings.precopiedPages = UInt64(try copyWritten(into: &slab, of: epoch, nil))
-            ship(slab, of: epoch)
-            slab = try takeSlab()
-        }
         let stopAt = MonotonicClock.now()
         timings.run = ranSince == 0 ? 0 : stopAt - ranSince
-        var isCaptured = false
-        if !isLastSealed, try guest.canSaveInOne() {
-            isCaptured = try captureInOne(into: &slab, of: epoch, &timings)
+        try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch)
         }
-        if !isCaptured { try capture(into: &slab, of: epoch, &timings) }
         let savedAt = MonotonicClock.now()
 
         // The guest stands still and its disks are drained: this is the cut.
@@ -373,55 +326,10 @@ final class Protection {
         }
     }
 
-    /// One command stops the guest, saves its devices and holds both. The scan begins when the vCPUs stand still, while QEMU
-    /// drains disks and saves; what that still wrote is found by a second one. False when QEMU let the guest run on instead.
-    private func captureInOne(
-        into slab: inout Slab, of epoch: Epoch, _ timings: inout EpochTimings
-    ) throws(SessionError) -> Bool {
-        let sentAt = MonotonicClock.now()
-        try guest.stopAndSaveInOne()
-        timings.stop += MonotonicClock.now() - sentAt
-        timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
-        let copiedAt = MonotonicClock.now()
-        let isSaved = try guest.awaitSaved()
-        timings.deviceState += MonotonicClock.now() - copiedAt
-        guard isSaved else { return false }
-        timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
-        return true
-    }
-
-    /// Stop, then save while memory is copied; the guest stands still until it is resumed.
-    private func capture(
-        into slab: inout Slab, of epoch: Epoch, _ timings: inout EpochTimings
-    ) throws(SessionError) {
-        repeat {
-            let sentAt = MonotonicClock.now()
-            try guest.stopAndSave()
-            timings.stop += MonotonicClock.now() - sentAt
-            timings.dirtyPages += UInt64(try copyWritten(into: &slab, of: epoch, &timings))
-            let copiedAt = MonotonicClock.now()
-            try guest.finishSave()
-            timings.deviceState += MonotonicClock.now() - copiedAt
-            // If somebody let the guest run on meanwhile, this was no single state: stop it again and add what changed.
-        } while try guest.wasResumedByOthers()
-    }
-
     func takeSlab() throws(SessionError) -> Slab {
         while true {
             if let slab = pool.pop(milliseconds: 20) { return slab }
             if pool.isClosed { throw SessionError(.system, "the session is being closed") }
-        }
-    }
-
-    func wrapped(_ body: () throws(SystemError) -> Void) throws(SessionError) {
-        do throws(SystemError) {
-            try body()
-        } catch {
-            // A process that is killed loses its memory some time before it counts as ended.
-            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive {
-                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone")
-            }
-            throw SessionError(.system, "\(options.vm) cannot be protected: \(error)")
         }
     }
 
@@ -434,7 +342,7 @@ final class Protection {
     /// Waits for something to happen, and handles it. Returns why when protection is over.
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         waitReadable(
-            [guest.pollDescriptor, tracker?.exitNumber ?? -1, session.wake.number], nanoseconds: waitNanoseconds)
+            [guest.pollDescriptor, capture.exitNumber, session.wake.number], nanoseconds: waitNanoseconds)
         _ = session.wake.take()
         let events = guest.takeEvents()
         for event in events {
@@ -546,7 +454,7 @@ final class Protection {
         for mirror in mirrors { mirror.close() }
         shipper.close()
         pool.close()
-        tracker = nil
+        capture.end()
         guest.close()
     }
 

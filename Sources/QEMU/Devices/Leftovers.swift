@@ -3,6 +3,6 @@ public enum Leftovers {
     /// Takes all of it away and returns what it was, in words. To be called before protecting, and after reconnecting.
     public static func remove(_ monitor: QMPConnection) throws(QMPError) -> [String] {
         try OutputFilter.removeLeftovers(monitor) + MirrorJob.removeLeftovers(monitor)
-            + DeviceStateCapture.removeLeftovers(monitor)
+            + DescriptorSet.removeLeftovers(monitor)
     }
 }

@@ -5,13 +5,11 @@ import LinuxSystem
 /// descriptor set, so that no path, user id or mount namespace stands between.
 ///
 /// QEMU writes through a copy of `writer` and so shares its offset: the offset is set to 0 before a save and tells the
-/// length after it. Descriptor sets must be open for writing only, as that is how QEMU opens the file.
+/// length after it.
 public struct DeviceStateCapture: ~Copyable {
-    static let mark = "romulus-state"
-
     private let memory: OwnedDescriptor
     private let writer: OwnedDescriptor
-    private let set: Int64
+    private let set: DescriptorSet
     /// Saves the state of a stopped guest; `rewind` comes before.
     ///
     /// With `live: true` QEMU would stop the guest and give up its disks by itself; with false it does neither.
@@ -22,27 +20,18 @@ public struct DeviceStateCapture: ~Copyable {
     /// Its answer is read with `MemorySize`.
     public static let memorySize = QMPCommand("query-memory-size-summary")
 
-    private init(memory: consuming OwnedDescriptor, writer: consuming OwnedDescriptor, set: Int64) {
+    private init(memory: consuming OwnedDescriptor, writer: consuming OwnedDescriptor, set: DescriptorSet) {
         self.memory = memory
         self.writer = writer
         self.set = set
-        save = QMPCommand("xen-save-devices-state", ["filename": .string("/dev/fdset/\(set)"), "live": false])
+        save = QMPCommand("xen-save-devices-state", ["filename": .string("/dev/fdset/\(set.id)"), "live": false])
     }
 
     /// Gives QEMU the file. `remove` takes it away again.
     public static func install(_ monitor: QMPConnection) throws(DeviceError) -> DeviceStateCapture {
-        let memory = try DeviceError.folding { () throws(SystemError) in try Files.memory(named: mark) }
+        let memory = try DeviceError.folding { () throws(SystemError) in try Files.memory(named: "romulus-state") }
         let writer = try DeviceError.folding { () throws(SystemError) in try memory.reopen(O_WRONLY) }
-        let set: Int64
-        do throws(QMPError) {
-            let answer = try monitor.execute("add-fd", ["opaque": .string(mark)], descriptors: [writer.number])
-            guard let number = answer["fdset-id"]?.int64 else {
-                throw QMPError(path: monitor.path, reason: .malformed("add-fd gave no descriptor set"))
-            }
-            set = number
-        } catch {
-            throw DeviceError(error)
-        }
+        let set = try DescriptorSet(writer.number, monitor)
         return DeviceStateCapture(memory: memory, writer: writer, set: set)
     }
 
@@ -66,26 +55,6 @@ public struct DeviceStateCapture: ~Copyable {
         return length
     }
 
-    /// Takes the descriptor set away from QEMU. While the guest is stopped, QEMU only notes it and closes the file when
-    /// it next looks after its sets with the guest running: at the next such command, or when a monitor client leaves.
-    public borrowing func remove(_ monitor: QMPConnection) throws(DeviceError) {
-        do throws(QMPError) {
-            try monitor.execute("remove-fd", ["fdset-id": .integer(set)])
-        } catch {
-            throw DeviceError(error)
-        }
-    }
-
-    /// Takes away what an agent left that ended without `remove`.
-    static func removeLeftovers(_ monitor: QMPConnection) throws(QMPError) -> [String] {
-        var removed: [String] = []
-        for set in try monitor.execute("query-fdsets").array ?? [] {
-            guard let id = set["fdset-id"]?.int64,
-                (set["fds"]?.array ?? []).contains(where: { $0["opaque"]?.string == mark })
-            else { continue }
-            try monitor.execute("remove-fd", ["fdset-id": .integer(id)])
-            removed.append("descriptor set \(id)")
-        }
-        return removed
-    }
+    /// Takes the file away from QEMU again.
+    public borrowing func remove(_ monitor: QMPConnection) throws(DeviceError) { try set.remove(monitor) }
 }

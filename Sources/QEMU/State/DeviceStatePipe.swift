@@ -16,16 +16,17 @@ public struct DeviceStatePipe: ~Copyable {
     private static let wide = 1 << 20
 
     private let reader: OwnedDescriptor
-    private let set: Int64
+    private let set: DescriptorSet
     /// Saves the state of a guest that runs, once `narrow` has made the pipe small.
     public let save: QMPCommand
     /// What the pipe takes until QEMU has to wait, in bytes.
     private var capacity = 0
 
-    private init(reader: consuming OwnedDescriptor, set: Int64, number: Int64) {
+    private init(reader: consuming OwnedDescriptor, set: DescriptorSet) {
         self.reader = reader
         self.set = set
-        save = QMPCommand("xen-save-devices-state", ["filename": .string("/proc/self/fd/\(number)"), "live": false])
+        save = QMPCommand(
+            "xen-save-devices-state", ["filename": .string("/proc/self/fd/\(set.number)"), "live": false])
     }
 
     /// Gives QEMU the pipe's end for writing. `remove` takes it away again.
@@ -37,16 +38,8 @@ public struct DeviceStatePipe: ~Copyable {
                 // QEMU often has a user of its own. Only who holds an end can reach the pipe at all.
                 try writer.changeMode(to: 0o666)
             }
-            do throws(QMPError) {
-                let answer = try monitor.execute(
-                    "add-fd", ["opaque": .string(DeviceStateCapture.mark)], descriptors: [writer.number])
-                guard let set = answer["fdset-id"]?.int64, let number = answer["fd"]?.int64 else {
-                    throw QMPError(path: monitor.path, reason: .malformed("add-fd gave no descriptor"))
-                }
-                return DeviceStatePipe(reader: reader, set: set, number: number)
-            } catch {
-                throw DeviceError(error)
-            }
+            let set = try DescriptorSet(writer.number, monitor)
+            return DeviceStatePipe(reader: reader, set: set)
         }
     }
 
@@ -93,12 +86,6 @@ public struct DeviceStatePipe: ~Copyable {
     /// Whether QEMU waited while it wrote a state of `size` bytes: one that fitted into the pipe did not hold it.
     public func held(_ size: Int) -> Bool { size > capacity }
 
-    /// As `DeviceStateCapture.remove`.
-    public borrowing func remove(_ monitor: QMPConnection) throws(DeviceError) {
-        do throws(QMPError) {
-            try monitor.execute("remove-fd", ["fdset-id": .integer(set)])
-        } catch {
-            throw DeviceError(error)
-        }
-    }
+    /// Takes the pipe away from QEMU again.
+    public borrowing func remove(_ monitor: QMPConnection) throws(DeviceError) { try set.remove(monitor) }
 }
