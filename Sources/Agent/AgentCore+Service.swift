@@ -54,7 +54,9 @@ extension AgentCore: AgentService {
         let epoch =
             request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
         options.tuning = EpochTuning(
-            epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget)
+            epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget,
+            linkCapMegabits: request.linkCap(
+                unlessSaid: configured?.linkCapMegabits ?? configuration.defaults.linkCapMegabits))
         options.planted = planted
         options.overridesRegister = request.claim ?? false
         if options.overridesRegister {

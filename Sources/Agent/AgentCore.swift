@@ -368,6 +368,7 @@ public final class AgentCore: Sendable {
         options.checkpointsOnOutput = configuration.defaults.checkpointsOnOutput
         options.pauseBudget = configuration.defaults.pauseBudget
         options.isRealTime = configuration.defaults.isRealTime
+        options.referenceMebibytes = configuration.defaults.referenceMebibytes
         let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {

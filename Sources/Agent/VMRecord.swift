@@ -62,6 +62,8 @@ struct VMRecord: Sendable {
     var linkBytesReceived: UInt64 = 0
     /// Output that waits for an acknowledgement; nil where that is not this host's.
     var heldBytes: UInt64?
+    /// Checkpoints that are taken and not acknowledged; nil likewise.
+    var epochsInFlight: UInt64?
     var recent = RecentEpochs()
     var peerView: PeerView?
     /// How its epochs stand to the goal of their tuning.
@@ -94,6 +96,8 @@ struct VMRecord: Sendable {
             linkBytesReceived = max(status.linkBytesReceived, linkBytesReceived)
             enter(ProtectionState(status.phase))
             heldBytes = UInt64(status.heldBytes)
+            epochsInFlight = status.phase == .protected ? status.epochsInFlight : nil
+            metrics.epochsInFlight.set(Double(epochsInFlight ?? 0))
             metrics.heldOutputBytes.set(Double(status.heldBytes))
             metrics.heldOutputFrames.set(Double(status.heldFrames))
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
@@ -109,6 +113,7 @@ struct VMRecord: Sendable {
             metrics.stagedBytes.set(Double(status.stagedBytes))
         case .none:
             peerView = nil
+            epochsInFlight = nil
             standing = nil
             // A guest that goes on here after its failover is watched no closer than this.
             if state == .running, let process = pid, !processRuns(process) {
@@ -146,7 +151,8 @@ struct VMRecord: Sendable {
             dirtyPages: Percentiles(pages: recent.timings), pause: Percentiles(metrics.recentPauses),
             outputLatency: Percentiles(metrics.recentHolds),
             target: TargetReport(tuning.goal, standing, peer: peer), epochsPerSecond: metrics.epochRate.perSecond(),
-            linkBytesPerSecond: metrics.linkRate.perSecond(), heldBytes: heldBytes,
+            linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
+            epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
     }

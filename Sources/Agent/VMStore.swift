@@ -26,13 +26,19 @@ final class VMStore: Sendable {
         /// The rest of its tuning; absent where there is none, and in what older agents wrote.
         var goal: EpochGoal?
         var pauseBudget: Int?
+        var linkCapMegabits: Int?
 
         var tuning: EpochTuning {
-            get { EpochTuning(epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget) }
+            get {
+                EpochTuning(
+                    epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget,
+                    linkCapMegabits: linkCapMegabits)
+            }
             set {
                 epochMilliseconds = newValue.epochMilliseconds
                 goal = newValue.goal
                 pauseBudget = newValue.pauseBudget
+                linkCapMegabits = newValue.linkCapMegabits
             }
         }
 

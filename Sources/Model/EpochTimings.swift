@@ -32,6 +32,8 @@ public struct EpochTimings: Sendable, Codable, Hashable {
     public var deviceStateSentBytes: UInt64 = 0
     /// What was put on the link for this epoch, all contents and framing included.
     public var linkBytes: UInt64 = 0
+    /// Memory that the references of the guest's pages take after it.
+    public var referenceBytes: UInt64 = 0
     public var heldFrames: UInt64 = 0
     public var heldBytes: UInt64 = 0
     /// When the guest ran again, by `MonotonicClock`; for whoever completes the record.

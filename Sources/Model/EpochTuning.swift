@@ -7,11 +7,16 @@ public struct EpochTuning: Codable, Hashable, Sendable, CustomStringConvertible 
     /// The largest share of the guest's work that pauses because of its output may cost, in percent; nil is what the
     /// configuration says.
     public var pauseBudget: Int?
+    /// The most that the VM's replication may send, in megabits per second; nil is as much as the link takes.
+    public var linkCapMegabits: Int?
 
-    public init(epochMilliseconds: Int, goal: EpochGoal? = nil, pauseBudget: Int? = nil) {
+    public init(
+        epochMilliseconds: Int, goal: EpochGoal? = nil, pauseBudget: Int? = nil, linkCapMegabits: Int? = nil
+    ) {
         self.epochMilliseconds = epochMilliseconds
         self.goal = goal
         self.pauseBudget = pauseBudget
+        self.linkCapMegabits = linkCapMegabits
     }
 
     /// `an epoch of at most 20 ms, answers within 5.0 ms`.
@@ -23,6 +28,7 @@ public struct EpochTuning: Codable, Hashable, Sendable, CustomStringConvertible 
         case nil: break
         }
         if let pauseBudget { parts.append("a pause budget of \(pauseBudget) %") }
+        if let linkCapMegabits { parts.append("no more than \(linkCapMegabits) Mbit/s on the link") }
         return parts.joined(separator: ", ")
     }
 }

@@ -36,7 +36,6 @@ public struct EpochTimer: Sendable, Equatable {
     /// However little the guest works, it does not stand still for more than this share of time because of its output, in
     /// percent; a larger budget takes its place.
     static let standstillMax: UInt64 = 50
-    static let lookPeriodMin: UInt64 = 5_000_000
     /// Epochs are not shortened below this for the sake of a goal.
     static let shortest: UInt64 = 1_000_000
 
@@ -78,19 +77,20 @@ public struct EpochTimer: Sendable, Equatable {
     public mutating func acknowledged(after transit: UInt64) { costs.note(transit: transit) }
 
     /// When the epoch is to end. `firstHeld` is when its first output reached the gate, nil when none did; `used` asks for
-    /// the processor time that the guest has used in it, which tells an idle guest and is worth a new look every `lookPeriod`.
+    /// the processor time that the guest has used in it, which tells an idle guest until it reaches `idleWork`.
     public func due(firstHeld: UInt64?, used: () -> UInt64) -> UInt64 {
         guard let firstHeld else { return runsSince + (isIdle(used) ? settings.idleEpoch : length) }
         guard settings.endsOnOutput else { return runsSince + length }
         return max(runsSince + min(gap, length), firstHeld + Self.gathering)
     }
 
-    /// While nothing is due the guest is worth a look this often: each wakes a thread, and an idle guest shall cost little.
-    public var lookPeriod: UInt64 { max(2 * length, Self.lookPeriodMin) }
+    /// An epoch in which the guest has used so much processor time is not an idle one; nil where it is taken for none anyway.
+    public var idleWork: UInt64? { worked ? nil : idleWorkMax }
+    private var idleWorkMax: UInt64 { length / 2 }
 
     /// What is lost with the host is work, so a guest that hardly works may go on for longer: it never loses more than the
     /// work of two longest epochs so. Clocks of other processes tell what runs right now a little late, hence `worked`.
-    private func isIdle(_ used: () -> UInt64) -> Bool { !worked && used() < length / 2 }
+    private func isIdle(_ used: () -> UInt64) -> Bool { !worked && used() < idleWorkMax }
 
     /// How long the guest runs at least between two checkpoints because of its output.
     var gap: UInt64 {

@@ -18,13 +18,16 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     public var targetOverhead: Double?
     /// In percent; nil takes the configured one.
     public var pauseBudget: Int?
+    /// Nil takes the configured one.
+    public var linkCapMegabits: Int?
     /// True when the operator says that whoever else the register names for the VM is off, and that its state is given
     /// up; nil is false.
     public var claim: Bool?
 
     public init(
         vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
-        targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil, claim: Bool? = nil
+        targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil,
+        linkCapMegabits: Int? = nil, claim: Bool? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
@@ -34,6 +37,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
         self.targetLatency = targetLatency
         self.targetOverhead = targetOverhead
         self.pauseBudget = pauseBudget
+        self.linkCapMegabits = linkCapMegabits
         self.claim = claim
     }
 
@@ -43,6 +47,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
         case targetLatency = "target_latency_ms"
         case targetOverhead = "target_overhead_percent"
         case pauseBudget = "pause_budget_percent"
+        case linkCapMegabits = "link_cap_mbit"
     }
 }
 

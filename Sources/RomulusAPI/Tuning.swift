@@ -10,6 +10,8 @@ public protocol TuningRequest: Sendable {
     var targetOverhead: Double? { get }
     /// The share of the guest's work that pauses because of its output may cost, in percent.
     var pauseBudget: Int? { get }
+    /// The most that the VM's replication may send, in megabits per second; 0 is as much as the link takes.
+    var linkCapMegabits: Int? { get }
 }
 
 /// The ranges that requests and the configuration keep to.
@@ -18,6 +20,8 @@ public enum TuningRange {
     public static let targetLatency = 1.0...10_000
     public static let targetOverhead = 0.1...90
     public static let pauseBudget = 1...90
+    /// With 0 for none.
+    public static let linkCapMegabits = 0...1_000_000
 }
 
 extension TuningRequest {
@@ -32,12 +36,19 @@ extension TuningRequest {
         try check("target_latency_ms", targetLatency, TuningRange.targetLatency)
         try check("target_overhead_percent", targetOverhead, TuningRange.targetOverhead)
         try check("pause_budget_percent", pauseBudget, TuningRange.pauseBudget)
+        try check("link_cap_mbit", linkCapMegabits, TuningRange.linkCapMegabits)
         if targetLatency != nil, targetOverhead != nil {
             throw APIError(
                 .badRequest,
                 "“target_latency_ms” and “target_overhead_percent” exclude each other: epochs are fitted to one of them"
             )
         }
+    }
+
+    /// What it says of the cap, or `other`; nil is none.
+    public func linkCap(unlessSaid other: Int?) -> Int? {
+        guard let linkCapMegabits else { return other }
+        return linkCapMegabits == 0 ? nil : linkCapMegabits
     }
 
     /// What a target in it comes to; nil when there is none.
@@ -54,18 +65,20 @@ public struct TuneRequest: Codable, Hashable, Sendable, TuningRequest {
     public var targetLatency: Double?
     public var targetOverhead: Double?
     public var pauseBudget: Int?
+    public var linkCapMegabits: Int?
     /// True: epochs are fitted to no target any more.
     public var noTarget: Bool?
 
     public init(
         vm: VMName, epochMilliseconds: Int? = nil, targetLatency: Double? = nil, targetOverhead: Double? = nil,
-        pauseBudget: Int? = nil, noTarget: Bool? = nil
+        pauseBudget: Int? = nil, linkCapMegabits: Int? = nil, noTarget: Bool? = nil
     ) {
         self.vm = vm
         self.epochMilliseconds = epochMilliseconds
         self.targetLatency = targetLatency
         self.targetOverhead = targetOverhead
         self.pauseBudget = pauseBudget
+        self.linkCapMegabits = linkCapMegabits
         self.noTarget = noTarget
     }
 
@@ -75,9 +88,10 @@ public struct TuneRequest: Codable, Hashable, Sendable, TuningRequest {
         if noTarget == true, goal != nil {
             throw APIError(.badRequest, "“no_target” and a target exclude each other")
         }
-        if epochMilliseconds == nil, goal == nil, pauseBudget == nil, noTarget != true {
+        if epochMilliseconds == nil, goal == nil, pauseBudget == nil, linkCapMegabits == nil, noTarget != true {
             throw APIError(
-                .badRequest, "say what is to change: a target, “no_target”, “epoch_ms” or “pause_budget_percent”")
+                .badRequest,
+                "say what is to change: a target, “no_target”, “epoch_ms”, “pause_budget_percent” or “link_cap_mbit”")
         }
     }
 
@@ -85,7 +99,8 @@ public struct TuneRequest: Codable, Hashable, Sendable, TuningRequest {
     public func applied(to tuning: EpochTuning) -> EpochTuning {
         EpochTuning(
             epochMilliseconds: epochMilliseconds ?? tuning.epochMilliseconds,
-            goal: noTarget == true ? nil : goal ?? tuning.goal, pauseBudget: pauseBudget ?? tuning.pauseBudget)
+            goal: noTarget == true ? nil : goal ?? tuning.goal, pauseBudget: pauseBudget ?? tuning.pauseBudget,
+            linkCapMegabits: linkCap(unlessSaid: tuning.linkCapMegabits))
     }
 
     enum CodingKeys: String, CodingKey {
@@ -94,6 +109,7 @@ public struct TuneRequest: Codable, Hashable, Sendable, TuningRequest {
         case targetLatency = "target_latency_ms"
         case targetOverhead = "target_overhead_percent"
         case pauseBudget = "pause_budget_percent"
+        case linkCapMegabits = "link_cap_mbit"
         case noTarget = "no_target"
     }
 }

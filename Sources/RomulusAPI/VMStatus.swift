@@ -146,6 +146,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var target: TargetReport?
     public var epochsPerSecond: Double
     public var linkBytesPerSecond: Double
+    /// The most that its replication may send, in megabits per second; nil is as much as the link takes.
+    public var linkCapMegabits: Int?
+    /// Checkpoints that are taken and not acknowledged yet; nil where this host is not the primary of a pair.
+    public var epochsInFlight: UInt64?
     /// Output that waits for an acknowledgement now.
     public var heldBytes: UInt64?
     /// What the QEMU process on this host has used of the processors.
@@ -160,8 +164,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
         lastEpoch: EpochReport? = nil, model: EpochPrediction? = nil, dirtyPages: Percentiles? = nil,
         pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
-        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, heldBytes: UInt64? = nil,
-        processorSeconds: Double? = nil,
+        epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
+        epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil, processorSeconds: Double? = nil,
         peerReport: PeerReport? = nil, lastError: String? = nil
     ) {
         self.name = name
@@ -184,6 +188,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.target = target
         self.epochsPerSecond = epochsPerSecond
         self.linkBytesPerSecond = linkBytesPerSecond
+        self.linkCapMegabits = linkCapMegabits
+        self.epochsInFlight = epochsInFlight
         self.heldBytes = heldBytes
         self.processorSeconds = processorSeconds
         self.peerReport = peerReport
@@ -199,6 +205,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         case outputLatency = "output_latency_ms"
         case epochsPerSecond = "epochs_per_second"
         case linkBytesPerSecond = "link_bytes_per_second"
+        case linkCapMegabits = "link_cap_mbit"
+        case epochsInFlight = "epochs_in_flight"
         case heldBytes = "held_bytes"
         case processorSeconds = "qemu_cpu_seconds"
         case peerReport = "peer_report"

@@ -45,6 +45,10 @@ public enum Families {
         "romulus_held_output_bytes", .gauge, "Bytes of guest output that wait for an acknowledgement.")
     public static let heldFrames = Family(
         "romulus_held_output_frames", .gauge, "Frames of guest output that wait for an acknowledgement.")
+    public static let referenceBytes = Family(
+        "romulus_reference_bytes", .gauge, "Memory of the copies that the guest's pages are compared with.")
+    public static let epochsInFlight = Family(
+        "romulus_epochs_in_flight", .gauge, "Checkpoints that are taken and not acknowledged yet.")
     public static let releasedFrames = Family(
         "romulus_released_frames_total", .counter, "Frames of guest output that were released.")
     public static let droppedFrames = Family(
@@ -114,8 +118,9 @@ public enum Families {
     public static let all: [Family] = [
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         targetLatency, reachedLatency, targetOverhead, reachedOverhead, targetHeld,
-        linkSent, linkReceived, heldBytes, heldFrames, releasedFrames, droppedFrames, peerUp, peerRTT,
-        silenceBorne, secondPathUp, secondPathRTT,
+        linkSent, linkReceived, heldBytes, heldFrames, epochsInFlight, referenceBytes, releasedFrames, droppedFrames,
+        peerUp,
+        peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
         firstCopyPages, keptMemory, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,

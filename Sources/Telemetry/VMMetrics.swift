@@ -80,6 +80,8 @@ public struct VMMetrics: Sendable {
     public let recentHolds: RecentValues
     public let heldOutputBytes: Gauge
     public let heldOutputFrames: Gauge
+    public let epochsInFlight: Gauge
+    private let referenceBytes: Gauge
     public let releasedFrames: Counter
     public let droppedOutputFrames: Counter
 
@@ -146,6 +148,8 @@ public struct VMMetrics: Sendable {
         recentHolds = RecentValues()
         heldOutputBytes = registry.gauge(Families.heldBytes, [label])
         heldOutputFrames = registry.gauge(Families.heldFrames, [label])
+        referenceBytes = registry.gauge(Families.referenceBytes, [label])
+        epochsInFlight = registry.gauge(Families.epochsInFlight, [label])
         releasedFrames = registry.counter(Families.releasedFrames, [label])
         droppedOutputFrames = registry.counter(Families.droppedFrames, [label])
 
@@ -194,6 +198,7 @@ public struct VMMetrics: Sendable {
         checkpointBytes.deviceState.add(timings.deviceStateSentBytes)
         checkpointBytes.output.add(timings.heldBytes)
         epoch.set(timings.epoch.number)
+        referenceBytes.set(timings.referenceBytes)
         deviceStateBytes.set(timings.deviceStateBytes)
         lastCommitTimestamp.set(wallClockSeconds())
         recentPauses.add(timings.pause)

@@ -39,11 +39,11 @@ public final class Link: Sendable {
     }
 
     /// Queues a frame and returns at once: for small control frames. False when the link is closed, which the handler
-    /// hears too. When the peer takes nothing for so long that `windowBytes + controlBytesMax` are exceeded, the link
-    /// is closed as stuck.
+    /// hears too. When the peer takes nothing for so long that more than `controlBytesMax` of these are queued, the link is
+    /// closed as stuck.
     @discardableResult
     public func send(_ frame: ByteBuffer) -> Bool {
-        switch queue.append(frame, waiting: false) {
+        switch queue.append(frame, isReserved: true) {
         case .queued:
             return true
         case .mustDrain:
@@ -61,12 +61,27 @@ public final class Link: Sendable {
     /// Returns when the frame is queued, not when it is sent. Throws when the link is closed, also while it waits.
     /// A caller on an event loop would wait for itself: that is a defect and traps.
     public func sendBlocking(_ frame: ByteBuffer) throws(LinkError) {
-        if channel.eventLoop.inEventLoop { fatalError("sendBlocking called on the link's own event loop") }
-        switch queue.append(frame, waiting: true) {
+        waitForRoom(frame.readableBytes)
+        try enqueue(frame)
+    }
+
+    /// The first half of `sendBlocking`: waits until `count` bytes more fit into the window, or the link is closed, or
+    /// `isPressing` says that the caller cannot wait; it is asked before waiting, and by `lookAgain`.
+    public func waitForRoom(_ count: Int, unless isPressing: () -> Bool = { false }) {
+        if channel.eventLoop.inEventLoop { fatalError("waiting for room on the link's own event loop") }
+        queue.waitForRoom(count, unless: isPressing)
+    }
+
+    /// Threads in `waitForRoom` ask again whether they may wait.
+    public func lookAgain() { queue.lookAgain() }
+
+    /// The second half of `sendBlocking`: queues the frame and returns at once.
+    public func enqueue(_ frame: ByteBuffer) throws(LinkError) {
+        switch queue.append(frame, isReserved: false) {
         case .queued: break
         case .mustDrain: scheduleDrain()
         case .closed(let cause): throw LinkError(peer: peerName, cause)
-        case .overflow: fatalError("a waiting append has no overflow")
+        case .overflow: fatalError("only reserved frames overflow")
         }
     }
 
@@ -84,6 +99,9 @@ public final class Link: Sendable {
         let loopBound = loopBound
         channel.eventLoop.execute { loopBound.value.drain() }
     }
+
+    /// False once no more frames are taken.
+    public var isOpen: Bool { queue.isOpen }
 
     /// Frames that were given to this link and not yet to the kernel, in bytes.
     public var queuedBytes: Int { queue.queuedBytes }

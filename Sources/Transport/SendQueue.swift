@@ -3,8 +3,9 @@ import NIOCore
 
 /// The frames of one link that are not yet in the kernel, and the threads that wait for room among them.
 ///
-/// Frames leave in the order in which they came in. At most `window` bytes are queued by `append(waiting: true)`; at
-/// most `window + reserve` in all.
+/// Frames leave in the order in which they came in. There are two kinds of them: those of who waits for room, of which at most
+/// `window` bytes are queued unless a thread has reason not to wait, and those of who cannot wait, of which more than
+/// `reserve` bytes mean that the peer takes nothing.
 ///
 /// SAFETY of `@unchecked Sendable`: all stored variables are touched only between `lock` and `unlock` of `mutex`; the
 /// two pthread objects live at fixed addresses from `init` to `deinit`.
@@ -14,7 +15,7 @@ final class SendQueue: @unchecked Sendable {
         case queued
         /// Queued; the caller must schedule a drain.
         case mustDrain
-        /// Not queued: there would be more than window and reserve.
+        /// Not queued: there would be more than the reserve.
         case overflow(queuedBytes: Int)
         case closed(LinkError.Cause)
     }
@@ -30,8 +31,10 @@ final class SendQueue: @unchecked Sendable {
     private let reserve: Int
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let room = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var frames = CircularBuffer<ByteBuffer>(initialCapacity: 64)
+    private var frames = CircularBuffer<(bytes: ByteBuffer, isReserved: Bool)>(initialCapacity: 64)
     private var unsentBytes = 0
+    /// Of those, bytes that came without waiting and were not handed out yet.
+    private var reservedBytes = 0
     private var waiters = 0
     private var draining = false
     private var state = State.open
@@ -60,26 +63,42 @@ final class SendQueue: @unchecked Sendable {
     /// Frames appended and not yet taken by the kernel, in bytes.
     var queuedBytes: Int { locked { unsentBytes } }
 
-    func append(_ frame: ByteBuffer, waiting: Bool) -> Added {
+    /// Waits until `count` bytes more would be within the window, the queue is closed, or `isPressing` says that the caller
+    /// cannot wait, which is asked again after `lookAgain`. Two threads that wait may both find the same room.
+    func waitForRoom(_ count: Int, unless isPressing: () -> Bool) {
+        locked {
+            while case .open = state, unsentBytes > 0, unsentBytes + count > window, !isPressing() {
+                waiters += 1
+                pthread_cond_wait(room, mutex)
+                waiters -= 1
+            }
+        }
+    }
+
+    var isOpen: Bool {
+        locked {
+            if case .open = state { true } else { false }
+        }
+    }
+
+    /// Threads in `waitForRoom` ask again whether they may wait.
+    func lookAgain() { locked { _ = pthread_cond_broadcast(room) } }
+
+    /// `isReserved` says that the caller cannot wait for room, and has not.
+    func append(_ frame: ByteBuffer, isReserved: Bool) -> Added {
         locked {
             let count = frame.readableBytes
-            if waiting {
-                while case .open = state, unsentBytes > 0, unsentBytes + count > window {
-                    waiters += 1
-                    pthread_cond_wait(room, mutex)
-                    waiters -= 1
-                }
-            }
             switch state {
             case .open: break
             case .finishing: return .closed(.closed)
             case .closed(let cause): return .closed(cause)
             }
-            if !waiting, unsentBytes > 0, unsentBytes + count > window + reserve {
+            if isReserved, reservedBytes > 0, reservedBytes + count > reserve {
                 return .overflow(queuedBytes: unsentBytes)
             }
-            frames.append(frame)
+            frames.append((frame, isReserved))
             unsentBytes += count
+            if isReserved { reservedBytes += count }
             defer { draining = true }
             return draining ? .queued : .mustDrain
         }
@@ -89,13 +108,18 @@ final class SendQueue: @unchecked Sendable {
     /// the next `append` asks for a drain.
     func next(max: Int) -> ByteBuffer? {
         locked {
-            guard var frame = frames.first else {
+            guard let first = frames.first else {
                 draining = false
                 return nil
             }
-            if frame.readableBytes <= max { return frames.removeFirst() }
-            let piece = frame.readSlice(length: max)
-            frames[frames.startIndex] = frame
+            var rest = first.bytes
+            let piece = rest.readSlice(length: min(max, rest.readableBytes))
+            if rest.readableBytes == 0 {
+                frames.removeFirst()
+            } else {
+                frames[frames.startIndex].bytes = rest
+            }
+            if first.isReserved { reservedBytes -= piece?.readableBytes ?? 0 }
             return piece
         }
     }
@@ -129,7 +153,7 @@ final class SendQueue: @unchecked Sendable {
             if case .closed = state { return }
             state = .closed(cause)
             frames.removeAll(keepingCapacity: false)
-            unsentBytes = 0
+            (unsentBytes, reservedBytes) = (0, 0)
             pthread_cond_broadcast(room)
         }
     }

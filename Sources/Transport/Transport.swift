@@ -22,7 +22,7 @@ public struct LinkOptions: Sendable {
     /// `sendBlocking` waits rather than let more than this many bytes be queued unsent. A frame longer than it is
     /// queued alone.
     public var windowBytes = 8 << 20
-    /// What `send` may queue beyond the window before the link counts as stuck and is closed.
+    /// What `send` may queue besides before the link counts as stuck and is closed.
     public var controlBytesMax = 8 << 20
     /// From the TCP connection being accepted to the peer's certificate being approved (listener only; a dialer gives
     /// its own timeout).

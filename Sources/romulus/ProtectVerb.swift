@@ -38,7 +38,8 @@ struct ProtectVerb: AsyncParsableCommand {
             let request = ProtectRequest(
                 vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: tuning.epochMs,
                 targetLatency: tuning.targetLatency?.value, targetOverhead: tuning.targetOverhead?.value,
-                pauseBudget: tuning.pauseBudget, claim: claim ? true : nil)
+                pauseBudget: tuning.pauseBudget, linkCapMegabits: tuning.linkCap?.value,
+                claim: claim ? true : nil)
             try request.checkTuning()
             var status = try await options.client.protect(request)
             if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }

@@ -4,7 +4,7 @@ import RomulusAPI
 
 struct TuneVerb: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "tune", abstract: "Change how long the epochs of a protected VM are.",
+        commandName: "tune", abstract: "Change the epochs and the link use of a protected VM.",
         discussion: """
             Runs at the host where the guest runs. Nothing is copied anew: the next epoch follows the new settings. What is \
             not given stays as it is.
@@ -25,7 +25,7 @@ struct TuneVerb: AsyncParsableCommand {
             let request = TuneRequest(
                 vm: vm, epochMilliseconds: tuning.epochMs, targetLatency: tuning.targetLatency?.value,
                 targetOverhead: tuning.targetOverhead?.value, pauseBudget: tuning.pauseBudget,
-                noTarget: noTarget ? true : nil)
+                linkCapMegabits: tuning.linkCap?.value, noTarget: noTarget ? true : nil)
             try request.check()
             let status = try await options.client.tune(request)
             switch options.printing.output {
@@ -52,6 +52,9 @@ struct TuningOptions: ParsableArguments {
     @Option(
         help: "Of a guest without a target, how much of its work pauses for its answers may cost, in percent, 1 to 90.")
     var pauseBudget: Int?
+
+    @Option(help: "The most that its replication may send, such as 200 or 200mbit or 1gbit; “none” lifts the cap.")
+    var linkCap: Megabits?
 }
 
 /// `5ms`, `800us`, `1s`; milliseconds when no unit is given.
@@ -64,6 +67,26 @@ struct Milliseconds: ExpressibleByArgument {
             let number = Double(argument.dropLast(unit.count)), number.isFinite
         else { return nil }
         value = number * factor
+    }
+}
+
+/// `200mbit`, `1gbit`; megabits per second when no unit is given. `none` is 0.
+struct Megabits: ExpressibleByArgument {
+    let value: Int
+
+    init?(argument: String) {
+        if argument == "none" {
+            value = 0
+            return
+        }
+        let text = argument.lowercased()
+        let units: [(String, Int)] = [("mbit", 1), ("gbit", 1000), ("", 1)]
+        guard let (unit, factor) = units.first(where: { text.hasSuffix($0.0) }),
+            let number = Int(text.dropLast(unit.count)), number > 0
+        else { return nil }
+        let (product, overflow) = number.multipliedReportingOverflow(by: factor)
+        guard !overflow else { return nil }
+        value = product
     }
 }
 

@@ -13,5 +13,19 @@ import Testing
         for page in stride(from: 0, to: pages, by: 3) { bitmap.insert(page) }
         for page in stride(from: 0, to: pages, by: 6) { bitmap.remove(page) }
         #expect((0..<pages).allSatisfy { bitmap.contains($0) == ($0 % 6 == 3) })
+        #expect(bitmap.count == (0..<pages).count { $0 % 6 == 3 })
+        for page in 0..<pages { bitmap.remove(page) }
+        #expect(bitmap.count == 0)
+    }
+
+    @Test func aGroupIsClearedTogether() {
+        var bitmap = PageBitmap(pages: 200)
+        bitmap.insertAll()
+        bitmap.removeGroup(1)
+        #expect(bitmap.count == 200 - 64)
+        #expect(!bitmap.containsAny(inGroup: 1) && bitmap.containsAny(inGroup: 0) && bitmap.containsAny(inGroup: 3))
+        #expect((0..<200).allSatisfy { bitmap.contains($0) == !(64..<128).contains($0) })
+        bitmap.removeGroup(3)
+        #expect(bitmap.count == 128)
     }
 }

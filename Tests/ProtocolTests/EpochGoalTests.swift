@@ -56,14 +56,15 @@ import Testing
             for number in 0..<epochs {
                 let began = now
                 let held = nextOutput.map { max($0, began) }
-                // As the session's loop does it: a look at each period, and when output is held.
+                // As the session's loop does it: a look when the guest has worked for so much, and when output is held.
+                let busy = timer.idleWork.map { began + UInt64(Double($0) / max(load.share, 1e-9)) + 1 } ?? .max
                 var look = began
                 while true {
                     let isHeld = held.map { $0 <= look } ?? false
                     let due = timer.due(
                         firstHeld: isHeld ? held : nil, used: { UInt64(Double(look - began) * load.share) })
                     if look >= due { break }
-                    look = min(due, look + timer.lookPeriod, isHeld ? .max : held ?? .max)
+                    look = min(due, look < busy ? busy : .max, isHeld ? .max : held ?? .max)
                 }
                 let ran = look - began
                 let pages = load.pages(in: ran)

@@ -174,7 +174,9 @@ extension Configuration {
             checkpointsOnOutput: defaultSection.flag("checkpoint_on_output", default: true),
             pauseBudget: defaultSection.integer("pause_budget_percent", TuningRange.pauseBudget, default: 25),
             isRealTime: defaultSection.flag("realtime", default: true),
-            keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60))
+            keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60),
+            linkCapMegabits: readLinkCap(&defaultSection, default: nil),
+            referenceMebibytes: readReferenceCache(&defaultSection))
         defaultSection.finish()
 
         let detection = readDetection(&top)
@@ -376,6 +378,7 @@ extension Configuration {
             let epoch = reader.integer(
                 "epoch_ms", TuningRange.epochMilliseconds, default: defaults.epochMilliseconds)
             let goal = readGoal(&reader)
+            let linkCap = readLinkCap(&reader, default: defaults.linkCapMegabits)
             let whenStandby = readStandby(&reader)
             reader.finish()
             guard let vm = VMName(name) else {
@@ -386,9 +389,20 @@ extension Configuration {
             }
             vms[vm] = VM(
                 qmp: qmp, standby: standby?.text, level: level, epochMilliseconds: epoch, goal: goal,
-                whenStandby: whenStandby)
+                linkCapMegabits: linkCap, whenStandby: whenStandby)
         }
         return vms
+    }
+
+    /// In the file 0 says that there is none.
+    private static func readLinkCap(_ reader: inout ConfigurationReader, default standard: Int?) -> Int? {
+        let cap = reader.integer("link_cap_mbit", TuningRange.linkCapMegabits, default: standard ?? 0)
+        return cap == 0 ? nil : cap
+    }
+
+    private static func readReferenceCache(_ reader: inout ConfigurationReader) -> Int? {
+        let bound = reader.integer("reference_cache_mib", 0...1_048_576, default: 0)
+        return bound == 0 ? nil : bound
     }
 
     private static func readGoal(_ reader: inout ConfigurationReader) -> EpochGoal? {

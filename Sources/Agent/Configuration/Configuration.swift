@@ -127,12 +127,16 @@ public struct Configuration: Sendable, Equatable {
         /// How long the memory of a replica that was given up is kept, so that the next one need not be sent whole; 0 keeps
         /// none.
         public var keepMemoryMinutes: Int
+        /// The most that a VM's replication may send, in megabits per second; nil is as much as the link takes.
+        public var linkCapMegabits: Int?
+        /// The most memory for what a VM's pages are compared with, in MiB; nil is as much as the guest writes.
+        public var referenceMebibytes: Int?
 
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
             standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 1000,
             checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true,
-            keepMemoryMinutes: Int = 60
+            keepMemoryMinutes: Int = 60, linkCapMegabits: Int? = nil, referenceMebibytes: Int? = nil
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -143,6 +147,8 @@ public struct Configuration: Sendable, Equatable {
             self.pauseBudget = pauseBudget
             self.isRealTime = isRealTime
             self.keepMemoryMinutes = keepMemoryMinutes
+            self.linkCapMegabits = linkCapMegabits
+            self.referenceMebibytes = referenceMebibytes
         }
     }
 
@@ -184,18 +190,21 @@ public struct Configuration: Sendable, Equatable {
         public var epochMilliseconds: Int
         /// What its epochs are fitted to.
         public var goal: EpochGoal?
+        /// The most that its replication may send, in megabits per second; nil is as much as the link takes.
+        public var linkCapMegabits: Int?
         /// What is different when this host is the standby.
         public var whenStandby: Standby
 
         public init(
             qmp: String? = nil, standby: String? = nil, level: Level, epochMilliseconds: Int,
-            goal: EpochGoal? = nil, whenStandby: Standby = Standby()
+            goal: EpochGoal? = nil, linkCapMegabits: Int? = nil, whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
             self.standby = standby
             self.level = level
             self.epochMilliseconds = epochMilliseconds
             self.goal = goal
+            self.linkCapMegabits = linkCapMegabits
             self.whenStandby = whenStandby
         }
     }

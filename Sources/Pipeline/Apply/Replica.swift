@@ -60,7 +60,9 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    static let slotCount = 6
+    /// The primary has no more epochs between capture and link than it has slabs. Their disk writes come ahead of their pages,
+    /// and those of one more; the first of them can only be freed when the rest of it was taken in. Two are being applied.
+    static let slotCount = Slab.count + 4
 
     public let offer: OfferMessage
     /// Which image this is; lives and dies with the files.
@@ -168,9 +170,9 @@ public final class Replica: @unchecked Sendable {
             baseBytes = 0
             memory = try ReplicaMemory(
                 blocks: offer.blocks, paths: Self.paths(offer, command, places), recovering: true)
-            slots = try (0..<Self.slotCount).map { (index) throws(SystemError) in
-                try StageSlot(
-                    path: "\(memoryDirectory)/slot-\(index)", capacity: manifest.slotCapacity, recovering: true)
+            let slotPaths = (0..<Self.slotCount).map { "\(memoryDirectory)/slot-\($0)" }
+            slots = try slotPaths.filter(FileManager.default.fileExists).map { (path) throws(SystemError) in
+                try StageSlot(path: path, capacity: manifest.slotCapacity, recovering: true)
             }
             state = try DeviceStateFile(path: "\(memoryDirectory)/device-state")
             appliedEpoch = state.load()?.epoch ?? .firstCopy

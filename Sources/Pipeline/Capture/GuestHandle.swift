@@ -83,7 +83,7 @@ final class GuestHandle {
         OfferMessage(
             session: session, vm: vm, guest: description, blocks: blocks, disks: offeredDisks, nics: offeredNICs,
             epochMilliseconds: tuning.epochMilliseconds, goal: tuning.goal, pauseBudget: tuning.pauseBudget,
-            silenceMilliseconds: options.silenceMilliseconds,
+            linkCapMegabits: tuning.linkCapMegabits, silenceMilliseconds: options.silenceMilliseconds,
             silenceFloorMilliseconds: options.silenceFloorMilliseconds,
             heartbeatMilliseconds: options.heartbeatMilliseconds)
     }

@@ -3,10 +3,25 @@ import LinuxSystem
 /// The processor time that the guest uses, from epoch to epoch. Lives on the session's thread.
 final class GuestWork {
     private let clock: ProcessorTime
+    private let alarm: ProcessorAlarm
     /// When the guest ran again last; nil while nobody knows.
     private var before: (total: UInt64, worked: UInt64)?
 
-    init(of pid: Int32) throws(SystemError) { clock = try ProcessorTime(of: pid) }
+    init(of pid: Int32) throws(SystemError) {
+        clock = try ProcessorTime(of: pid)
+        alarm = try ProcessorAlarm(of: pid)
+    }
+
+    /// Readable once it has used what `wake` was told, all in all.
+    var wakeNumber: Int32 { alarm.number }
+
+    /// Wakes the session's thread once QEMU has used so much since the guest ran again, in nanoseconds.
+    func wake(after work: UInt64) {
+        if let before { alarm.set(atTotal: before.total + work) }
+    }
+
+    /// It was heard.
+    func takeWake() { alarm.take() }
 
     /// The guest runs again. Returns what it used in the epoch before, without what QEMU's main thread did, which is busy
     /// with the checkpoint; nil for the first.

@@ -10,9 +10,7 @@ struct EpochEncoder: ~Copyable {
     /// Pages in one frame: large enough to compress well, small enough to keep frames under their cap.
     static let pagesPerFrame = 512
 
-    private let references: [UnsafeMutableRawBufferPointer]
-    /// Which pages of the references are true, by block.
-    private let known: PageBitmaps
+    let references: PageReferences
     private var encoder = PageEncoder()
     private var blob = BlobCodec()
     private var sink = ByteSink(capacity: 4 << 20)
@@ -26,9 +24,8 @@ struct EpochEncoder: ~Copyable {
     private var encodeTime: UInt64 = 0
     private var memoryBytes: UInt64 = 0
 
-    init(blocks: [RAMBlock], references: [UnsafeMutableRawBufferPointer]) {
+    init(_ references: PageReferences) {
         self.references = references
-        known = PageBitmaps(blocks)
         numbers.reserveCapacity(Self.pagesPerFrame)
     }
 
@@ -53,9 +50,6 @@ struct EpochEncoder: ~Copyable {
     /// Of the last device state, as it was encoded.
     private(set) var deviceStateBytes: UInt64 = 0
 
-    /// Pages that have a reference.
-    var knownPages: Int { known.maps.reduce(0) { $0 + $1.pages.count } }
-
     mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: some FrameTarget) throws {
         var page = 0
         var batchStart = 0
@@ -79,6 +73,7 @@ struct EpochEncoder: ~Copyable {
             }
         }
         if !numbers.isEmpty { try flush(slab, from: batchStart, block, epoch, sender) }
+        references.trim()
     }
 
     private mutating func flush(
@@ -89,12 +84,14 @@ struct EpochEncoder: ~Copyable {
         let pages = UnsafeRawBufferPointer(rebasing: slab.pages[start * pageSize..<(start + numbers.count) * pageSize])
         // The first copy leaves the reference empty: most of RAM is never written again, and a copy of it would double
         // the guest's memory on this host.
-        let reference = epoch == .firstCopy ? nil : references[Int(block)]
+        let kept = references.blocks[Int(block)]
+        let reference = epoch == .firstCopy ? nil : kept.memory
         let statistics = numbers.withUnsafeBufferPointer { numbers in
             encoder.encode(
                 block: block, pageNumbers: numbers, pages: pages, reference: reference,
-                known: &known.maps[Int(block)].pages, codec: epoch == .firstCopy ? .lz4 : stage, into: &sink)
+                known: &kept.known, codec: epoch == .firstCopy ? .lz4 : stage, into: &sink)
         }
+        if reference != nil { references.use(numbers, of: block) }
         numbers.removeAll(keepingCapacity: true)
         let took = MonotonicClock.now() - began
         encodeTime += took
@@ -161,14 +158,4 @@ struct EpochEncoder: ~Copyable {
         let frame = OutputFrame(nic: nic, count: count, packets: UnsafeRawBufferPointer(rebasing: packets))
         try sender.send(frame, epoch: epoch)
     }
-}
-
-/// One bitmap per block: they cannot be copied, so an array cannot hold them bare.
-private final class PageBitmaps {
-    final class Map {
-        var pages: PageBitmap
-        init(pages count: Int) { pages = PageBitmap(pages: count) }
-    }
-    let maps: [Map]
-    init(_ blocks: [RAMBlock]) { maps = blocks.map { Map(pages: $0.tracked ? $0.pages : 0) } }
 }

@@ -28,7 +28,6 @@ final class Shipper: @unchecked Sendable {
     private let sender: FrameSender
     private let pool: BlockingQueue<Slab>
     private let queue = BlockingQueue<Item>(capacity: 64)
-    private let blocks: [RAMBlock]
     private let references: PageReferences
     private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void
     private let failed: @Sendable (SessionError) -> Void
@@ -44,17 +43,16 @@ final class Shipper: @unchecked Sendable {
     /// `sealed` is called, on the shipper's thread, before the checkpoint's last frame leaves, with the digest that the
     /// standby will have to acknowledge.
     init(
-        vm: VMName, blocks: [RAMBlock], sender: FrameSender, pool: BlockingQueue<Slab>,
+        vm: VMName, references: PageReferences, sender: FrameSender, pool: BlockingQueue<Slab>,
         sealed: @escaping @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void,
         failed: @escaping @Sendable (SessionError) -> Void, linkRate: @escaping @Sendable () -> Double
     ) throws(SystemError) {
-        self.blocks = blocks
         self.sender = sender
         self.pool = pool
         self.sealed = sealed
         self.failed = failed
         self.linkRate = linkRate
-        references = try PageReferences(blocks)
+        self.references = references
         var started: NamedThread? = try NamedThread.start("ship-\(vm)") { [self] in run() }
         thread.withLock { $0 = started.take() }
     }
@@ -69,7 +67,7 @@ final class Shipper: @unchecked Sendable {
 
     private func run() {
         number.store(NamedThread.currentID, ordering: .releasing)
-        var encoder = EpochEncoder(blocks: blocks, references: references.blocks)
+        var encoder = EpochEncoder(references)
         var broken = false
         while let item = queue.pop() {
             do {
@@ -91,6 +89,7 @@ final class Shipper: @unchecked Sendable {
                     timings.memoryBytes = encoder.takeMemoryBytes()
                     timings.deviceStateSentBytes = encoder.deviceStateBytes
                     timings.linkBytes = end.byteCount
+                    timings.referenceBytes = UInt64(references.pages * pageSize)
                     encoder.begin(after: epoch, linkBytesPerSecond: linkRate())
                     sealed(epoch, end.digest, timings)
                     sender.link.send(controlFrame(end, epoch: epoch))

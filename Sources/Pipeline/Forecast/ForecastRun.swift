@@ -103,7 +103,7 @@ public final class ForecastRun {
             throw SessionError(.refused, "\(options.vm) cannot be watched: \(error)")
         }
         capture = EpochCapture(of: guest, tracker, purpose: "watched")
-        encoder = EpochEncoder(blocks: guest.blocks, references: references.blocks)
+        encoder = EpochEncoder(references)
     }
 
     private func run() throws(SessionError) -> ForecastSamples {
@@ -137,7 +137,7 @@ public final class ForecastRun {
         let counted = Double(MonotonicClock.now() - max(began, warmUpEnd)) / 1e9
         samples.diskBytesPerSecond = Double(try guest.writtenDiskBytes() - diskBytesBefore) / max(counted, 1e-3)
         samples.memoryBytes = guest.trackedBlocks.reduce(0) { $0 + $1.length }
-        samples.writtenBytes = UInt64(encoder.knownPages * pageSize)
+        samples.writtenBytes = UInt64(references.pages * pageSize)
         completeStates(of: &samples)
         return samples
     }

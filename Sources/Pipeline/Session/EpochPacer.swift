@@ -8,6 +8,8 @@ final class EpochPacer {
     private let session: PrimarySession
     private let work: GuestWork
     private var timer: EpochTimer
+    /// From the checkpoint before the last to the last, while the session does not know of it.
+    private var cycle: UInt64?
 
     init(_ session: PrimarySession, pid: Int32) throws(SystemError) {
         self.session = session
@@ -17,25 +19,29 @@ final class EpochPacer {
 
     /// The guest runs again since `now`, behind a checkpoint that cost what `timings` say.
     func resumed(at now: UInt64, _ timings: EpochTimings) {
+        cycle = timings.run + timings.pause
         timer.resumed(at: now, pause: timings.pause, used: work.resumed(), dirtyPages: timings.dirtyPages)
+        if let idle = timer.idleWork { work.wake(after: idle) }
     }
+
+    /// Readable once the guest is no idle one any more: it is worth asking when the epoch is to end.
+    var wakeNumber: Int32 { work.wakeNumber }
+    func takeWake() { work.takeWake() }
 
     /// When the epoch that runs is to end.
     func due(firstHeld: UInt64?) -> UInt64 { timer.due(firstHeld: firstHeld, used: work.sinceResumed) }
 
-    /// How long to wait at most before asking again, in nanoseconds.
-    var lookPeriod: UInt64 { min(timer.lookPeriod, 200_000_000) }
-
     /// Takes over what the rest of the session did meanwhile, and tells it how the epochs stand. Returns what it wants of
-    /// the session's thread.
-    func follow() -> (acknowledged: Epoch, sealsLast: Bool) {
+    /// the session's thread: `inFlightMax` checkpoints may be on the way before the guest runs on without being checkpointed.
+    func follow() -> (acknowledged: Epoch, inFlightMax: UInt64, sealsLast: Bool) {
         session.state.withLock { state in
             let settings = session.options.epochs(state.tuning)
             if timer.settings != settings { timer.change(settings) }
             for transit in state.connection.transits { timer.acknowledged(after: transit) }
             state.connection.transits.removeAll(keepingCapacity: true)
             state.status.standing = timer.standing
-            return (state.machine.acknowledged, state.wishes.sealLast)
+            if let cycle = cycle.take() { state.connection.depth.sealed(after: cycle) }
+            return (state.machine.acknowledged, state.connection.depth.allowed, state.wishes.sealLast)
         }
     }
 }

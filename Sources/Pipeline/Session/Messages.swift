@@ -53,6 +53,7 @@ public struct OfferMessage: Codable, Sendable {
     /// The rest of its tuning; absent where there is none, and in what older agents wrote.
     public var goal: EpochGoal?
     public var pauseBudget: Int?
+    public var linkCapMegabits: Int?
     /// The most silence of the other side that is borne, in milliseconds.
     public var silenceMilliseconds: Int
     /// The least; absent in what older agents wrote, as is the next.
@@ -63,7 +64,9 @@ public struct OfferMessage: Codable, Sendable {
 
 extension OfferMessage {
     public var tuning: EpochTuning {
-        EpochTuning(epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget)
+        EpochTuning(
+            epochMilliseconds: epochMilliseconds, goal: goal, pauseBudget: pauseBudget, linkCapMegabits: linkCapMegabits
+        )
     }
 }
 

@@ -120,7 +120,7 @@ extension PrimarySession {
                 var timings = first.timings
                 timings.transfer = now - first.sentAt
                 timings.acknowledge = now - timings.resumedAt
-                state.connection.noteLinkRate(bytes: timings.linkBytes, nanoseconds: timings.transfer)
+                state.connection.note(transfer: timings.transfer, bytes: timings.linkBytes)
                 state.connection.expected.removeFirst()
                 state.connection.transits.append(timings.acknowledge)
                 record = timings

@@ -33,6 +33,8 @@ public struct PrimaryOptions: Sendable {
     public var secondPath: SecondPath?
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
+    /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.
+    public var referenceMebibytes: Int?
     public var planted: PlantedFaults = []
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
@@ -112,6 +114,8 @@ public final class PrimarySession: LinkHandler, Sendable {
     struct Connection {
         var session = SessionID.none
         var link: Link?
+        /// What the link's cap is told to; nil until there is something to send.
+        var sender: FrameSender?
         var linkDown: String?
         /// Why the standby wants to be none any more.
         var leaving: String?
@@ -122,6 +126,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
         /// How long each epoch took to be acknowledged once the guest ran again, until the session's thread takes note.
         var transits: [UInt64] = []
+        var depth = EpochDepth()
         var digestReplies: [DiskDigestsAnswer] = []
         /// What the standby has of the guest's memory from before, in bytes.
         var baseBytes: UInt64 = 0
@@ -133,10 +138,13 @@ public final class PrimarySession: LinkHandler, Sendable {
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
         var linkBytesPerSecond = 0.0
 
-        /// Small epochs say nothing: their time is the round trip's.
-        mutating func noteLinkRate(bytes: UInt64, nanoseconds: UInt64) {
-            guard bytes > 64 << 10, nanoseconds > 0 else { return }
-            let rate = Double(bytes) * 1e9 / Double(nanoseconds)
+        /// An epoch was acknowledged `transfer` nanoseconds after its last frame was queued. Small epochs, and those that took
+        /// hardly longer than the way to the standby and back, say nothing of what the link carries.
+        mutating func note(transfer: UInt64, bytes: UInt64) {
+            let roundTrip = depth.roundTrip ?? 0
+            depth.acknowledged(after: transfer)
+            guard bytes > 64 << 10, transfer > roundTrip + roundTrip / 4 else { return }
+            let rate = Double(bytes) * 1e9 / Double(transfer - roundTrip)
             linkBytesPerSecond = max(rate, linkBytesPerSecond * 0.95)
         }
     }
@@ -153,8 +161,6 @@ public final class PrimarySession: LinkHandler, Sendable {
     let origin: PrimaryOrigin
     let bases: MemoryBases?
 
-    /// Epochs that may be sealed and not acknowledged before the guest runs on without being checkpointed.
-    static let epochsInFlightMax: UInt64 = 3
     /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
     static let handOverMax: UInt64 = 15_000_000_000
     /// Between two offers to a node that was lost or said no, in nanoseconds.
@@ -236,6 +242,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     public func tune(_ tuning: EpochTuning) {
         state.withLock { state in
             state.tuning = tuning
+            state.connection.sender?.cap(megabits: tuning.linkCapMegabits)
             // Before the standby has agreed to a session it is told by the offer, or as soon as it has.
             guard case .success? = state.connection.answer, state.connection.linkDown == nil else { return }
             state.connection.link?.send(TuningMessage(tuning).frame)

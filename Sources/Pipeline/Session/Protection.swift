@@ -59,10 +59,16 @@ final class Protection {
             capture = EpochCapture(of: guest, tracker, purpose: "protected")
             for _ in 0..<Slab.count { pool.push(try Slab()) }
             shipper = try Shipper(
-                vm: session.options.vm, blocks: guest.blocks, sender: sender, pool: pool,
+                vm: session.options.vm,
+                references: try PageReferences(
+                    guest.blocks, pagesMax: session.options.referenceMebibytes.map { $0 << 20 / pageSize }),
+                sender: sender, pool: pool,
                 sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2) },
                 failed: { [session] error in session.state.withLock { session.fail(error, &$0) } },
-                linkRate: { [session] in session.state.withLock { $0.connection.linkBytesPerSecond } })
+                linkRate: { [session, sender] in
+                    let seen = session.state.withLock { $0.connection.linkBytesPerSecond }
+                    return sender.capBytesPerSecond.map { seen > 0 ? min($0, seen) : $0 } ?? seen
+                })
         } catch {
             throw SessionError(.system, "\(session.options.vm) cannot be protected: \(error)")
         }
@@ -86,7 +92,11 @@ final class Protection {
     }
 
     private func protect() throws(SessionError) -> String {
-        session.state.withLock { $0.status.phase = .syncing }
+        session.state.withLock { state in
+            state.status.phase = .syncing
+            state.connection.sender = sender
+            sender.cap(megabits: state.tuning.linkCapMegabits)
+        }
         try guest.prepare()
         try guest.whileStopped { () throws(SessionError) in
             for (index, disk) in guest.offeredDisks.enumerated() {
@@ -231,19 +241,21 @@ final class Protection {
         }
         while true {
             while true {
-                let (acknowledged, sealsLast) = pacer.follow()
+                let (acknowledged, inFlightMax, sealsLast) = pacer.follow()
                 let due = pacer.due(firstHeld: firstHeldAt)
                 let now = MonotonicClock.now()
                 let inFlight = sealed.number - acknowledged.number
-                let room = inFlight < PrimarySession.epochsInFlightMax && !isLastSealed
+                let room = inFlight < inFlightMax && !isLastSealed
                 if now >= due || sealsLast, room, !guestPaused { break }
                 if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
                     session.report(
                         .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
+                    sender.isStopping = true
+                    defer { sender.isStopping = false }
                     try guest.holdStill()
                 }
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
-                let wait = room && now < due ? min(due - now, pacer.lookPeriod) : 20_000_000
+                let wait = room && now < due ? due - now : 20_000_000
                 if let ended = try look(waitNanoseconds: wait) { return ended }
             }
             isLastSealed = session.state.withLock { state in
@@ -267,6 +279,8 @@ final class Protection {
         if precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
         // Waiting for a slow link to take slabs is done while the guest runs.
         var slab = try takeSlab()
+        sender.isStopping = true
+        defer { sender.isStopping = false }
         let stopAt = MonotonicClock.now()
         timings.run = ranSince == 0 ? 0 : stopAt - ranSince
         try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
@@ -302,6 +316,7 @@ final class Protection {
         timings.pause = runsSince - stopAt
         timings.resumedAt = runsSince
         ranSince = runsSince
+        sender.isStopping = false
 
         // From here on the guest runs again. What the shipper can begin with goes to it first.
         if first {
@@ -342,8 +357,10 @@ final class Protection {
     /// Waits for something to happen, and handles it. Returns why when protection is over.
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         waitReadable(
-            [guest.pollDescriptor, capture.exitNumber, session.wake.number], nanoseconds: waitNanoseconds)
+            [guest.pollDescriptor, capture.exitNumber, session.wake.number, pacer.wakeNumber],
+            nanoseconds: waitNanoseconds)
         _ = session.wake.take()
+        pacer.takeWake()
         let events = guest.takeEvents()
         for event in events {
             switch event.name {

@@ -102,6 +102,8 @@ public struct PrimaryStatus: Sendable {
     public var phase = SessionPhase.connecting
     public var sealed = Epoch.firstCopy
     public var acknowledged = Epoch.firstCopy
+    /// Checkpoints that are taken and not acknowledged yet.
+    public var epochsInFlight: UInt64 { sealed.number - min(acknowledged.number, sealed.number) }
     public var term = Term(0)
     /// Of the first copy, 0 to 1.
     public var memoryProgress = 0.0

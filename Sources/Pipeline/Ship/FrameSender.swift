@@ -1,4 +1,5 @@
 import Crypto
+import LinuxSystem
 import Model
 import NIOCore
 import Synchronization
@@ -8,8 +9,10 @@ import Wire
 /// Puts frames on the link in one order, numbers them within their epoch, and keeps what the checkpoint's last frame
 /// says about them: counts by type, and the SHA-256 over their headers, each of which holds the CRC of its body.
 ///
-/// Used by several threads: the shipper and the disks' NBD servers. Blocks them while the link's window is full, which
-/// is how a slow link slows the guest instead of filling memory.
+/// Used by several threads: the shipper and the disks' NBD servers. They wait while the link's window is full or the cap is
+/// reached, which is how a slow link slows the guest instead of filling memory. A guest that is being stopped does not wait:
+/// QEMU drains the disks first, so the writes that are under way then go past both (`isStopping`). They are as many as the
+/// guest has under way at once.
 final class FrameSender: FrameTarget, Sendable {
     private struct Account {
         var sequence: UInt32 = 0
@@ -37,10 +40,42 @@ final class FrameSender: FrameTarget, Sendable {
     }
 
     let link: Link
+    private let rate = Mutex(SendRate())
+    private let stopping = Atomic<Bool>(false)
     private let allocator = ByteBufferAllocator()
     private let state = Mutex(State())
 
     init(link: Link) { self.link = link }
+
+    /// The most that is sent, in megabits per second; nil is as much as the link takes.
+    func cap(megabits: Int?) { rate.withLock { $0.cap(megabits: megabits) } }
+
+    /// Of the cap; nil without one.
+    var capBytesPerSecond: Double? { rate.withLock { $0.bytesPerSecond } }
+
+    /// While it is true, writes of the guest's disks are queued at once.
+    var isStopping: Bool {
+        get { stopping.load(ordering: .acquiring) }
+        set {
+            stopping.store(newValue, ordering: .releasing)
+            if newValue { link.lookAgain() }
+        }
+    }
+
+    /// Waits until `count` bytes may be queued.
+    private func waitForTurn(_ count: Int, isDisk: Bool) {
+        func isPressing() -> Bool { isDisk && isStopping }
+        let now = MonotonicClock.now()
+        let (wait, cap) = rate.withLock { ($0.wait(toSend: count, now: now), $0.bytesPerSecond) }
+        if wait > 0 {
+            // A thread that waits for long hears of the link's end, and of another cap.
+            let end = now + wait
+            while MonotonicClock.now() < end, !isPressing(), link.isOpen, capBytesPerSecond == cap {
+                MonotonicClock.sleep(until: min(end, MonotonicClock.now() + 2_000_000))
+            }
+        }
+        link.waitForRoom(count, unless: isPressing)
+    }
 
     /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`
     /// followed by `payload`.
@@ -53,6 +88,7 @@ final class FrameSender: FrameTarget, Sendable {
         buffer.writeBytes(head)
         buffer.writeBytes(payload)
         let bodyCRC = crc32c(payload, continuing: crc32c(head))
+        waitForTurn(FrameHeader.size + length, isDisk: epoch == nil)
         let failure = state.withLock { state -> LinkError? in
             if let failure = state.failure { return failure }
             let epoch = epoch ?? state.current
@@ -66,9 +102,9 @@ final class FrameSender: FrameTarget, Sendable {
                     bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
             }
             state.accounts[index].account.count(type, bytes: UInt64(FrameHeader.size + length))
-            // Sent under the lock: the order on the link is the order of the sequence numbers.
+            // Queued under the lock: the order on the link is the order of the sequence numbers.
             do throws(LinkError) {
-                try link.sendBlocking(buffer)
+                try link.enqueue(buffer)
                 return nil
             } catch {
                 state.failure = error

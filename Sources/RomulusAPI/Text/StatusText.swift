@@ -39,7 +39,7 @@ public enum StatusText {
         if vm.sync != nil { lines.append(("first copy", ProgressBar.plain(vm), .plain)) }
         if vm.state == .protected {
             lines.append(("epochs per second", Units.decimal(vm.epochsPerSecond, 1), .plain))
-            lines.append(("link", Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s", .plain))
+            lines.append(("link", link(vm), .plain))
         }
         if let peer = vm.peerReport { lines.append(("peer's host", report(peer), peer.link == .up ? .plain : .bad)) }
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
@@ -51,6 +51,13 @@ public enum StatusText {
             let padding = String(repeating: " ", count: width - line.0.count)
             return "\(line.0):\(padding) \(line.2.apply(to: Table.oneLine(line.1), colour: colour))\n"
         }.joined()
+    }
+
+    /// `1.2 MiB/s (no more than 200 Mbit/s), 1 checkpoint on the way`
+    private static func link(_ vm: VMStatus) -> String {
+        let cap = vm.linkCapMegabits.map { " (no more than \($0) Mbit/s)" } ?? ""
+        let inFlight = vm.epochsInFlight.map { ", \($0) \($0 == 1 ? "checkpoint" : "checkpoints") on the way" } ?? ""
+        return Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s" + cap + inFlight
     }
 
     /// One line, for `status --watch` where the lines scroll.

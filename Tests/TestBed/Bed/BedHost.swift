@@ -104,6 +104,16 @@ public final class BedHost: Sendable {
         try Child.run(["tc", "-n", namespace, "qdisc", "replace", "dev", link, "root"] + rule)
     }
 
+    /// What a link of this host has sent, in bytes, as the kernel counts it.
+    public func bytesSent(_ link: String) throws(BedError) -> UInt64 {
+        // /proc/net/dev: the name and a colon, eight numbers of what was received, then bytes sent.
+        for line in try run(["cat", "/proc/net/dev"]).split(separator: "\n") {
+            let parts = line.split { $0 == " " || $0 == ":" }
+            if parts.count > 9, parts[0] == link, let bytes = UInt64(parts[9]) { return bytes }
+        }
+        throw BedError("\(name) has no link \(link).")
+    }
+
     /// All processes of this host, also those that its processes started.
     public var processes: [pid_t] { Leftovers.processes(inNamespaces: [identity]) }
 

@@ -278,6 +278,8 @@ public final class Pair: Sendable {
         public var outputLatencyMs: Percentiles?
         public var epochsPerSecond: Double
         public var linkBytesPerSecond: Double
+        public var linkCapMbit: Int?
+        public var epochsInFlight: UInt64?
         public struct Peer: Decodable, Sendable {
             public var link: String
             public var secondPath: Bool?

@@ -10,10 +10,11 @@ import Foundation
 ///     exec   address= port=  COMMAND     runs a shell command in the guest; its output, its exit code
 ///     ask    address= port=  LINE        sends one line and prints the line that answers
 ///     bed                                makes a bed to look around in, prints its namespaces, and waits for a signal
+///     wire   link= peer= delay_ms=       joins two taps of that name, here and in the namespace `peer`
 ///     guard  RUN                         removes what that run left once standard input ends
 public enum ClientProgram {
     public static func main(_ arguments: [String]) -> Int32 {
-        guard arguments.count > 1 else { return refuse("which of echo, redis, ledger, exec, ask, bed, guard?") }
+        guard arguments.count > 1 else { return refuse("which of echo, redis, ledger, exec, ask, bed, wire, guard?") }
         let words = Array(arguments.dropFirst(2))
         do throws(BedError) {
             switch arguments[1] {
@@ -23,6 +24,7 @@ public enum ClientProgram {
             case "exec": return try exec(Orders(words))
             case "ask": return try ask(Orders(words))
             case "bed": return try hold()
+            case "wire": return try wire(Orders(words))
             case "guard": return try watch(words)
             default: return refuse("unknown order \(arguments[1]).")
             }
@@ -130,6 +132,16 @@ public enum ClientProgram {
         }
         FileHandle.standardOutput.write(Data("\(bed.run) is ready.\n".utf8))
         while !Stop.isAsked { usleep(50_000) }
+        return 0
+    }
+
+    private static func wire(_ orders: Orders) throws(BedError) -> Int32 {
+        guard let link = orders.text("link"), let peer = orders.text("peer"), let delay = try orders.number("delay_ms")
+        else { throw BedError("wire needs link=, peer= and delay_ms=.") }
+        Stop.listen()
+        var wire = try LongWire(link: link, peer: peer, delayMilliseconds: delay)
+        FileHandle.standardOutput.write(Data("ready\n".utf8))
+        wire.run(while: { !Stop.isAsked })
         return 0
     }
 

@@ -1,0 +1,100 @@
+import Foundation
+import TestBed
+import Testing
+
+/// Links that are long, slow, or not to be filled.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct LinkTests {
+    private static func plan(pages: Int) -> Verifier.Plan {
+        var plan = Scene.load(pages: pages)
+        plan.echoConnections = 4
+        return plan
+    }
+
+    /// 100 ms to the standby and back: as many epochs are on the way as fit into that, and not one answer comes early, twice
+    /// or out of order, over a failover too.
+    @Test func aLongLinkIsFilledWithEpochs() async throws {
+        try await Bed.with { bed in
+            try await bed.stretchLink(delayMilliseconds: 50)
+            let scene = try await Scene.make(on: bed)
+            let (pair, vm) = (scene.pair, Scene.vm)
+            try await pair.protect(scene.guest)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Self.plan(pages: 100))
+            let busy = try await eventually("more than three checkpoints on the way", within: .seconds(30)) {
+                try pair.status(bed.a, vm).flatMap {
+                    ($0.epochsInFlight ?? 0) > 3 && $0.epochsPerSecond > 30 ? $0 : nil
+                }
+            }
+            #expect((busy.epochsInFlight ?? 0) <= 32)
+            try await Task.sleep(for: .seconds(3))
+            let transfer = try #require(try pair.status(bed.a, vm)?.lastEpoch?.transferMs)
+            #expect(transfer >= 100, "an epoch was acknowledged after \(transfer) ms")
+            let latency = try #require(verifier.echo.progress?.latencyP50Ms)
+            #expect(latency >= 100 && latency < 250, "an answer took \(latency) ms")
+
+            try await scene.guest.killAndWait()
+            try await pair.wait(bed.b, vm, for: "running", within: .seconds(60))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// 20 Mbit/s for a guest that writes more than that: epochs become longer, the standby does not count as lost, and
+    /// the guest stands still for no longer than on a fast link.
+    @Test func aSlowLinkMakesEpochsLongAndNotPauses() async throws {
+        try await Bed.with { bed in
+            try await bed.stretchLink(delayMilliseconds: 5)
+            let scene = try await Scene.make(on: bed)
+            let (pair, vm) = (scene.pair, Scene.vm)
+            try await pair.protect(scene.guest)
+            for host in bed.hosts { try host.limitRate("repl0", megabits: 20) }
+            var plan = Self.plan(pages: 100)
+            plan.dirtying?.workingSet = 256
+            plan.dirtying?.pattern = .random
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, plan)
+            try await Task.sleep(for: .seconds(10))
+            let status = try #require(try pair.status(bed.a, vm))
+            #expect(status.state == "protected")
+            #expect(status.linkBytesPerSecond < 2_700_000, "\(status.linkBytesPerSecond) bytes per second")
+            #expect(status.epochsPerSecond > 0.5 && status.epochsPerSecond < 20, "\(status.epochsPerSecond) epochs")
+            let pause = try #require(status.pauseMs)
+            #expect(pause.p95 < 100, "the guest stood still for \(pause.p95) ms")
+
+            try await scene.guest.killAndWait()
+            try await pair.wait(bed.b, vm, for: "running", within: .seconds(60))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    @Test func aCapIsKeptAndCanBeChangedWhileProtected() async throws {
+        try await Bed.with { bed in
+            var wishes = Scene.Wishes()
+            wishes.pair.defaults = ["link_cap_mbit: 400"]
+            let scene = try await Scene.make(on: bed, wishes)
+            let (pair, vm) = (scene.pair, Scene.vm)
+            try await pair.protect(scene.guest)
+            #expect(try pair.status(bed.a, vm)?.linkCapMbit == 400)
+            let control = GuestControl(client: bed.client, address: scene.address)
+            try control.dirty(.init(pages: 200, periodMs: 20, workingSet: 512, pattern: .random))
+            /// What the link carried in some seconds, in bytes per second.
+            func rate() async throws -> Double {
+                try await Task.sleep(for: .seconds(3))
+                let before = try bed.a.bytesSent("repl0")
+                try await Task.sleep(for: .seconds(5))
+                return Double(try bed.a.bytesSent("repl0") - before) / 5
+            }
+            #expect(try pair.romulus(bed.a, ["tune", vm, "--link-cap", "16mbit"]).status == 0)
+            #expect(try pair.status(bed.a, vm)?.linkCapMbit == 16)
+            let capped = try await rate()
+            #expect(capped > 1_000_000 && capped < 2_300_000, "\(capped) bytes per second under a cap of 2000000")
+            #expect(try pair.romulus(bed.a, ["tune", vm, "--link-cap", "none"]).status == 0)
+            #expect(try pair.status(bed.a, vm)?.linkCapMbit == nil)
+            let free = try await rate()
+            #expect(free > 2 * capped, "\(free) bytes per second without, \(capped) with")
+            #expect(try pair.romulus(bed.a, ["tune", vm, "--link-cap", "fast"]).status == 64)
+            #expect(try scene.memoryCopies().count == 1, "nothing was copied anew")
+        }
+    }
+}
