@@ -126,18 +126,20 @@ public final class OutputGate: Sendable {
         return output
     }
 
-    /// Lets the output of all epochs up to and including `epoch` leave.
+    /// Lets the output of all epochs up to and including `epoch` leave. What QEMU takes at once is with it when this
+    /// returns; the gate's thread sees to the rest.
     public func release(through epoch: Epoch) -> [ReleasedOutput] {
-        let released = state.withLock { state -> [ReleasedOutput] in
+        let (released, isAllOut) = state.withLock { state -> ([ReleasedOutput], Bool) in
             let now = MonotonicClock.now()
             var released: [ReleasedOutput] = []
             while let first = state.sealed.first, first.epoch <= epoch {
                 released.append(Self.let(first, leave: &state, at: now))
                 state.sealed.removeFirst()
             }
-            return released
+            write(&state)
+            return (released, state.outgoing.isEmpty)
         }
-        if released.contains(where: { $0.bytes > 0 }) { wake.signal() }
+        if !isAllOut { wake.signal() }
         return released
     }
 
