@@ -24,6 +24,16 @@ import Testing
         #expect(took <= 5 * Self.second && took >= 5 * Self.second - 20_000_000, "\(took) ns")
     }
 
+    @Test func theBacklogIsWhatTheCapStillHasToCarry() {
+        var rate = SendRate()
+        #expect(rate.backlog(now: 5) == 0)
+        rate.cap(megabits: 8)
+        _ = rate.wait(toSend: 500_000, now: Self.second)
+        #expect(rate.backlog(now: Self.second) == Self.second / 2)
+        #expect(rate.backlog(now: Self.second + Self.second / 4) == Self.second / 4)
+        #expect(rate.backlog(now: 3 * Self.second) == 0)
+    }
+
     @Test func aSmallEpochAfterAPauseDoesNotWait() {
         var rate = SendRate()
         rate.cap(megabits: 100)

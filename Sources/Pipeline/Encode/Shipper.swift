@@ -29,7 +29,7 @@ final class Shipper: @unchecked Sendable {
     private let pool: BlockingQueue<Slab>
     private let queue = BlockingQueue<Item>(capacity: 64)
     private let references: PageReferences
-    private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void
+    private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings, _ waited: UInt64) -> Void
     private let failed: @Sendable (SessionError) -> Void
     private let linkRate: @Sendable () -> Double
     private let thread = Mutex<NamedThread?>(nil)
@@ -41,10 +41,10 @@ final class Shipper: @unchecked Sendable {
     }
 
     /// `sealed` is called, on the shipper's thread, before the checkpoint's last frame leaves, with the digest that the
-    /// standby will have to acknowledge.
+    /// standby will have to acknowledge, and with how long the epoch's frames waited for the link, in nanoseconds.
     init(
         vm: VMName, references: PageReferences, sender: FrameSender, pool: BlockingQueue<Slab>,
-        sealed: @escaping @Sendable (Epoch, CheckpointDigest, EpochTimings) -> Void,
+        sealed: @escaping @Sendable (Epoch, CheckpointDigest, EpochTimings, _ waited: UInt64) -> Void,
         failed: @escaping @Sendable (SessionError) -> Void, linkRate: @escaping @Sendable () -> Double
     ) throws(SystemError) {
         self.sender = sender
@@ -91,7 +91,7 @@ final class Shipper: @unchecked Sendable {
                     timings.linkBytes = end.byteCount
                     timings.referenceBytes = UInt64(references.pages * pageSize)
                     encoder.begin(after: epoch, linkBytesPerSecond: linkRate())
-                    sealed(epoch, end.digest, timings)
+                    sealed(epoch, end.digest, timings, sender.takeWaited())
                     sender.link.send(controlFrame(end, epoch: epoch))
                 case .synced:
                     let end = sender.finish(.firstCopy)

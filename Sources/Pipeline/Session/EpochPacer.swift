@@ -31,9 +31,19 @@ final class EpochPacer {
     /// When the epoch that runs is to end.
     func due(firstHeld: UInt64?) -> UInt64 { timer.due(firstHeld: firstHeld, used: work.sinceResumed) }
 
-    /// Takes over what the rest of the session did meanwhile, and tells it how the epochs stand. Returns what it wants of
-    /// the session's thread: `inFlightMax` checkpoints may be on the way before the guest runs on without being checkpointed.
-    func follow() -> (acknowledged: Epoch, inFlightMax: UInt64, sealsLast: Bool) {
+    /// What the session's thread has to know of the rest of the session.
+    struct Pace {
+        var acknowledged: Epoch
+        /// Checkpoints that may be on the way before the guest runs on without being checkpointed.
+        var inFlightMax: UInt64
+        /// What the link carries; 0 when nobody knows yet.
+        var linkBytesPerSecond: Double
+        /// The next checkpoint is to be the last.
+        var sealsLast: Bool
+    }
+
+    /// Takes over what the rest of the session did meanwhile, and tells it how the epochs stand.
+    func follow() -> Pace {
         session.state.withLock { state in
             let settings = session.options.epochs(state.tuning)
             if timer.settings != settings { timer.change(settings) }
@@ -41,7 +51,9 @@ final class EpochPacer {
             state.connection.transits.removeAll(keepingCapacity: true)
             state.status.standing = timer.standing
             if let cycle = cycle.take() { state.connection.depth.sealed(after: cycle) }
-            return (state.machine.acknowledged, state.connection.depth.allowed, state.wishes.sealLast)
+            return Pace(
+                acknowledged: state.machine.acknowledged, inFlightMax: state.connection.depth.allowed,
+                linkBytesPerSecond: state.connection.linkBytesPerSecond, sealsLast: state.wishes.sealLast)
         }
     }
 }

@@ -120,7 +120,8 @@ extension PrimarySession {
                 var timings = first.timings
                 timings.transfer = now - first.sentAt
                 timings.acknowledge = now - timings.resumedAt
-                state.connection.note(transfer: timings.transfer, bytes: timings.linkBytes)
+                state.connection.note(
+                    transfer: timings.transfer, waited: first.waited, bytes: timings.linkBytes)
                 state.connection.expected.removeFirst()
                 state.connection.transits.append(timings.acknowledge)
                 record = timings
@@ -141,8 +142,10 @@ extension PrimarySession {
     }
 
     /// Notes what the standby will have to acknowledge; called before the checkpoint's last frame leaves.
-    func expectAcknowledgement(of epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings) {
-        state.withLock { $0.connection.expected.append((epoch, digest, timings, MonotonicClock.now())) }
+    func expectAcknowledgement(of epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, waited: UInt64) {
+        let expected = PrimarySession.Expected(
+            epoch: epoch, digest: digest, timings: timings, waited: waited, sentAt: MonotonicClock.now())
+        state.withLock { $0.connection.expected.append(expected) }
     }
 }
 

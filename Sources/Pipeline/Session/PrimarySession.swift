@@ -110,6 +110,16 @@ public final class PrimarySession: LinkHandler, Sendable {
         var end = false
     }
 
+    /// A checkpoint that the standby has to acknowledge.
+    struct Expected {
+        var epoch: Epoch
+        var digest: CheckpointDigest
+        var timings: EpochTimings
+        /// How long its frames had waited for the link when the last one was queued, and when that was.
+        var waited: UInt64
+        var sentAt: UInt64
+    }
+
     /// One session with a standby, from the dialling of its link on.
     struct Connection {
         var session = SessionID.none
@@ -123,7 +133,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         var askedAt: UInt64?
         var watch: PeerWatch?
         var answer: Result<AcceptMessage, SessionError>?
-        var expected: [(epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, sentAt: UInt64)] = []
+        var expected: [Expected] = []
         /// How long each epoch took to be acknowledged once the guest ran again, until the session's thread takes note.
         var transits: [UInt64] = []
         var depth = EpochDepth()
@@ -138,14 +148,15 @@ public final class PrimarySession: LinkHandler, Sendable {
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
         var linkBytesPerSecond = 0.0
 
-        /// An epoch was acknowledged `transfer` nanoseconds after its last frame was queued. Small epochs, and those that took
-        /// hardly longer than the way to the standby and back, say nothing of what the link carries.
-        mutating func note(transfer: UInt64, bytes: UInt64) {
+        /// An epoch was acknowledged `transfer` nanoseconds after its last frame was queued; its frames had `waited` for the link.
+        /// Small epochs, and those that took hardly longer than the way to the standby and back, say nothing of what the
+        /// link carries.
+        mutating func note(transfer: UInt64, waited: UInt64, bytes: UInt64) {
             let roundTrip = depth.roundTrip ?? 0
             depth.acknowledged(after: transfer)
-            guard bytes > 64 << 10, transfer > roundTrip + roundTrip / 4 else { return }
-            let rate = Double(bytes) * 1e9 / Double(transfer - roundTrip)
-            linkBytesPerSecond = max(rate, linkBytesPerSecond * 0.95)
+            guard bytes > 64 << 10, transfer + waited > roundTrip + roundTrip / 4 else { return }
+            let rate = Double(bytes) * 1e9 / Double(transfer + waited - roundTrip)
+            linkBytesPerSecond = max(rate, linkBytesPerSecond * 0.875)
         }
     }
 

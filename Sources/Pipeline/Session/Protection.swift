@@ -31,6 +31,8 @@ final class Protection {
     private var guestPaused = false {
         didSet { session.state.withLock { $0.isGuestPaused = guestPaused } }
     }
+    /// The epoch that runs is longer than it was to be, because the link is behind.
+    private var isLinkFull = false
     /// The guest stands still for a switchover, and all of it is sealed.
     private var isLastSealed = false
 
@@ -38,6 +40,9 @@ final class Protection {
     /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
     /// lest its standby be sent away instead of going on.
     private static let lastBreath: UInt64 = 200_000_000
+
+    /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
+    private static let backlogMax: UInt64 = 8_000_000
 
     init(session: PrimarySession, guest: GuestHandle, link: Link) throws(SessionError) {
         self.session = session
@@ -63,7 +68,7 @@ final class Protection {
                 references: try PageReferences(
                     guest.blocks, pagesMax: session.options.referenceMebibytes.map { $0 << 20 / pageSize }),
                 sender: sender, pool: pool,
-                sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2) },
+                sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2, waited: $3) },
                 failed: { [session] error in session.state.withLock { session.fail(error, &$0) } },
                 linkRate: { [session, sender] in
                     let seen = session.state.withLock { $0.connection.linkBytesPerSecond }
@@ -241,12 +246,18 @@ final class Protection {
         }
         while true {
             while true {
-                let (acknowledged, inFlightMax, sealsLast) = pacer.follow()
+                let pace = pacer.follow()
                 let due = pacer.due(firstHeld: firstHeldAt)
                 let now = MonotonicClock.now()
-                let inFlight = sealed.number - acknowledged.number
-                let room = inFlight < inFlightMax && !isLastSealed
-                if now >= due || sealsLast, room, !guestPaused { break }
+                let inFlight = sealed.number - pace.acknowledged.number
+                // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
+                let isDue = now >= due || pace.sealsLast
+                let isLinkBehind =
+                    isDue && inFlight > 0
+                    && sender.backlog(linkBytesPerSecond: pace.linkBytesPerSecond) > Self.backlogMax
+                let room = inFlight < pace.inFlightMax && !isLinkBehind && !isLastSealed
+                if isDue, room, !guestPaused { break }
+                isLinkFull = isLinkFull || isLinkBehind
                 if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
                     session.report(
                         .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
@@ -255,7 +266,7 @@ final class Protection {
                     try guest.holdStill()
                 }
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
-                let wait = room && now < due ? due - now : 20_000_000
+                let wait = room && now < due ? due - now : isLinkBehind ? Self.backlogMax / 4 : 20_000_000
                 if let ended = try look(waitNanoseconds: wait) { return ended }
             }
             isLastSealed = session.state.withLock { state in
@@ -276,7 +287,9 @@ final class Protection {
         let epoch = sealed.next
         var timings = EpochTimings()
         timings.epoch = epoch
-        if precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
+        // What is written again before the pause would travel twice.
+        if !isLinkFull, precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
+        isLinkFull = false
         // Waiting for a slow link to take slabs is done while the guest runs.
         var slab = try takeSlab()
         sender.isStopping = true

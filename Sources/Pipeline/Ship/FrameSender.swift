@@ -39,9 +39,13 @@ final class FrameSender: FrameTarget, Sendable {
         var failure: LinkError?
     }
 
+    private static let littleBytes = 256 << 10
+
     let link: Link
     private let rate = Mutex(SendRate())
     private let stopping = Atomic<Bool>(false)
+    /// How long the shipper waited for the link or the cap since the last look, in nanoseconds.
+    private let waited = Atomic<UInt64>(0)
     private let allocator = ByteBufferAllocator()
     private let state = Mutex(State())
 
@@ -75,6 +79,19 @@ final class FrameSender: FrameTarget, Sendable {
             }
         }
         link.waitForRoom(count, unless: isPressing)
+        if !isDisk { waited.add(MonotonicClock.now() - now, ordering: .relaxed) }
+    }
+
+    /// How long the shipper waited for the link or the cap since the last call, in nanoseconds.
+    func takeWaited() -> UInt64 { waited.exchange(0, ordering: .relaxed) }
+
+    /// How long it takes to send what is queued, in nanoseconds. Where nobody knows yet what the link carries, little takes no
+    /// time and much for ever.
+    func backlog(linkBytesPerSecond: Double) -> UInt64 {
+        let capped = rate.withLock { $0.backlog(now: MonotonicClock.now()) }
+        let queued = link.queuedBytes
+        guard linkBytesPerSecond > 0 else { return queued > Self.littleBytes ? .max : capped }
+        return max(capped, UInt64(min(Double(queued) * 1e9 / linkBytesPerSecond, 1e18)))
     }
 
     /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`

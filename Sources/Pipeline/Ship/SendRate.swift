@@ -19,6 +19,9 @@ package struct SendRate: Sendable, Equatable {
         if megabits == nil { free = 0 }
     }
 
+    /// How long what was sent so far takes at the cap from `now` on.
+    package func backlog(now: UInt64) -> UInt64 { free > now ? free - now : 0 }
+
     /// Takes note of `bytes` that are about to be sent. Returns how long to wait before that.
     package mutating func wait(toSend bytes: Int, now: UInt64) -> UInt64 {
         guard let bytesPerSecond else { return 0 }
