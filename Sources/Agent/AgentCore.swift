@@ -182,6 +182,11 @@ public final class AgentCore: Sendable {
     /// Takes up what an earlier run of this agent had in hand: guests first, then replicas.
     func recover() {
         for vm in store.vms {
+        for vm in store.torn {
+            note(
+                vm, .error,
+                "the last write of what this agent remembers of \(vm) was cut short: the one before counts")
+        }
             guard let guest = store[vm].guest else { continue }
             guard guest.isAlive else {
                 forgetGuest(of: vm)
