@@ -46,6 +46,8 @@ public final class StandbySession: LinkHandler, Sendable {
         var digests: [Epoch: CheckpointDigest] = [:]
         var hasStarted = false
         var watch: PeerWatch
+        /// When the arbiter is read next, only to have it near.
+        var nextReading: UInt64 = 0
         /// The link is lost, and the primary's host is heard: the primary may ask first, until then.
         var heldBack: (reason: String, until: UInt64)?
         /// Under which the guest runs here.
@@ -78,6 +80,9 @@ public final class StandbySession: LinkHandler, Sendable {
 
     /// The most of the first copy that waits in memory for the apply thread, in bytes.
     static let directBytesMax = 64 << 20
+
+    /// How often the arbiter is read while nothing is to be asked, in nanoseconds.
+    static let readingPeriod: UInt64 = 10_000_000_000
 
     public let vm: VMName
     let offer: OfferMessage
