@@ -181,12 +181,12 @@ public final class AgentCore: Sendable {
 
     /// Takes up what an earlier run of this agent had in hand: guests first, then replicas.
     func recover() {
-        for vm in store.vms {
         for vm in store.torn {
             note(
                 vm, .error,
                 "the last write of what this agent remembers of \(vm) was cut short: the one before counts")
         }
+        for vm in store.vms {
             guard let guest = store[vm].guest else { continue }
             guard guest.isAlive else {
                 forgetGuest(of: vm)
@@ -306,7 +306,8 @@ public final class AgentCore: Sendable {
             note(
                 vm, .promoted,
                 "\(vm) runs here from checkpoint \(result.epoch), \(milliseconds(result.decisionToRunning)) ms after the"
-                    + " decision (\(reason))",
+                    + " decision (\(reason)); its state was loaded after \(milliseconds(result.decisionToLoaded)) ms, and"
+                    + " who may run it was durable after \(milliseconds(result.decisionToRecorded)) ms",
                 epoch: result.epoch)
             if result.framesReleased > 0 {
                 note(

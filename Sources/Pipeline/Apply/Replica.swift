@@ -45,8 +45,6 @@ public final class Replica: @unchecked Sendable {
         var qemuPID: Int32
         var slotCapacity: Int
         var image: StandbyMachine.Image
-        /// The guest was resumed from it: it is not to be used again.
-        var isUsedUp = false
 
         static func path(in directory: String) -> String { "\(directory)/manifest.json" }
 
@@ -67,6 +65,8 @@ public final class Replica: @unchecked Sendable {
     public let image: StandbyMachine.Image
     public let command: StandbyCommand
     public let recovering: Bool
+    /// Its QEMU has the state of the applied epoch already, from an earlier run of the agent.
+    var isLoaded: Bool { qemu.isLoaded }
     public let peer: String
     let memory: ReplicaMemory
     let disks: [StagedDisk]
@@ -155,7 +155,9 @@ public final class Replica: @unchecked Sendable {
     ) throws(SessionError) {
         do {
             let manifest = try Manifest.read(from: memoryDirectory)
-            guard !manifest.isUsedUp else { throw SessionError(.refused, "the guest was resumed from it already") }
+            guard !Self.isUsedUp(memoryDirectory) else {
+                throw SessionError(.refused, "the guest was resumed from it already")
+            }
             offer = manifest.offer
             image = manifest.image
             peer = manifest.peer
@@ -177,10 +179,11 @@ public final class Replica: @unchecked Sendable {
             guard appliedEpoch > .firstCopy else {
                 throw SessionError(.refused, "no checkpoint was complete")
             }
-            disks = try Self.openDisks(offer, command, places)
             qemu = try StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: command.monitorPath,
                 logPath: "\(runtimeDirectory)/qemu.log")
+            // A QEMU that has its state has the images too.
+            disks = qemu.isLoaded ? [] : try Self.openDisks(offer, command, places)
             // The way out for held frames ended in the agent that is gone.
             _ = try Leftovers.remove(qemu.monitor)
             try qemu.verify(against: offer.guest)
@@ -198,7 +201,7 @@ public final class Replica: @unchecked Sendable {
 
     /// Ends the QEMU of a replica that cannot be taken up, and keeps its memory as a base.
     public static func keepLeftover(_ vm: VMName, _ memoryDirectory: String, _ bases: MemoryBases) {
-        if let manifest = try? Manifest.read(from: memoryDirectory), !manifest.isUsedUp,
+        if let manifest = try? Manifest.read(from: memoryDirectory), !isUsedUp(memoryDirectory),
             let qemu = try? StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
         {
@@ -396,17 +399,11 @@ public final class Replica: @unchecked Sendable {
     // MARK: - The end of it
 
     /// Has QEMU load the state, and not run it. Everything committed is applied.
-    func load(from epoch: Epoch, deviceState: [UInt8], decidedAt: UInt64) throws(SessionError) -> TakeOverReport {
-        var report = TakeOverReport()
-        report.epoch = epoch
-        report.qmpPath = qmpPath
-        report.qemuPID = qemuPID
+    func load(from epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
         do {
             for disk in disks { try disk.image.close() }
-            try markUsedUp()
-            report.finish = MonotonicClock.now() - decidedAt
             let memory = memory
-            let timings = try qemu.load(
+            _ = try qemu.load(
                 machineType: offer.guest.machineType, blocks: resumeBlocks
             ) { (stream: inout ResumeStream) throws(ResumeStreamError) in
                 for (index, block) in memory.blocks.enumerated() where block.tracked && !block.inSharedFile {
@@ -417,18 +414,22 @@ public final class Replica: @unchecked Sendable {
                     try stream.finish(deviceState: UnsafeRawBufferPointer(bytes))
                 }
             }
-            report.load = timings.total
         } catch {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
         }
-        return report
     }
 
     /// Lets the guest that was loaded run; frames that the primary may not have let out go first.
-    func run(_ loaded: TakeOverReport, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
-        -> TakeOverReport
-    {
-        var report = loaded
+    func run(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError) -> TakeOverReport {
+        var report = TakeOverReport()
+        report.epoch = epoch
+        report.qmpPath = qmpPath
+        report.qemuPID = qemuPID
+        do throws(SystemError) {
+            try markUsedUp()
+        } catch {
+            throw SessionError(.system, "that \(offer.vm) runs here cannot be remembered: \(error)")
+        }
         for output in held where output.frames > 0 {
             guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
             report.framesReleased += output.frames
@@ -444,17 +445,22 @@ public final class Replica: @unchecked Sendable {
     }
 
     /// A restarted agent must not resume the guest a second time.
-    private func markUsedUp() throws {
-        var manifest = try Manifest.read(from: places.memoryDirectory)
-        manifest.isUsedUp = true
-        try manifest.write(to: places.memoryDirectory)
+    private func markUsedUp() throws(SystemError) {
+        _ = try OwnedDescriptor.open(Self.usedUpMark(in: places.memoryDirectory), O_WRONLY | O_CREAT)
+    }
+
+    /// A file beside the manifest: the guest was let run from the replica.
+    private static func usedUpMark(in directory: String) -> String { "\(directory)/used-up" }
+
+    private static func isUsedUp(_ directory: String) -> Bool {
+        FileManager.default.fileExists(atPath: usedUpMark(in: directory))
     }
 
     /// The QEMU, if it runs, of a guest that was resumed from the replica in `directory` by an agent that was then
     /// killed.
     public static func resumed(in directory: String) -> (pid: Int32, monitorPath: String, image: StandbyMachine.Image)?
     {
-        guard let manifest = try? Manifest.read(from: directory), manifest.isUsedUp else { return nil }
+        guard let manifest = try? Manifest.read(from: directory), isUsedUp(directory) else { return nil }
         return (manifest.qemuPID, manifest.command.monitorPath, manifest.image)
     }
 
