@@ -146,7 +146,8 @@ public final class AgentCore: Sendable {
         let places = ReplicaPlaces(
             node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
             runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
-            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest), bases: bases)
+            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest),
+            isRealTime: configuration.defaults.isRealTime, bases: bases)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
         return try adopt(replica, machine, link: link, peer: link.peerNode)
@@ -223,7 +224,7 @@ public final class AgentCore: Sendable {
             do throws(SessionError) {
                 let replica = try Replica(
                     recovering: directory, runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
-                    node: configuration.node, bases: bases,
+                    node: configuration.node, bases: bases, isRealTime: configuration.defaults.isRealTime,
                     standby: { [configuration] in configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
                 _ = try adopt(replica, nil, link: nil, peer: replica.peer)
                 note(

@@ -15,16 +15,20 @@ public struct ReplicaPlaces: Sendable {
     /// Sockets and logs of this VM.
     public var runtimeDirectory: String
     public var standby: StandbyOptions
+    /// Whether its QEMU has real-time priority when the guest is to go on.
+    public var isRealTime: Bool
     /// What this host keeps of VMs' memory.
     public var bases: MemoryBases
 
     public init(
-        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, bases: MemoryBases
+        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, isRealTime: Bool,
+        bases: MemoryBases
     ) {
         self.node = node
         self.memoryDirectory = memoryDirectory
         self.runtimeDirectory = runtimeDirectory
         self.standby = standby
+        self.isRealTime = isRealTime
         self.bases = bases
     }
 }
@@ -78,6 +82,11 @@ public final class Replica: @unchecked Sendable {
     private let qemu: StandbyProcess
     private let resumeBlocks: [ResumeBlock]
     private let state: DeviceStateFile
+    /// Of QEMU's threads but the vCPUs, and of the thread that has it load the state: until the guest runs here.
+    private var priority: RealTimePriority?
+    private var callersPriority: RealTimePriority?
+    /// Of the vCPUs, which take QEMU's lock while it loads: until they are let run.
+    private var vcpusPriority: RealTimePriority?
     /// Our ends of the sockets through which held frames are let out after a failover, by NIC.
     private var outputs: [StandbyOutput] = []
     private let log: Logger
@@ -137,6 +146,7 @@ public final class Replica: @unchecked Sendable {
             try qemu.verify(against: offer.guest)
             resumeBlocks = try qemu.resumeBlocks(offer.guest)
             try attachFilters()
+            raisePriority()
             try Manifest(
                 offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity, image: image
             ).write(to: places.memoryDirectory)
@@ -151,7 +161,7 @@ public final class Replica: @unchecked Sendable {
     /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
     public init(
         recovering memoryDirectory: String, runtimeDirectory: String, node: String, bases: MemoryBases,
-        standby: (OfferMessage) -> StandbyOptions, log: Logger
+        isRealTime: Bool, standby: (OfferMessage) -> StandbyOptions, log: Logger
     ) throws(SessionError) {
         do {
             let manifest = try Manifest.read(from: memoryDirectory)
@@ -165,7 +175,7 @@ public final class Replica: @unchecked Sendable {
             self.log = log
             places = ReplicaPlaces(
                 node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
-                standby: standby(offer), bases: bases)
+                standby: standby(offer), isRealTime: isRealTime, bases: bases)
             recovering = true
             baseBytes = 0
             memory = try ReplicaMemory(
@@ -189,6 +199,7 @@ public final class Replica: @unchecked Sendable {
             try qemu.verify(against: offer.guest)
             resumeBlocks = try qemu.resumeBlocks(offer.guest)
             try attachFilters()
+            raisePriority()
         } catch {
             throw SessionError(.refused, "the replica in \(memoryDirectory) is of no use: \(error)")
         }
@@ -371,6 +382,27 @@ public final class Replica: @unchecked Sendable {
         for nic in offer.nics { outputs.append(try StandbyOutput(nic, qemu.monitor)) }
     }
 
+    /// The guest is away for as long as its QEMU loads it, whatever else the host does then: QEMU comes first. Waiting, it
+    /// wants nothing. What an earlier run of the agent left raised is given back where that is not wanted any more.
+    private func raisePriority() {
+        guard places.isRealTime || recovering else { return }
+        do {
+            let serving = try qemu.monitor.servingThreads()
+            let vcpus = Set(try ProcessFiles.threads(of: qemuPID)).subtracting(serving)
+            priority = try RealTimePriority(threads: serving, priority: RealTimePriority.checkpoint)
+            vcpusPriority = try RealTimePriority(threads: vcpus.sorted(), priority: RealTimePriority.checkpoint)
+            if !places.isRealTime { lowerPriority() }
+        } catch {
+            log.warning("a failover of \(offer.vm) waits for a processor like everything else: \(error)")
+        }
+    }
+
+    private func lowerPriority() {
+        vcpusPriority = nil
+        priority = nil
+        callersPriority = nil
+    }
+
     private static func refusal(_ offer: OfferMessage, _ node: String, _ error: any Error) -> SessionError {
         if let error = error as? SessionError {
             return SessionError(error.code, "\(node) cannot be the standby of \(offer.vm): \(error.message)")
@@ -400,6 +432,10 @@ public final class Replica: @unchecked Sendable {
 
     /// Has QEMU load the state, and not run it. Everything committed is applied.
     func load(from epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
+        if priority != nil {
+            callersPriority = try? RealTimePriority(
+                threads: [NamedThread.currentID], priority: RealTimePriority.checkpoint)
+        }
         do {
             for disk in disks { try disk.image.close() }
             let memory = memory
@@ -425,6 +461,7 @@ public final class Replica: @unchecked Sendable {
         report.epoch = epoch
         report.qmpPath = qmpPath
         report.qemuPID = qemuPID
+        vcpusPriority = nil
         do throws(SystemError) {
             try markUsedUp()
         } catch {
@@ -474,6 +511,7 @@ public final class Replica: @unchecked Sendable {
             }
         }
         outputs = []
+        lowerPriority()
         qemu.monitor.close()
         places.bases.lend(offer.vm, from: places.memoryDirectory)
     }
