@@ -165,7 +165,8 @@ let package = Package(
         tests(
             "AgentTests",
             [
-                "Agent", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "Fencing", "PKI", "Model", "TestBed",
+                "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "Fencing", "PKI", "Model",
+                "TestBed",
                 http,
                 log,
                 lifecycle,

@@ -146,7 +146,8 @@ public final class AgentCore: Sendable {
         let places = ReplicaPlaces(
             node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
             runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
-            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest), bases: bases)
+            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest),
+            isRealTime: configuration.defaults.isRealTime, bases: bases)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
         return try adopt(replica, machine, link: link, peer: link.peerNode)
@@ -181,6 +182,11 @@ public final class AgentCore: Sendable {
 
     /// Takes up what an earlier run of this agent had in hand: guests first, then replicas.
     func recover() {
+        for vm in store.torn {
+            note(
+                vm, .error,
+                "the last write of what this agent remembers of \(vm) was cut short: the one before counts")
+        }
         for vm in store.vms {
             guard let guest = store[vm].guest else { continue }
             guard guest.isAlive else {
@@ -218,7 +224,7 @@ public final class AgentCore: Sendable {
             do throws(SessionError) {
                 let replica = try Replica(
                     recovering: directory, runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
-                    node: configuration.node, bases: bases,
+                    node: configuration.node, bases: bases, isRealTime: configuration.defaults.isRealTime,
                     standby: { [configuration] in configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
                 _ = try adopt(replica, nil, link: nil, peer: replica.peer)
                 note(
@@ -301,7 +307,8 @@ public final class AgentCore: Sendable {
             note(
                 vm, .promoted,
                 "\(vm) runs here from checkpoint \(result.epoch), \(milliseconds(result.decisionToRunning)) ms after the"
-                    + " decision (\(reason))",
+                    + " decision (\(reason)); its state was loaded after \(milliseconds(result.decisionToLoaded)) ms, and"
+                    + " who may run it was durable after \(milliseconds(result.decisionToRecorded)) ms",
                 epoch: result.epoch)
             if result.framesReleased > 0 {
                 note(

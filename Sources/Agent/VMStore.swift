@@ -46,20 +46,35 @@ final class VMStore: Sendable {
         var isAlive: Bool { VMStore.startTime(of: pid) == startTime && processRuns(pid) }
     }
 
+    private struct Entry {
+        var memory = Memory()
+        let file: StateFile<Memory>
+    }
+
     private let directory: DurableDirectory
-    private let memories: Mutex<[VMName: Memory]>
+    private let entries: Mutex<[VMName: Entry]>
+    /// VMs of which the last write was cut short, when the host lost power; what was written before counts.
+    let torn: [VMName]
 
     /// Opens or makes `path`. A file that cannot be read stops the agent: what it may do rests on it.
     init(_ path: String) throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         directory = try DurableDirectory(path, exclusively: false)
-        var found: [VMName: Memory] = [:]
+        var found: [VMName: Entry] = [:]
+        var torn: [VMName] = []
         for name in try FileManager.default.contentsOfDirectory(atPath: path) where name.hasSuffix(".json") {
             guard let vm = VMName(String(name.dropLast(5))) else { continue }
             let data = try Data(contentsOf: URL(fileURLWithPath: "\(path)/\(name)"))
+            if let (memory, number, isTorn) = StateFile<Memory>.read(Array(data)) {
+                found[vm] = Entry(memory: memory, file: StateFile(name, number: number))
+                if isTorn { torn.append(vm) }
+                continue
+            }
             do {
-                found[vm] = try JSONDecoder().decode(Memory.self, from: data)
+                // What agents wrote before there were two places in a file.
+                found[vm] = Entry(
+                    memory: try JSONDecoder().decode(Memory.self, from: data), file: StateFile(name))
             } catch {
                 throw ConfigurationError(
                     path: "\(path)/\(name)",
@@ -72,24 +87,21 @@ final class VMStore: Sendable {
                     ])
             }
         }
-        memories = Mutex(found)
+        self.torn = torn.sorted()
+        entries = Mutex(found)
     }
 
-    var vms: [VMName] { memories.withLock { $0.keys.sorted() } }
+    var vms: [VMName] { entries.withLock { $0.keys.sorted() } }
 
-    subscript(vm: VMName) -> Memory { memories.withLock { $0[vm] ?? Memory() } }
+    subscript(vm: VMName) -> Memory { entries.withLock { $0[vm]?.memory ?? Memory() } }
 
     /// Changes what is remembered; returns when it is on stable storage.
     func update(_ vm: VMName, _ change: (inout Memory) -> Void) throws(SystemError) {
-        try memories.withLock { (memories) throws(SystemError) in
-            var memory = memories[vm] ?? Memory()
-            change(&memory)
-            let encoder = JSONEncoder()
-            encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-            // Plain value types with string keys: encoding them cannot fail.
-            guard let data = try? encoder.encode(memory) else { preconditionFailure("a VM's memory is not encodable") }
-            _ = try directory.replace("\(vm).json", with: Array(data))
-            memories[vm] = memory
+        try entries.withLock { (entries) throws(SystemError) in
+            var entry = entries[vm] ?? Entry(file: StateFile("\(vm).json"))
+            change(&entry.memory)
+            try entry.file.write(entry.memory, in: directory)
+            entries[vm] = entry
         }
     }
 

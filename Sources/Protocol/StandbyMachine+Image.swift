@@ -28,7 +28,7 @@ extension StandbyMachine {
         image = Image(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary, waits: offer.waits)
-        (staged, applied, request, handOver) = (.firstCopy, .firstCopy, nil, nil)
+        (staged, applied, loading, request, handOver) = (.firstCopy, .firstCopy, .waiting, nil, nil)
         primaryIsSilent = false
         state = .preparing(isPrepared: false, isRecorded: false)
         seen = max(seen, offer.term)
@@ -93,9 +93,7 @@ extension StandbyMachine {
         case .receiving:
             state = .holding
             for number in 1...staged.number { actions.append(.acknowledge(Epoch(number))) }
-        case .takingOver:
-            resumeIfReady(&actions)
-        case .loading:
+        case .arbitrating, .takingOver, .loading:
             loadIfReady(&actions)
         default:
             break
@@ -153,11 +151,14 @@ extension StandbyMachine {
 
     mutating func loseImage(_ reason: String, _ actions: inout [Action]) {
         switch state {
+        case .arbitrating where loading == .refused, .takingOver where loading == .refused:
+            // A QEMU that refused the state ends; that it did is known.
+            break
         case .preparing, .receiving, .holding, .orphaned, .arbitrating, .takingOver:
             actions += [.report("the image is lost: \(reason)"), .closeLink]
             drop(&actions)
         case .loading:
-            failToLoad(reason, &actions)
+            loseHandedOver(reason, &actions)
         case .none, .resuming, .returning, .running, .failed:
             break
         }
@@ -169,7 +170,7 @@ extension StandbyMachine {
         primaryIsSilent = false
         actions.append(.dismantle)
         (image, request, handOver) = (nil, nil, nil)
-        (staged, applied) = (.firstCopy, .firstCopy)
+        (staged, applied, loading) = (.firstCopy, .firstCopy, .waiting)
         state = .none
     }
 }

@@ -33,6 +33,8 @@ extension StandbyMachine {
     mutating func arbitrate(_ actions: inout [Action]) {
         guard let image else { return }
         state = .arbitrating
+        // First, so that QEMU is at work while the arbiter is.
+        loadIfReady(&actions)
         if let register, isEligible(register, image) {
             ask(from: register, &actions)
         } else {
@@ -90,7 +92,7 @@ extension StandbyMachine {
         actions.append(.discard(after: staged))
         guard guestStands else { return goAhead(term, &actions) }
         handOver = term
-        state = .loading(isUnderWay: false)
+        state = .loading
         loadIfReady(&actions)
     }
 
@@ -117,8 +119,10 @@ extension StandbyMachine {
         case .arbitrating:
             actions.append(.refuseCommand("the arbiter is being asked: \(node) goes on as soon as it agrees"))
         case .failed where applied > .firstCopy && applied == staged:
-            state = .resuming
-            actions.append(.resume(from: staged))
+            state = .takingOver(isRecorded: true)
+            if loading == .refused { loading = .waiting }
+            loadIfReady(&actions)
+            resumeIfReady(&actions)
         case .preparing, .receiving, .holding:
             actions.append(.refuseCommand("the primary is there: ask there"))
         case .none, .failed:
@@ -139,14 +143,51 @@ extension StandbyMachine {
         // A primary that has the guest standing still is told what comes of it.
         if handOver == nil { actions.append(.closeLink) }
         actions.append(.persist(record))
+        loadIfReady(&actions)
         fenceBeaten(&actions)
     }
 
-    /// I8, I11: everything committed is in the replica, and the term is durable.
+    /// I8: everything committed is in the replica, and nothing comes any more. Loading is no decision: what is loaded stands
+    /// still, and can be given up like any image.
+    mutating func loadIfReady(_ actions: inout [Action]) {
+        guard loading == .waiting, applied == staged else { return }
+        loading = .underWay
+        actions.append(.load(from: staged))
+    }
+
+    mutating func beLoaded(_ actions: inout [Action]) {
+        guard loading == .underWay else { return }
+        loading = .done
+        switch state {
+        case .loading: if let handOver { goAhead(handOver, &actions) }
+        case .takingOver: resumeIfReady(&actions)
+        default: break
+        }
+    }
+
+    mutating func failToLoad(_ reason: String, _ actions: inout [Action]) {
+        guard loading == .underWay else { return }
+        refuseState(reason, &actions)
+        if case .loading = state { beginReturn(&actions) } else { resumeIfReady(&actions) }
+    }
+
+    private mutating func refuseState(_ reason: String, _ actions: inout [Action]) {
+        loading = .refused
+        actions.append(.report("QEMU did not load checkpoint \(staged): \(reason)"))
+    }
+
+    /// I8, I11: QEMU has everything committed, and the term is durable.
     mutating func resumeIfReady(_ actions: inout [Action]) {
-        guard case .takingOver(isRecorded: true) = state, applied == staged else { return }
-        state = .resuming
-        actions.append(.resume(from: staged))
+        guard case .takingOver(isRecorded: true) = state else { return }
+        switch loading {
+        case .waiting, .underWay: break
+        case .done:
+            state = .resuming
+            actions.append(.resume(from: staged))
+        case .refused:
+            actions.append(.report("\(node) may go on, and its QEMU did not load checkpoint \(staged)"))
+            fail(&actions)
+        }
     }
 
     mutating func run(_ actions: inout [Action]) {
@@ -159,28 +200,26 @@ extension StandbyMachine {
 
     mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
         guard case .resuming = state else { return }
-        state = .failed
         actions.append(.report("QEMU did not go on from checkpoint \(staged): \(reason)"))
+        fail(&actions)
+    }
+
+    private mutating func fail(_ actions: inout [Action]) {
+        state = .failed
         if handOver != nil { actions.append(.closeLink) }
     }
 
     // MARK: - Switchover
 
-    mutating func loadIfReady(_ actions: inout [Action]) {
-        guard case .loading(isUnderWay: false) = state, applied == staged else { return }
-        state = .loading(isUnderWay: true)
-        actions.append(.load(from: staged))
+    /// The guest stands still at the primary, and there is nothing here that could go on with it.
+    mutating func loseHandedOver(_ reason: String, _ actions: inout [Action]) {
+        refuseState(reason, &actions)
+        beginReturn(&actions)
     }
 
-    mutating func beLoaded(_ actions: inout [Action]) {
-        guard case .loading = state, let handOver else { return }
-        goAhead(handOver, &actions)
-    }
-
-    mutating func failToLoad(_ reason: String, _ actions: inout [Action]) {
-        guard case .loading = state else { return }
+    private mutating func beginReturn(_ actions: inout [Action]) {
         state = .returning
-        actions += [.report("QEMU did not load checkpoint \(staged): \(reason)"), .endReplica]
+        actions.append(.endReplica)
     }
 
     /// I2: nothing of the guest can run here any more, and the register still names the primary.

@@ -6,9 +6,11 @@ import Model
 ///       ^                                                                   |  ^                  |    | won
 ///       |<---------------- image given up, lost or outdated ---------------+--+-- orphaned ------+    v
 ///       |                                                                                        takingOver
-///     running: the primary's side of this host goes on <---- resumed ---- resuming <--- applied ----+
+///     running: the primary's side of this host goes on <---- resumed ---- resuming <--- loaded ----+
 ///
-/// In a switchover the state is loaded first and the arbiter asked after that, so that a QEMU that refuses it costs nothing:
+/// QEMU loads the state while the arbiter is asked and the term is made durable (`Loading`): a guest that is loaded does not
+/// run, and its image is as good as before. In a switchover the state is loaded first and the arbiter asked after that, so
+/// that a QEMU that refuses it costs nothing:
 ///
 ///     holding --asked to take over--> loading --loaded--> arbitrating
 ///                                       | refused
@@ -54,20 +56,27 @@ public struct StandbyMachine: Sendable, Equatable {
         case holding
         /// As `holding`, but the primary is not heard; nothing is acknowledged and nobody is asked.
         case orphaned
-        /// The arbiter is asked whether this host may take over; nothing is acknowledged any more.
+        /// The arbiter is asked whether this host may take over; nothing is acknowledged any more. Meanwhile the rest is
+        /// applied and loaded.
         case arbitrating
-        /// This host may run the guest; the rest is being applied and the term made durable.
+        /// This host may run the guest; the rest is being applied and loaded, and the term made durable.
         case takingOver(isRecorded: Bool)
-        /// QEMU is loading the state.
+        /// QEMU, which has the state, lets the guest run.
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
-        /// The guest stands still at the primary, and QEMU is loading its state here; nothing is acknowledged any more.
-        case loading(isUnderWay: Bool)
+        /// The guest stands still at the primary, and QEMU is to load its state here; nothing is acknowledged any more.
+        case loading
         /// QEMU refused the state of a guest that stands still at the primary: it is given back.
         case returning
-        /// QEMU refused the state. The image is kept.
+        /// QEMU refused the state, or did not go on. The image is kept.
         case failed
+    }
+
+    /// How far QEMU is with the newest epoch. It begins once nothing can be staged any more and everything is applied; what
+    /// is loaded stays so until it runs or the image is given up, also over the end of the agent.
+    public enum Loading: Sendable, Equatable {
+        case waiting, underWay, done, refused
     }
 
     public enum Event: Sendable, Equatable {
@@ -150,10 +159,10 @@ public struct StandbyMachine: Sendable, Equatable {
         case confirmDismissal(SessionID)
         /// Close the session's link.
         case closeLink
-        /// Everything committed is applied: flush the disks, mark the image as used up (durably with the image), and load the
-        /// state without letting a vCPU run. `loaded` or `loadFailed` follows.
+        /// Everything committed is applied: flush the disks and load the state without letting a vCPU run. `loaded` or
+        /// `loadFailed` follows.
         case load(from: Epoch)
-        /// Everything committed is applied: do what `load` does unless it was done, and let the guest run; let out what is
+        /// The state is loaded: mark the image as used up (durably with the image), and let the guest run; let out what is
         /// held of the output of this epoch and of those before it. `resumed` or `resumeFailed` follows.
         case resume(from: Epoch)
         /// Tell the primary on the session's link that the guest runs here, under this register.
@@ -190,6 +199,7 @@ public struct StandbyMachine: Sendable, Equatable {
     public internal(set) var staged = Epoch.firstCopy
     /// The newest epoch that is in the replica.
     public internal(set) var applied = Epoch.firstCopy
+    public internal(set) var loading = Loading.waiting
     /// The register as last told, read or won.
     public internal(set) var register: Register?
     var seen: Term
@@ -215,14 +225,18 @@ public struct StandbyMachine: Sendable, Equatable {
 
     /// For a whole image that was found after a restart of the agent and was not used up: epochs after `applied` up to
     /// `staged` are applied once more, in order, and reported. `started` is the first event.
+    /// - Parameter isLoaded: its QEMU has the state of `applied` already, which is `staged` then: what came after it was
+    ///   never acknowledged.
     public init(
         node: NodeName, arbitration: Arbitration, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64,
-        found image: Image, staged: Epoch, applied: Epoch
+        found image: Image, staged: Epoch, applied: Epoch, isLoaded: Bool
     ) {
+        precondition(!isLoaded || applied == staged, "a state is loaded only once everything is applied")
         self.init(node: node, arbitration: arbitration, record: record, fences: fences, seed: seed)
         self.image = image
         self.staged = staged
         self.applied = applied
+        if isLoaded { loading = .done }
         state = .orphaned
     }
 

@@ -52,7 +52,7 @@ enum Demo {
             try bed.a.cutPower()
             try await pair.wait(bed.b, vm, for: "running", within: .seconds(30))
             let noticed = milliseconds(ContinuousClock.now - killed)
-            let running = try pair.decisionToRunning(bed.b, vm)
+            let running = try pair.takeOverSteps(bed.b, vm).running
             say(
                 "  the guest runs at host B: \(running) ms after the link was found silent, \(noticed) ms after the cut"
             )

@@ -160,6 +160,32 @@ import Testing
         }
     }
 
+    /// While the witness is away the standby's QEMU has the guest and does not run it. An agent that is killed then finds it
+    /// again, and goes on from it once the witness answers.
+    @Test func anAgentThatIsRestartedFindsTheGuestThatItHadLoaded() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, reprotects: false)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            try await scene.pair.agent(bed.witness)?.killAndWait()
+            bed.a.killAll()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await Task.sleep(for: .seconds(1))
+            try await scene.pair.agent(bed.b)?.killAndWait()
+            try await scene.pair.start(bed.b)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await scene.pair.restartArbiter()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(20))
+            #expect(try scene.pair.takeOverSteps(bed.b, Scene.vm).loaded == 0, "it was loaded before")
+            try await verifier.waitForAnswers()
+            // After seconds of silence TCP waits as long again before it tries once more.
+            try await Task.sleep(for: .seconds(8))
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
     /// Without the witness a protected VM goes on, and a takeover waits for it.
     @Test func withoutTheWitnessNothingIsDecided() async throws {
         try await Bed.with { bed in

@@ -175,7 +175,8 @@ import Testing
         let (scene, _) = orphan()
         var found = StandbyMachine(
             node: beta, arbitration: .manual(.runAlone), record: scene.machine.record, fences: [alpha], seed: 4,
-            found: scene.machine.image.unsafelyUnwrapped, staged: Epoch(2), applied: Epoch(2))
+            found: scene.machine.image.unsafelyUnwrapped, staged: Epoch(2), applied: Epoch(2),
+            isLoaded: false)
         #expect(found.handle(.started).fencing == nil)
         #expect(found.state == .orphaned)
     }

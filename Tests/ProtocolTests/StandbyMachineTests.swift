@@ -137,7 +137,7 @@ import Testing
         #expect(scene.feed(.registerRead(scene.pair)).request?.new == scene.solo(beta, term: 6))
     }
 
-    @Test func theGuestIsResumedWhenTheTermIsDurableAndEverythingApplied() {
+    @Test func theGuestIsResumedWhenTheTermIsDurableAndEverythingLoaded() {
         var scene = StandbyScene.holding()
         let asked = scene.feed(.linkLost(offer.session)).request.unsafelyUnwrapped
         #expect(
@@ -145,9 +145,55 @@ import Testing
                 == [.closeLink, .persist(LocalRecord(seen: Term(6), register: asked.new))])
         #expect(scene.feed(.staged(offer.session, Epoch(3))) == [])
         #expect(scene.feed(.persisted(Term(6))) == [])
-        #expect(scene.feed(.applied(offer.session, Epoch(2))) == [.resume(from: Epoch(2))])
+        #expect(scene.feed(.applied(offer.session, Epoch(2))) == [.load(from: Epoch(2))])
+        #expect(scene.feed(.loaded) == [.resume(from: Epoch(2))])
         #expect(scene.feed(.resumed) == [.becomePrimary(asked.new)])
         #expect(scene.machine.state == .running)
+    }
+
+    /// The arbiter is asked, and QEMU is loading epoch 2.
+    private func loadingWhileAsking() -> (
+        scene: StandbyScene, asked: (expecting: Register?, new: Register, nonce: Nonce)
+    ) {
+        var scene = StandbyScene.holding()
+        scene.feed(.applied(offer.session, Epoch(2)))
+        let actions = scene.feed(.linkLost(offer.session))
+        #expect(actions.prefix(3) == [.discard(after: Epoch(2)), .reportPrimaryLost, .load(from: Epoch(2))])
+        return (scene, actions.request.unsafelyUnwrapped)
+    }
+
+    @Test func whatIsLoadedRunsOnceTheTermIsWonAndDurable() {
+        var (scene, asked) = loadingWhileAsking()
+        #expect(scene.feed(.loaded) == [])
+        #expect(
+            scene.feed(.answered(asked.nonce, .applied(asked.new))) == [.closeLink, .persist(scene.machine.record)])
+        #expect(scene.feed(.persisted(Term(5))) == [])
+        #expect(scene.feed(.persisted(Term(6))) == [.resume(from: Epoch(2))])
+    }
+
+    @Test func whatIsLoadedInVainIsGivenUp() {
+        var (scene, asked) = loadingWhileAsking()
+        let actions = scene.feed(.answered(asked.nonce, .conflict(scene.solo(alpha, term: 6))))
+        #expect(actions.deeds == [.closeLink, .dismantle])
+        #expect(scene.feed(.loaded) == [])
+        #expect(scene.machine.loading == .waiting)
+    }
+
+    @Test func aStateThatWasRefusedWhileTheArbiterWasAskedIsSeenAfterTheWin() {
+        var (scene, asked) = loadingWhileAsking()
+        #expect(scene.feed(.loadFailed("wrong machine")).deeds == [])
+        #expect(scene.feed(.imageLost("its QEMU ended")) == [])
+        scene.feed(.answered(asked.nonce, .applied(asked.new)))
+        #expect(scene.feed(.persisted(Term(6))).deeds == [])
+        #expect(scene.machine.state == .failed)
+        #expect(scene.feed(.force) == [.load(from: Epoch(2))])
+        #expect(scene.feed(.loaded) == [.resume(from: Epoch(2))])
+    }
+
+    @Test func anImageThatIsLostOnceItWasLoadedIsGivenUp() {
+        var (scene, _) = loadingWhileAsking()
+        scene.feed(.loaded)
+        #expect(scene.feed(.imageLost("its QEMU ended")).deeds == [.closeLink, .dismantle])
     }
 
     @Test func anUnknownAnswerIsReadAndAskedAgain() {
@@ -229,8 +275,11 @@ import Testing
         scene.feed(.answered(asked.nonce, .applied(asked.new)))
         scene.feed(.persisted(Term(6)))
         scene.feed(.applied(offer.session, Epoch(2)))
-        #expect(scene.feed(.resumeFailed("wrong machine")).deeds == [])
+        #expect(scene.feed(.loadFailed("wrong machine")).deeds == [])
         #expect(scene.machine.state == .failed)
+        #expect(scene.feed(.force) == [.load(from: Epoch(2))])
+        #expect(scene.feed(.loaded) == [.resume(from: Epoch(2))])
+        #expect(scene.feed(.resumeFailed("no answer")).deeds == [])
         #expect(scene.feed(.force) == [.resume(from: Epoch(2))])
     }
 
@@ -288,11 +337,13 @@ import Testing
 
     // MARK: - Restart
 
-    private func restarted(_ arbitration: Arbitration, register: Register?) -> StandbyMachine {
+    private func restarted(
+        _ arbitration: Arbitration, register: Register?, isLoaded: Bool = false
+    ) -> StandbyMachine {
         let before = StandbyScene.holding()
         return StandbyMachine(
             node: beta, arbitration: arbitration, record: LocalRecord(seen: Term(5), register: register), seed: 3,
-            found: before.machine.image.unsafelyUnwrapped, staged: Epoch(7), applied: Epoch(7))
+            found: before.machine.image.unsafelyUnwrapped, staged: Epoch(7), applied: Epoch(7), isLoaded: isLoaded)
     }
 
     @Test func aFoundImageAsksTheArbiter() {
@@ -304,7 +355,18 @@ import Testing
 
     @Test func whatWasWonBeforeTheRestartIsFollowed() {
         var machine = restarted(.arbiter, register: StandbyScene().solo(beta, term: 6))
-        #expect(machine.handle(.started).first == .closeLink)
+        #expect(machine.handle(.started) == [.closeLink, .persist(machine.record), .load(from: Epoch(7))])
+        #expect(machine.handle(.persisted(Term(6))) == [])
+        #expect(machine.handle(.loaded) == [.resume(from: Epoch(7))])
+    }
+
+    @Test func whatWasLoadedBeforeTheRestartIsNotLoadedAgain() {
+        let pair = StandbyScene.holding().pair
+        var machine = restarted(.arbiter, register: pair, isLoaded: true)
+        let actions = machine.handle(.started)
+        #expect(!actions.contains(.load(from: Epoch(7))))
+        let asked = actions.request.unsafelyUnwrapped
+        _ = machine.handle(.answered(asked.nonce, .applied(asked.new)))
         #expect(machine.handle(.persisted(Term(6))) == [.resume(from: Epoch(7))])
     }
 

@@ -132,6 +132,71 @@ import Testing
         #expect(layouts[0].difference(to: layouts[1]) == nil)
     }
 
+    /// What is loaded and not decided yet: nothing of it may be seen, and an agent that comes back finds it.
+    @Test func waitsLoadedAndSilentlyForWhoeverLetsItRun() throws {
+        let network = try Datagrams()
+        let pair = try pair(
+            Shape(
+                name: "pc, virtio-net on a datagram socket",
+                arguments: [
+                    "-m", "128", "-vga", "none", "-nodefaults", "-device", "virtio-net-pci,netdev=n0", "-netdev",
+                    "socket,id=n0,udp=127.0.0.1:\(network.port),localaddr=127.0.0.1:0",
+                ]))
+        defer { pair.standby.kill() }
+        network.drain()
+        _ = try pair.standby.load(
+            machineType: pair.guest.machineType, blocks: try pair.standby.resumeBlocks(pair.guest), pair.compose)
+        #expect(!network.receives(within: 500))
+        pair.standby.monitor.close()
+
+        let found = try StandbyProcess(
+            adopting: pair.standby.pid, monitorPath: pair.command.monitorPath, logPath: "/dev/null")
+        #expect(found.isLoaded && !pair.standby.isLoaded)
+        #expect(!network.receives(within: 200))
+        try found.run()
+        #expect(try found.monitor.execute("query-status")["status"] == "running")
+        #expect(network.receives(within: 5000), "QEMU tells the network where the guest is now")
+        do throws(StandbyError) {
+            _ = try found.load(machineType: pair.guest.machineType, blocks: [], pair.compose)
+            Issue.record("a state was loaded over the running guest")
+        } catch {
+            #expect(error.reason == .spent)
+        }
+    }
+
+    /// A network of its own: what QEMU sends to it arrives here.
+    private final class Datagrams {
+        let port: UInt16
+        private let number: Int32
+
+        init() throws {
+            number = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            let number = number
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+            var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+            let isBound = withUnsafeMutableBytes(of: &address) { bytes in
+                let pointer = bytes.assumingMemoryBound(to: sockaddr.self).baseAddress
+                return bind(number, pointer, size) == 0 && getsockname(number, pointer, &size) == 0
+            }
+            port = UInt16(bigEndian: address.sin_port)
+            try #require(isBound)
+        }
+
+        deinit { close(number) }
+
+        func receives(within milliseconds: Int32) -> Bool {
+            var entry = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
+            return poll(&entry, 1, milliseconds) > 0
+        }
+
+        func drain() {
+            var byte: UInt8 = 0
+            while receives(within: 100) { _ = recv(number, &byte, 1, 0) }
+        }
+    }
+
     @Test(arguments: [shapes[1], shapes[2], shapes[5]])
     func loadsExactlyWhatWasSaved(_ shape: Shape) throws {
         let pair = try pair(shape, adding: ["-S"])

@@ -115,15 +115,15 @@ import Testing
     @Test(arguments: [
         (
             ["-drive", "file=a,,b.img,format=raw,if=virtio,snapshot=on"],
-            "-drive file=/srv/c,,d.qcow2,format=qcow2,if=virtio"
+            "-drive file=/srv/c,,d.qcow2,format=qcow2,if=virtio,file.drop-cache=off"
         ),
-        (["-drive", "a,,b.img"], "-drive /srv/c,,d.qcow2,format=qcow2"),
-        (["-hda", "a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2"),
-        (["a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2"),
-        (["-pflash", "a,b.img"], "-drive file=/srv/c,,d.qcow2,if=pflash,format=qcow2"),
+        (["-drive", "a,,b.img"], "-drive /srv/c,,d.qcow2,format=qcow2,file.drop-cache=off"),
+        (["-hda", "a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2,file.drop-cache=off"),
+        (["a,b.img"], "-drive file=/srv/c,,d.qcow2,index=0,media=disk,format=qcow2,file.drop-cache=off"),
+        (["-pflash", "a,b.img"], "-drive file=/srv/c,,d.qcow2,if=pflash,format=qcow2,file.drop-cache=off"),
         (
             ["-drive", "driver=raw,file.filename=a,,b.img,file.driver=file,id=virtio0"],
-            "-drive file.filename=/srv/c,,d.qcow2,file.driver=file,id=virtio0,format=qcow2"
+            "-drive file.filename=/srv/c,,d.qcow2,file.driver=file,id=virtio0,format=qcow2,file.drop-cache=off"
         ),
     ]) func movesDrives(_ given: [String], _ expected: String) throws {
         let found = try lines(given, disks: [Self.disk]) {
@@ -150,8 +150,8 @@ import Testing
         }
         #expect(
             found.contains(
-                #"-blockdev {"discard":"unmap","driver":"host_device","filename":"/dev/vg/lv","node-name":"top-file"}"#)
-        )
+                #"-blockdev {"discard":"unmap","driver":"host_device","drop-cache":false,"filename":"/dev/vg/lv","#
+                    + #""node-name":"top-file"}"#))
         #expect(found.contains("-blockdev driver=raw,file=top-file,node-name=top"))
         #expect(!found.contains { $0.contains("base") })
     }

@@ -29,6 +29,7 @@ enum Mutant: String, CaseIterable {
     case startsWithoutClaim = "a restarted agent goes on where it was"
     case startsWithoutHolding = "a restarted agent takes the filters up again open"
     case resumesTwice = "the image is not marked as used up when the guest runs from it"
+    case runsWhenLoaded = "the guest runs as soon as it is loaded, before the term is won and durable"
     case skipsSecondApply = "an epoch that was half applied counts as applied after a restart"
 
     // the image
@@ -39,6 +40,8 @@ enum Mutant: String, CaseIterable {
     case acceptsGaps = "a checkpoint with a missing frame counts as whole"
     case appliesPartly = "applying leaves a page group out"
     case reportsAppliedEarly = "an epoch counts as applied before it is written"
+    case loadsUnapplied = "QEMU loads the state when the arbiter is asked, before everything is applied"
+    case dropsLoaded = "a restarted agent gives up an image because its QEMU has loaded it"
     case appliesIncomplete = "frames of an incomplete epoch are written at a takeover"
     case keepsIncarnation = "another image keeps the old one's incarnation"
     case acceptsOldTerms = "an offer of an older term is accepted"

@@ -35,8 +35,11 @@ enum Tables {
         ("receiving", "offered staged applied linkLost dismissed imageLost"),
         ("holding", "offered staged registerTold linkLost takeOver dismissed imageLost"),
         ("orphaned", "started offered force giveUp imageLost peerFenced fencingFailed peerHeard"),
-        ("arbitrating", "offered giveUp imageLost answered registerRead registerUnreadable"),
-        ("takingOver", "applied imageLost persisted"),
+        (
+            "arbitrating",
+            "offered applied giveUp imageLost answered registerRead registerUnreadable loaded loadFailed"
+        ),
+        ("takingOver", "applied imageLost persisted loaded loadFailed"),
         ("resuming", "resumed resumeFailed"),
         ("loading", "offered applied imageLost loaded loadFailed"),
         ("returning", "offered replicaEnded"),

@@ -15,16 +15,20 @@ public struct ReplicaPlaces: Sendable {
     /// Sockets and logs of this VM.
     public var runtimeDirectory: String
     public var standby: StandbyOptions
+    /// Whether its QEMU has real-time priority when the guest is to go on.
+    public var isRealTime: Bool
     /// What this host keeps of VMs' memory.
     public var bases: MemoryBases
 
     public init(
-        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, bases: MemoryBases
+        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, isRealTime: Bool,
+        bases: MemoryBases
     ) {
         self.node = node
         self.memoryDirectory = memoryDirectory
         self.runtimeDirectory = runtimeDirectory
         self.standby = standby
+        self.isRealTime = isRealTime
         self.bases = bases
     }
 }
@@ -45,8 +49,6 @@ public final class Replica: @unchecked Sendable {
         var qemuPID: Int32
         var slotCapacity: Int
         var image: StandbyMachine.Image
-        /// The guest was resumed from it: it is not to be used again.
-        var isUsedUp = false
 
         static func path(in directory: String) -> String { "\(directory)/manifest.json" }
 
@@ -69,6 +71,8 @@ public final class Replica: @unchecked Sendable {
     public let image: StandbyMachine.Image
     public let command: StandbyCommand
     public let recovering: Bool
+    /// Its QEMU has the state of the applied epoch already, from an earlier run of the agent.
+    var isLoaded: Bool { qemu.isLoaded }
     public let peer: String
     let memory: ReplicaMemory
     let disks: [StagedDisk]
@@ -80,6 +84,11 @@ public final class Replica: @unchecked Sendable {
     private let qemu: StandbyProcess
     private let resumeBlocks: [ResumeBlock]
     private let state: DeviceStateFile
+    /// Of QEMU's threads but the vCPUs, and of the thread that has it load the state: until the guest runs here.
+    private var priority: RealTimePriority?
+    private var callersPriority: RealTimePriority?
+    /// Of the vCPUs, which take QEMU's lock while it loads: until they are let run.
+    private var vcpusPriority: RealTimePriority?
     /// Our ends of the sockets through which held frames are let out after a failover, by NIC.
     private var outputs: [StandbyOutput] = []
     private let log: Logger
@@ -139,6 +148,7 @@ public final class Replica: @unchecked Sendable {
             try qemu.verify(against: offer.guest)
             resumeBlocks = try qemu.resumeBlocks(offer.guest)
             try attachFilters()
+            raisePriority()
             try Manifest(
                 offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity, image: image
             ).write(to: places.memoryDirectory)
@@ -153,11 +163,13 @@ public final class Replica: @unchecked Sendable {
     /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
     public init(
         recovering memoryDirectory: String, runtimeDirectory: String, node: String, bases: MemoryBases,
-        standby: (OfferMessage) -> StandbyOptions, log: Logger
+        isRealTime: Bool, standby: (OfferMessage) -> StandbyOptions, log: Logger
     ) throws(SessionError) {
         do {
             let manifest = try Manifest.read(from: memoryDirectory)
-            guard !manifest.isUsedUp else { throw SessionError(.refused, "the guest was resumed from it already") }
+            guard !Self.isUsedUp(memoryDirectory) else {
+                throw SessionError(.refused, "the guest was resumed from it already")
+            }
             offer = manifest.offer
             image = manifest.image
             peer = manifest.peer
@@ -165,7 +177,7 @@ public final class Replica: @unchecked Sendable {
             self.log = log
             places = ReplicaPlaces(
                 node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
-                standby: standby(offer), bases: bases)
+                standby: standby(offer), isRealTime: isRealTime, bases: bases)
             recovering = true
             baseBytes = 0
             memory = try ReplicaMemory(
@@ -179,15 +191,17 @@ public final class Replica: @unchecked Sendable {
             guard appliedEpoch > .firstCopy else {
                 throw SessionError(.refused, "no checkpoint was complete")
             }
-            disks = try Self.openDisks(offer, command, places)
             qemu = try StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: command.monitorPath,
                 logPath: "\(runtimeDirectory)/qemu.log")
+            // A QEMU that has its state has the images too.
+            disks = qemu.isLoaded ? [] : try Self.openDisks(offer, command, places)
             // The way out for held frames ended in the agent that is gone.
             _ = try Leftovers.remove(qemu.monitor)
             try qemu.verify(against: offer.guest)
             resumeBlocks = try qemu.resumeBlocks(offer.guest)
             try attachFilters()
+            raisePriority()
         } catch {
             throw SessionError(.refused, "the replica in \(memoryDirectory) is of no use: \(error)")
         }
@@ -200,7 +214,7 @@ public final class Replica: @unchecked Sendable {
 
     /// Ends the QEMU of a replica that cannot be taken up, and keeps its memory as a base.
     public static func keepLeftover(_ vm: VMName, _ memoryDirectory: String, _ bases: MemoryBases) {
-        if let manifest = try? Manifest.read(from: memoryDirectory), !manifest.isUsedUp,
+        if let manifest = try? Manifest.read(from: memoryDirectory), !isUsedUp(memoryDirectory),
             let qemu = try? StandbyProcess(
                 adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
         {
@@ -370,6 +384,27 @@ public final class Replica: @unchecked Sendable {
         for nic in offer.nics { outputs.append(try StandbyOutput(nic, qemu.monitor)) }
     }
 
+    /// The guest is away for as long as its QEMU loads it, whatever else the host does then: QEMU comes first. Waiting, it
+    /// wants nothing. What an earlier run of the agent left raised is given back where that is not wanted any more.
+    private func raisePriority() {
+        guard places.isRealTime || recovering else { return }
+        do {
+            let serving = try qemu.monitor.servingThreads()
+            let vcpus = Set(try ProcessFiles.threads(of: qemuPID)).subtracting(serving)
+            priority = try RealTimePriority(threads: serving, priority: RealTimePriority.checkpoint)
+            vcpusPriority = try RealTimePriority(threads: vcpus.sorted(), priority: RealTimePriority.checkpoint)
+            if !places.isRealTime { lowerPriority() }
+        } catch {
+            log.warning("a failover of \(offer.vm) waits for a processor like everything else: \(error)")
+        }
+    }
+
+    private func lowerPriority() {
+        vcpusPriority = nil
+        priority = nil
+        callersPriority = nil
+    }
+
     private static func refusal(_ offer: OfferMessage, _ node: String, _ error: any Error) -> SessionError {
         if let error = error as? SessionError {
             return SessionError(error.code, "\(node) cannot be the standby of \(offer.vm): \(error.message)")
@@ -398,17 +433,15 @@ public final class Replica: @unchecked Sendable {
     // MARK: - The end of it
 
     /// Has QEMU load the state, and not run it. Everything committed is applied.
-    func load(from epoch: Epoch, deviceState: [UInt8], decidedAt: UInt64) throws(SessionError) -> TakeOverReport {
-        var report = TakeOverReport()
-        report.epoch = epoch
-        report.qmpPath = qmpPath
-        report.qemuPID = qemuPID
+    func load(from epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
+        if priority != nil {
+            callersPriority = try? RealTimePriority(
+                threads: [NamedThread.currentID], priority: RealTimePriority.checkpoint)
+        }
         do {
             for disk in disks { try disk.image.close() }
-            try markUsedUp()
-            report.finish = MonotonicClock.now() - decidedAt
             let memory = memory
-            let timings = try qemu.load(
+            _ = try qemu.load(
                 machineType: offer.guest.machineType, blocks: resumeBlocks
             ) { (stream: inout ResumeStream) throws(ResumeStreamError) in
                 for (index, block) in memory.blocks.enumerated() where block.tracked && !block.inSharedFile {
@@ -419,18 +452,23 @@ public final class Replica: @unchecked Sendable {
                     try stream.finish(deviceState: UnsafeRawBufferPointer(bytes))
                 }
             }
-            report.load = timings.total
         } catch {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
         }
-        return report
     }
 
     /// Lets the guest that was loaded run; frames that the primary may not have let out go first.
-    func run(_ loaded: TakeOverReport, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
-        -> TakeOverReport
-    {
-        var report = loaded
+    func run(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError) -> TakeOverReport {
+        var report = TakeOverReport()
+        report.epoch = epoch
+        report.qmpPath = qmpPath
+        report.qemuPID = qemuPID
+        vcpusPriority = nil
+        do throws(SystemError) {
+            try markUsedUp()
+        } catch {
+            throw SessionError(.system, "that \(offer.vm) runs here cannot be remembered: \(error)")
+        }
         for output in held where output.frames > 0 {
             guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
             report.framesReleased += output.frames
@@ -446,17 +484,22 @@ public final class Replica: @unchecked Sendable {
     }
 
     /// A restarted agent must not resume the guest a second time.
-    private func markUsedUp() throws {
-        var manifest = try Manifest.read(from: places.memoryDirectory)
-        manifest.isUsedUp = true
-        try manifest.write(to: places.memoryDirectory)
+    private func markUsedUp() throws(SystemError) {
+        _ = try OwnedDescriptor.open(Self.usedUpMark(in: places.memoryDirectory), O_WRONLY | O_CREAT)
+    }
+
+    /// A file beside the manifest: the guest was let run from the replica.
+    private static func usedUpMark(in directory: String) -> String { "\(directory)/used-up" }
+
+    private static func isUsedUp(_ directory: String) -> Bool {
+        FileManager.default.fileExists(atPath: usedUpMark(in: directory))
     }
 
     /// The QEMU, if it runs, of a guest that was resumed from the replica in `directory` by an agent that was then
     /// killed.
     public static func resumed(in directory: String) -> (pid: Int32, monitorPath: String, image: StandbyMachine.Image)?
     {
-        guard let manifest = try? Manifest.read(from: directory), manifest.isUsedUp else { return nil }
+        guard let manifest = try? Manifest.read(from: directory), isUsedUp(directory) else { return nil }
         return (manifest.qemuPID, manifest.command.monitorPath, manifest.image)
     }
 
@@ -470,6 +513,7 @@ public final class Replica: @unchecked Sendable {
             }
         }
         outputs = []
+        lowerPriority()
         qemu.monitor.close()
         places.bases.lend(offer.vm, from: places.memoryDirectory)
     }

@@ -9,7 +9,6 @@ struct EpochPriority: ~Copyable {
 }
 
 extension GuestHandle {
-    private static let checkpointPriority: Int32 = 5
     private static let encoderPriority: Int32 = 3
 
     /// With busy vCPUs most of a long pause is waiting for a processor: QEMU's threads that serve a checkpoint (all but the
@@ -17,13 +16,10 @@ extension GuestHandle {
     /// in the log, where that is not allowed.
     func raisePriority(and helper: Int32?, encoder: Int32?) -> EpochPriority? {
         do {
-            let vcpus = try monitor.execute("query-cpus-fast").array ?? []
-            let running = Set(vcpus.compactMap { $0["thread-id"]?.int64 })
-            let others = try ProcessFiles.threads(of: pid).filter { !running.contains(Int64($0)) }
             return EpochPriority(
                 checkpoint: try RealTimePriority(
-                    threads: others + [NamedThread.currentID] + (helper.map { [$0] } ?? []),
-                    priority: Self.checkpointPriority),
+                    threads: try monitor.servingThreads() + [NamedThread.currentID] + (helper.map { [$0] } ?? []),
+                    priority: RealTimePriority.checkpoint),
                 encoder: try encoder.map { (thread) throws(SystemError) in
                     try RealTimePriority(threads: [thread], priority: Self.encoderPriority)
                 })
@@ -31,5 +27,19 @@ extension GuestHandle {
             log.warning("checkpoints of \(vm) wait for a processor like everything else: \(error)")
             return nil
         }
+    }
+}
+
+extension RealTimePriority {
+    /// Of whatever a checkpoint, or a guest that goes on from one, waits for.
+    static let checkpoint: Int32 = 5
+}
+
+extension QMPConnection {
+    /// QEMU's threads without its vCPUs.
+    func servingThreads() throws -> [Int32] {
+        let vcpus = try execute("query-cpus-fast").array ?? []
+        let running = Set(vcpus.compactMap { $0["thread-id"]?.int64 })
+        return try ProcessFiles.threads(of: peer.pid).filter { !running.contains(Int64($0)) }
     }
 }

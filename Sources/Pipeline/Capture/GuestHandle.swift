@@ -41,6 +41,8 @@ final class GuestHandle {
     private(set) var isHeldStill = false
     /// True while the guest stands still because of us.
     private var standsStill = false
+    /// It was seen without its memory.
+    private var isDying = false
 
     /// The monitor answers within this, or QEMU counts as stuck.
     static let timeout = Duration.seconds(10)
@@ -89,7 +91,11 @@ final class GuestHandle {
     }
 
     var pid: Int32 { description.process.pid }
-    var isAlive: Bool { !process.hasExited() }
+    /// False once it is certain that the guest runs no more. A process that is killed gives its memory and its files back
+    /// first, which takes the kernel seconds for a large one, and counts as ended only then.
+    var isAlive: Bool { !isDying && !process.hasExited() && (monitor.isOpen || hasMemory) }
+    /// The first word of this file is 0 for a process whose memory was taken from it (proc(5)), which is never undone.
+    private var hasMemory: Bool { (try? Files.text(of: "/proc/\(pid)/statm"))?.first != "0" }
     var exitDescriptor: Int32 { process.number }
     var pollDescriptor: Int32 { monitor.isOpen ? monitor.descriptor : -1 }
 
@@ -445,8 +451,12 @@ final class GuestHandle {
         monitorClosed ? hasEnded(within: 2_000_000_000) : !isAlive
     }
 
-    /// True as soon as the process has ended, which is waited for for so many nanoseconds.
-    func hasEnded(within timeout: UInt64) -> Bool { (try? process.waitForExit(timeout: timeout)) ?? !isAlive }
+    /// True as soon as the process has ended, or has no memory any more, which is waited for for so many nanoseconds.
+    func hasEnded(within timeout: UInt64) -> Bool {
+        if !hasMemory { isDying = true }
+        if isDying { return true }
+        return (try? process.waitForExit(timeout: timeout)) ?? !isAlive
+    }
 
     var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
 

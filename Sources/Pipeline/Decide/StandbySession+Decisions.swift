@@ -76,6 +76,9 @@ extension StandbySession {
         }
         switch state.machine.state {
         case .loading, .takingOver, .resuming: state.status.phase = .failingOver
+        case .failed:
+            state.status.phase = .failed
+            complete(.failure(SessionError(.qemu, state.status.lastError ?? "QEMU did not go on")), &state)
         default: break
         }
     }
@@ -88,7 +91,10 @@ extension StandbySession {
 
     func persist(_ record: LocalRecord) {
         custody.remember(record, of: vm) { [self] failure in
-            guard let failure else { return handle(.persisted(record.seen)) }
+            guard let failure else {
+                state.withLock { $0.takeOver?.recordedAt = MonotonicClock.now() }
+                return handle(.persisted(record.seen))
+            }
             state.withLock { $0.status.lastError = failure.message }
             report(.failure(failure))
         }

@@ -35,17 +35,31 @@ extension PrimarySession {
     /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
     /// in order.
     func carry() throws(SessionError) -> String {
-        var guest: GuestHandle? = try GuestHandle(options: options, log: log)
-        let pid = guest?.pid ?? 0
+        let guest = try GuestHandle(options: options, log: log)
+        let pid = guest.pid
         let process: PidDescriptor
         do throws(SystemError) {
             process = try PidDescriptor(pid)
         } catch {
             throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone: \(error)")
         }
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            outcome = .success(try carry(guest, process))
+        } catch {
+            outcome = .failure(error)
+        }
+        // I15: that it runs no more was known before; whoever becomes a standby has given all of it back.
+        if state.withLock({ $0.wishes.standby != nil }) { _ = try? process.waitForExit(timeout: nil) }
+        return try outcome.get()
+    }
+
+    private func carry(_ found: GuestHandle, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
+        var guest: GuestHandle? = found
+        let pid = found.pid
         let lineage = state.withLock { state in
             state.status.qemuPID = pid
-            state.guest = guest?.description
+            state.guest = found.description
             return state.machine.lineage
         }
         report(.found(pid: pid, lineage: lineage))

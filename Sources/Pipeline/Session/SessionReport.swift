@@ -63,15 +63,15 @@ public enum TakeOverCause: Sendable {
     case `operator`
 }
 
-/// How long the steps of a failover took, in nanoseconds.
+/// When the steps of a failover were done, in nanoseconds after the decision.
 public struct TakeOverReport: Sendable, Codable {
     public var epoch = Epoch.firstCopy
-    /// From the decision to the guest running.
+    /// The guest ran.
     public var decisionToRunning: UInt64 = 0
-    /// Of that: applying what was staged and closing the images.
-    public var finish: UInt64 = 0
-    /// Of that: feeding the state to QEMU until it has loaded it.
-    public var load: UInt64 = 0
+    /// QEMU had the state; 0 where it had it before.
+    public var decisionToLoaded: UInt64 = 0
+    /// This host had won, and that was on stable storage.
+    public var decisionToRecorded: UInt64 = 0
     /// Frames of committed epochs that were let out here because the primary had not reported their release.
     public var framesReleased = 0
     public var qmpPath = ""

@@ -13,7 +13,6 @@ extension StandbySession {
     func run() {
         var applier = Applier(memory: replica.memory, disks: replica.disks)
         var hasQEMU = true
-        var loaded: TakeOverReport?
         defer { heartbeat.withLock { $0?.stop() } }
         defer { questions?.stop() }
         if replica.recovering { applier.restore(deviceState: replica.savedDeviceState(before: firstRecovered)) }
@@ -31,7 +30,7 @@ extension StandbySession {
                 continue
             }
             do throws(SessionError) {
-                try handle(item, &applier, &loaded)
+                try handle(item, &applier)
             } catch {
                 state.withLock { fail(error, &$0) }
             }
@@ -50,9 +49,7 @@ extension StandbySession {
         }
     }
 
-    func handle(
-        _ item: Work, _ applier: inout Applier, _ loaded: inout TakeOverReport?
-    ) throws(SessionError) {
+    func handle(_ item: Work, _ applier: inout Applier) throws(SessionError) {
         switch item {
         case .direct(let header, let body):
             try body.withUnsafeReadableBytes { (bytes) throws(SessionError) in
@@ -80,8 +77,8 @@ extension StandbySession {
         case .read(let request): answer(request)
         case .digests(let request): answer(request)
         case .pageDigests(let request): try answer(request)
-        case .load(let epoch): loaded = load(from: epoch, applier.deviceState)
-        case .resume(let epoch): resume(from: epoch, applier.deviceState, loaded)
+        case .load(let epoch): load(from: epoch, applier.deviceState)
+        case .resume(let epoch): resume(from: epoch)
         case .endReplica:
             replica.endQEMU()
             handle(.replicaEnded)
@@ -140,35 +137,27 @@ extension StandbySession {
         state.withLock { $0.link }?.send(frame)
     }
 
-    /// In a switchover: what came of it is known before the arbiter is asked.
-    func load(from epoch: Epoch, _ deviceState: [UInt8]) -> TakeOverReport? {
-        let decidedAt = state.withLock { $0.takeOver?.decidedAt } ?? MonotonicClock.now()
+    /// While the arbiter is asked and the term made durable; in a switchover before that.
+    func load(from epoch: Epoch, _ deviceState: [UInt8]) {
         do throws(SessionError) {
-            let loaded = try replica.load(from: epoch, deviceState: deviceState, decidedAt: decidedAt)
-            handle(.loaded)
-            return loaded
+            try replica.load(from: epoch, deviceState: deviceState)
         } catch {
             report(.failure(error))
-            state.withLock { state in
-                state.status.lastError = error.message
-                perform(state.machine.handle(.loadFailed(error.message)), &state)
-            }
-            return nil
+            return handle(.loadFailed(error.message))
         }
+        state.withLock { $0.takeOver?.loadedAt = MonotonicClock.now() }
+        handle(.loaded)
     }
 
-    func resume(from epoch: Epoch, _ deviceState: [UInt8], _ loaded: TakeOverReport?) {
+    func resume(from epoch: Epoch) {
         let (request, outputs) = state.withLock { ($0.takeOver, $0.outputs.filter { $0.epoch <= epoch }) }
         let decidedAt = request?.decidedAt ?? MonotonicClock.now()
         let outcome: Result<TakeOverReport, SessionError>
         do throws(SessionError) {
-            let ready: TakeOverReport
-            if let loaded {
-                ready = loaded
-            } else {
-                ready = try replica.load(from: epoch, deviceState: deviceState, decidedAt: decidedAt)
-            }
-            outcome = .success(try replica.run(ready, outputs: outputs, decidedAt: decidedAt))
+            var result = try replica.run(from: epoch, outputs: outputs, decidedAt: decidedAt)
+            result.decisionToLoaded = max(request?.loadedAt ?? 0, decidedAt) - decidedAt
+            result.decisionToRecorded = max(request?.recordedAt ?? 0, decidedAt) - decidedAt
+            outcome = .success(result)
         } catch {
             outcome = .failure(error)
         }
@@ -181,16 +170,14 @@ extension StandbySession {
         let won = state.withLock { state -> Register? in
             state.outputs = []
             switch outcome {
-            case .success:
+            case .success(let result):
                 state.status.phase = .running
                 perform(state.machine.handle(.resumed), &state)
                 state.finished = true
+                complete(.success(result), &state)
             case .failure(let error):
                 perform(state.machine.handle(.resumeFailed(error.message)), &state)
-                state.status.phase = .failed
-                state.status.lastError = error.message
             }
-            complete(outcome, &state)
             // A primary that asked for this waits for the end of the connection.
             state.link?.close()
             state.link = nil

@@ -20,9 +20,20 @@ extension StandbySession {
             if let held = state.heldBack, now >= held.until || !state.watch.hostLives { stopHoldingBack(&state) }
             guard let link = state.link else { return state.heldBack == nil ? .max : now }
             if isDue { link.send(controlFrame(Heartbeat(sent: now, echo: 0))) }
+            keepArbiterNear(now, &state)
             link.look { [weak self] in self?.judge($0, of: link) }
             return state.watch.due
         }
+    }
+
+    /// Who is asked for the first time has to be dialled, its certificate looked at, and its store remembered durably: that
+    /// is done before it counts. What the register says is not used.
+    private func keepArbiterNear(_ now: UInt64, _ state: inout State) {
+        guard case .holding = state.machine.state, let arbiter = custody.arbiter, now >= state.nextReading else {
+            return
+        }
+        state.nextReading = now + Self.readingPeriod
+        Task.detached { [vm] in _ = await arbiter.read(vm) }
     }
 
     func judge(_ sight: LinkSight, of link: Link) {

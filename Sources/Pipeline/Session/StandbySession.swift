@@ -46,6 +46,8 @@ public final class StandbySession: LinkHandler, Sendable {
         var digests: [Epoch: CheckpointDigest] = [:]
         var hasStarted = false
         var watch: PeerWatch
+        /// When the arbiter is read next, only to have it near.
+        var nextReading: UInt64 = 0
         /// The link is lost, and the primary's host is heard: the primary may ask first, until then.
         var heldBack: (reason: String, until: UInt64)?
         /// Under which the guest runs here.
@@ -73,8 +75,14 @@ public final class StandbySession: LinkHandler, Sendable {
         var cause: TakeOverCause
         var reason: String
         var decidedAt: UInt64
+        /// When QEMU had the state, and when it was durable that this host had won: by `MonotonicClock`, 0 before.
+        var loadedAt: UInt64 = 0
+        var recordedAt: UInt64 = 0
         var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
     }
+
+    /// How often the arbiter is read while nothing is to be asked, in nanoseconds.
+    static let readingPeriod: UInt64 = 10_000_000_000
 
     /// The most of the first copy that waits in memory for the apply thread, in bytes.
     static let directBytesMax = 64 << 20
@@ -113,7 +121,8 @@ public final class StandbySession: LinkHandler, Sendable {
         self.log = log
         wake = try EventDescriptor()
         var stage = Stage(slots: replica.slots)
-        let recovered = replica.recovering ? stage.recover() : []
+        // What QEMU has loaded is the newest that was ever acknowledged.
+        let recovered = replica.recovering && !replica.isLoaded ? stage.recover() : []
         firstRecovered = recovered.first
         let machine =
             accepted
@@ -121,7 +130,8 @@ public final class StandbySession: LinkHandler, Sendable {
                 node: custody.node, arbitration: custody.rule, record: custody.record,
                 fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max), found: replica.image,
                 staged: recovered.last ?? replica.appliedEpoch,
-                applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch)
+                applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch,
+                isLoaded: replica.isLoaded)
         var status = StandbyStatus()
         status.staged = recovered.last ?? replica.appliedEpoch
         status.applied = replica.appliedEpoch

@@ -10,12 +10,12 @@ extension QMPConnection {
     }
 
     /// Sends several commands in one write; QEMU runs them in this order, each whatever became of those before it. The
-    /// ids are consecutive.
-    public func send(_ commands: [QMPCommand]) throws(QMPError) -> Range<UInt64> {
+    /// ids are consecutive. `descriptors` travel with the first.
+    public func send(_ commands: [QMPCommand], descriptors: [Int32] = []) throws(QMPError) -> Range<UInt64> {
         let first = lastID + 1
         outgoing.removeAll(keepingCapacity: true)
         for command in commands { enqueue(command) }
-        try flush(descriptors: [])
+        try flush(descriptors: descriptors)
         return first..<lastID + 1
     }
 

@@ -13,6 +13,8 @@ public struct StandbyError: Error, Hashable, Sendable, CustomStringConvertible {
         /// The stream was taken and the guest does not run.
         case notRunning(status: String, words: String)
         case timedOut(String)
+        /// It was given a state before.
+        case spent
         /// Another QEMU listens at the monitor path and is not a waiting standby.
         case occupied(path: String, pid: Int32, status: String)
         case system(call: String, errno: Int32)
@@ -42,6 +44,7 @@ public struct StandbyError: Error, Hashable, Sendable, CustomStringConvertible {
         case .occupied(let path, let pid, let status):
             "a QEMU already listens at \(path) (process \(pid), “\(status)”) and will not be touched:"
                 + " end that VM first, or give this one another run directory"
+        case .spent: "the standby's QEMU was given a state before and did not take it: it is of no further use"
         case .timedOut(let what): "the standby's QEMU did not get ready in time: \(what)"
         case .system(let call, let code): "\(call) failed: \(SystemMessage.text(code))"
         }

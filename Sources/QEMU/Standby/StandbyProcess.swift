@@ -18,7 +18,11 @@ public struct ResumeTimings: Hashable, Sendable, Codable {
 public final class StandbyProcess {
     /// Its monitor; the caller may use it between the calls made here.
     public let monitor: QMPConnection
+    /// It has its state, and stands still: so an earlier run of the agent left it.
+    public let isLoaded: Bool
     private let child: ChildProcess
+    /// Our end of the socket from which QEMU is to load its state; nil once it was told to.
+    private var stream: OwnedDescriptor?
 
     public var pid: Int32 { child.pid }
     /// For `poll`: readable once QEMU has ended.
@@ -35,23 +39,19 @@ public final class StandbyProcess {
         timeout: Duration = .seconds(20)
     ) throws(StandbyError) {
         try Self.endLeftover(monitorPath)
+        isLoaded = false
         child = try ChildProcess(arguments: arguments, workingDirectory: workingDirectory, logPath: logPath)
         let deadline = ContinuousClock.now + timeout
         do throws(StandbyError) {
             monitor = try Self.connect(child, monitorPath, until: deadline)
-            do throws(QMPError) {
-                let ignoreShared: JSONValue = ["capability": "x-ignore-shared", "state": true]
-                try monitor.execute("migrate-set-capabilities", ["capabilities": [ignoreShared]])
-            } catch {
-                throw StandbyError(.monitor(error))
-            }
+            try prepareToLoad()
         } catch {
             child.kill()
             throw error
         }
     }
 
-    /// Takes up the standby that an earlier run of the agent started and that still waits for its state.
+    /// Takes up the standby that an earlier run of the agent started and never let run: it waits for its state, or has it.
     public init(adopting pid: Int32, monitorPath: String, logPath: String) throws(StandbyError) {
         child = try ChildProcess(adopting: pid, logPath: logPath)
         let status: String
@@ -61,8 +61,43 @@ public final class StandbyProcess {
         } catch {
             throw StandbyError(.monitor(error))
         }
-        guard monitor.peer.pid == pid, status == "inmigrate" else {
+        guard monitor.peer.pid == pid, ["inmigrate", "paused"].contains(status) else {
             throw StandbyError(.occupied(path: monitorPath, pid: monitor.peer.pid, status: status))
+        }
+        isLoaded = status == "paused"
+        if !isLoaded { try prepareToLoad() }
+    }
+
+    /// What can be said before the state is there. `stop` takes back that QEMU starts the guest by itself after the load
+    /// (softmmu/runstate.c `autostart`, monitor/qmp-cmds.c `qmp_stop`); the events tell when it is loaded. A socket of the
+    /// same name from an earlier run of the agent is replaced (monitor/fds.c `qmp_getfd`).
+    private func prepareToLoad() throws(StandbyError) {
+        let sockets = try Self.sockets()
+        var size: Int32 = 1 << 20
+        setsockopt(sockets.first.number, SOL_SOCKET, SO_SNDBUF, &size, 4)
+        let capabilities: [JSONValue] = ["x-ignore-shared", "events"].map { ["capability": $0, "state": true] }
+        do throws(QMPError) {
+            try monitor.awaitReplies(
+                try monitor.send(
+                    [
+                        QMPCommand("getfd", ["fdname": .string(Self.streamName)]), QMPCommand("stop"),
+                        QMPCommand("migrate-set-capabilities", ["capabilities": .array(capabilities)]),
+                    ], descriptors: [sockets.second.number]))
+        } catch {
+            throw StandbyError(.monitor(error))
+        }
+        stream = sockets.takeFirst()
+    }
+
+    private static let streamName = "romulus-resume"
+
+    private static func sockets() throws(StandbyError) -> DescriptorPair {
+        do throws(SystemError) {
+            let sockets = try DescriptorPair.sockets()
+            try sockets.first.setNonBlocking(true)
+            return sockets
+        } catch {
+            throw StandbyError(.system(call: "socketpair", errno: error.errno))
         }
     }
 
@@ -172,10 +207,10 @@ public final class StandbyProcess {
         return true
     }
 
-    /// Loads the state; the guest stands still afterwards, with its disks active.
+    /// Loads the state; the guest stands still afterwards, with its disks active, and nothing of it leaves: QEMU holds what
+    /// it says of itself to the network (`announce`) until its guest runs (net/net.c `qemu_can_send_packet`).
     ///
-    /// `stop` before the state is there takes back that QEMU starts the guest by itself (softmmu/runstate.c `autostart`,
-    /// monitor/qmp-cmds.c `qmp_stop`). `compose` writes the pages that do not lie in shared files, and then the device state (`finish`); the head of the
+    /// `compose` writes the pages that do not lie in shared files, and then the device state (`finish`); the head of the
     /// stream is written before it is called. After a failure this QEMU is of no further use.
     public func load(
         machineType: String, blocks: [ResumeBlock], timeout: Duration = .seconds(30),
@@ -184,29 +219,17 @@ public final class StandbyProcess {
         var timings = ResumeTimings()
         let clock = ContinuousClock()
         let begin = clock.now
-        var pair: [Int32] = [-1, -1]
-        let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-        guard socketpair(AF_UNIX, kind, 0, &pair) == 0 else {
-            throw StandbyError(.system(call: "socketpair", errno: errno))
-        }
-        defer { for end in pair where end >= 0 { close(end) } }
-        _ = fcntl(pair[0], F_SETFL, O_NONBLOCK)
-        var size: Int32 = 1 << 20
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, 4)
+        let socket = try takeStream()
         do throws(QMPError) {
             _ = try monitor.takeEvents()
-            try monitor.execute("stop")
-            try monitor.execute("getfd", ["fdname": "romulus-resume"], descriptors: [pair[1]])
-            try monitor.execute("migrate-incoming", ["uri": "fd:romulus-resume"])
+            try monitor.execute("migrate-incoming", ["uri": .string("fd:" + Self.streamName)])
         } catch {
             throw failure(error)
         }
-        close(pair[1])
-        pair[1] = -1
         let prepared = clock.now
         timings.prepare = Self.nanoseconds(begin.duration(to: prepared))
 
-        var stream = ResumeStream(descriptor: pair[0], blocks: blocks, timeout: timeout)
+        var stream = ResumeStream(descriptor: socket.number, blocks: blocks, timeout: timeout)
         do throws(ResumeStreamError) {
             try stream.begin(machineType: machineType)
             try compose(&stream)
@@ -215,19 +238,23 @@ public final class StandbyProcess {
         }
         let written = clock.now
         timings.stream = Self.nanoseconds(prepared.duration(to: written))
-        try awaitLoaded(until: begin + timeout)
+        try awaitLoaded(within: begin + timeout - written)
         timings.load = Self.nanoseconds(written.duration(to: clock.now))
         return timings
     }
 
-    private func awaitLoaded(until deadline: ContinuousClock.Instant) throws(StandbyError) {
+    private func takeStream() throws(StandbyError) -> OwnedDescriptor {
+        guard let socket = stream.take() else { throw StandbyError(.spent) }
+        return socket
+    }
+
+    /// A QEMU that refuses its state ends.
+    private func awaitLoaded(within timeout: Duration) throws(StandbyError) {
         do throws(QMPError) {
-            while try monitor.execute("query-status")["status"]?.string == "inmigrate" {
-                if ContinuousClock.now >= deadline {
-                    throw QMPError(path: monitor.path, reason: .timedOut(command: "load"))
-                }
-                usleep(200)
+            let end = try monitor.waitForEvent(timeout: timeout) { event in
+                event.name == "MIGRATION" && event.data["status"]?.string == "completed"
             }
+            if end == nil { throw QMPError(path: monitor.path, reason: .timedOut(command: "migrate-incoming")) }
         } catch {
             throw failure(error)
         }

@@ -28,7 +28,7 @@ struct RegisterRule {
 
     /// I16: the image that asks is the one that the register names, and it is whole.
     func ask(_ expecting: Register, _ replica: Replica?, _ verdict: inout Verdict) {
-        guard let replica, replica.applied > .firstCopy, !replica.isUsedUp || replica.isLoaded else {
+        guard let replica, replica.applied > .firstCopy, !replica.isUsedUp else {
             return verdict.fail("I16", "a takeover at term \(expecting.term) was asked for without a whole image")
         }
         if expecting.mode != .paired || expecting.standby != replica.identity || expecting.lineage != replica.lineage {

@@ -57,10 +57,10 @@ struct Replica {
     var slots: [Slot] = []
     var staged = Epoch.firstCopy
     var applied = Epoch.firstCopy
-    /// The guest ran from it: it is no checkpoint any more.
+    /// The guest ran from it, or its QEMU was ended: it is no checkpoint any more.
     var isUsedUp = false
-    /// A QEMU of this life of the agent has it, and has not run it yet.
-    var isLoaded = false
+    /// What its QEMU has of it, which does not run yet and lives on when the agent dies.
+    var loaded: (memory: [Int], tip: Int)?
     /// Held output of committed epochs, until it is known to have left.
     var outputs: [(epoch: Epoch, packet: Int)] = []
     /// It asked to take over: nothing may be acknowledged any more (I5).

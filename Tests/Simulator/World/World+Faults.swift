@@ -104,17 +104,22 @@ extension World {
             }
             return feed(host, PrimaryMachine.Event.started)
         }
+        if mutant == .dropsLoaded, host.replica?.loaded != nil { dismantle(host) }
         if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
             let image = StandbyMachine.Image(
                 session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
                 primary: replica.primary, waits: replica.waits)
             let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
             if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
+            let isLoaded = replica.loaded != nil
+            if isLoaded { discard(after: applied, host) }
+            let staged = isLoaded ? applied : replica.staged
+            host.replica?.staged = staged
             host.standby = StandbyMachine(
                 node: host.name, arbitration: plan.arbitration, record: host.durable, fences: fences(host),
-                seed: standbySeed(host), found: image, staged: replica.staged, applied: applied)
-            if applied < replica.staged {
-                host.applyQueue = (applied.number + 1...replica.staged.number).map { Epoch($0) }
+                seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
+            if applied < staged {
+                host.applyQueue = (applied.number + 1...staged.number).map { Epoch($0) }
                 startApplyingAgain(host)
             }
             later(host, Self.silence, .primarySilent)

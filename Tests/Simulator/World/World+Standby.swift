@@ -32,7 +32,7 @@ extension World {
             if let session = host.replica?.session { send(.registerTold(session, register), on: host.link, from: host) }
         case .becomePrimary(let register): becomePrimary(register, host)
         case .endReplica:
-            endLoaded(host)
+            endQEMU(host)
             if mutant == .givesBackRunning { runUnnoticed(host) }
             if let session = host.replica?.session { later(host, random.within(5...500), .replicaIsGone(session)) }
         case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
@@ -46,6 +46,9 @@ extension World {
     }
 
     private func askToTakeOver(_ expecting: Register, _ new: Register, _ nonce: Nonce, _ host: Host) {
+        if mutant == .loadsUnapplied, let replica = host.replica, replica.loaded == nil {
+            host.replica?.loaded = (replica.memory, replica.tip)
+        }
         host.replica?.hasAsked = true
         registers.ask(expecting, host.replica, &verdict)
         if mutant == .takesOverWithoutAsking {
@@ -89,7 +92,7 @@ extension World {
         if link == host.link { host.link = -1 }
     }
 
-    private func dismantle(_ host: Host) {
+    func dismantle(_ host: Host) {
         // I23: unless the operator or a fault took it, the last image is given up only when the register has no use
         // for it.
         if let replica = host.replica, plan.arbitration == .arbiter, !host.isTold, replica.applied > .firstCopy,
@@ -101,19 +104,15 @@ extension World {
                 verdict.fail("I23", "\(host.name) gives up the image that the register names (\(describe(register)))")
             }
         }
-        endLoaded(host)
         host.replica = nil
         host.applyQueue = []
         (host.question, host.readings) = (0, 0)
     }
 
-    /// A QEMU that loaded the state and was never let run.
-    private func endLoaded(_ host: Host) {
+    /// Its QEMU is ended, loaded or not.
+    private func endQEMU(_ host: Host) {
         host.replica?.isUsedUp = true
-        host.replica?.isLoaded = false
-        guard host.guest?.isRunning == false else { return }
-        host.guest = nil
-        host.tag = nil
+        host.replica?.loaded = nil
     }
 
     // MARK: - Frames
@@ -236,7 +235,7 @@ extension World {
         send(.acknowledge(replica.session, epoch), on: host.link, from: host)
     }
 
-    private func discard(after epoch: Epoch, _ host: Host) {
+    func discard(after epoch: Epoch, _ host: Host) {
         if mutant == .appliesIncomplete, let slot = host.replica?.slots.last, !slot.isComplete {
             write(slot.changes, host)
         }
@@ -293,27 +292,24 @@ extension World {
 
     // MARK: - Resuming
 
-    /// QEMU has the state and does not run it yet. An agent that dies now finds that process again.
+    /// QEMU has the state and does not run it yet.
     func load(from epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard let replica = host.replica, replica.session == session else { return }
+        guard let replica = host.replica, replica.session == session, !replica.isUsedUp else { return }
         guard !host.resumeFails else {
             host.resumeFails = false
             return feed(host, .loadFailed("planted"))
         }
-        host.replica?.isUsedUp = true
-        host.replica?.isLoaded = true
-        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
-        guest.isRunning = false
-        host.guest = guest
-        host.tag = (guest.id, replica.lineage)
-        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+        if replica.loaded == nil { host.replica?.loaded = (replica.memory, replica.tip) }
+        if mutant == .runsWhenLoaded { runUnnoticed(host) }
         feed(host, .loaded)
     }
 
     func resume(from epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard let replica = host.replica, replica.session == session, let register = host.standby?.register else {
-            return
-        }
+        guard var replica = host.replica, replica.session == session, let loaded = replica.loaded,
+            let register = host.standby?.register
+        else { return }
+        // What runs is what QEMU has, whatever became of the replica since.
+        (replica.memory, replica.tip) = loaded
         guard !host.resumeFails else {
             host.resumeFails = false
             return feed(host, .resumeFailed("planted"))
@@ -345,7 +341,7 @@ extension World {
         feed(host, .resumed)
     }
 
-    /// QEMU said that it did not load the state, and runs the guest all the same.
+    /// The guest runs although its agent did not want that.
     private func runUnnoticed(_ host: Host) {
         guard let replica = host.replica else { return }
         var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)

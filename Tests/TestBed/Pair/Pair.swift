@@ -391,14 +391,24 @@ public final class Pair: Sendable {
         }
     }
 
-    /// From the events of `host`: the milliseconds from the decision to take over to the running guest.
-    public func decisionToRunning(_ host: BedHost, _ vm: String) throws -> Double {
+    /// Steps of a failover, in milliseconds after the decision to take over.
+    public struct TakeOverSteps: Sendable {
+        public var running: Double
+        public var loaded: Double
+        public var recorded: Double
+    }
+
+    /// From the events of `host`.
+    public func takeOverSteps(_ host: BedHost, _ vm: String) throws -> TakeOverSteps {
         let outcome = try romulus(host, ["events", vm])
-        let pattern = /runs here from checkpoint \d+, ([0-9.]+) ms after the/
-        guard let match = outcome.output.firstMatch(of: pattern), let value = Double(match.1) else {
+        let pattern =
+            /runs here from checkpoint \d+, ([0-9.]+) ms after .* loaded after ([0-9.]+) ms, .* durable after ([0-9.]+) ms/
+        guard let match = outcome.output.firstMatch(of: pattern), let running = Double(match.1),
+            let loaded = Double(match.2), let recorded = Double(match.3)
+        else {
             throw BedError("the agent of host \(host.name) did not say how long the failover took: \(outcome.output)")
         }
-        return value
+        return TakeOverSteps(running: running, loaded: loaded, recorded: recorded)
     }
 
     /// When the first event of this kind happened at `host`, in nanoseconds of CLOCK_BOOTTIME.

@@ -73,7 +73,15 @@ extension Derivation {
         if value["file.driver"] != nil { value.set("file.driver", target.isBlockDevice ? "host_device" : "file") }
         value.remove("driver")
         value.set("format", .string(target.format))
+        keepCache(&value, "file.drop-cache", disk)
         result.append(QEMUOption("-drive", value.text))
+    }
+
+    /// When QEMU takes an image over at the end of the load it would write all of it out and forget it, for the sake of
+    /// storage that two hosts share (block/file-posix.c `raw_co_invalidate_cache`). The guest would wait for that, and there
+    /// is no need: what the agent wrote is in this host's cache, which is QEMU's too.
+    private func keepCache(_ value: inout OptionValue, _ key: String, _ disk: GuestDisk) {
+        if disk.isReplicated { value.set(key, false) }
     }
 
     /// The disk that a `-drive` made: by its id, else by its file.
@@ -100,6 +108,7 @@ extension Derivation {
             noteFile(disk, target, "-blockdev")
             value.set("filename", .string(target.path))
             value.set("driver", target.isBlockDevice ? "host_device" : "file")
+            keepCache(&value, "drop-cache", disk)
         } else if ["raw", "qcow2", "qed", "vdi", "vmdk", "vpc", "vhdx"].contains(value["driver"] ?? "") {
             if value["driver"] != target.format, target.format == "raw" {
                 // Keys of other formats mean nothing to raw.
@@ -113,6 +122,7 @@ extension Derivation {
                 noteFile(disk, target, "-blockdev")
                 value.set("file.filename", .string(target.path))
                 value.set("file.driver", target.isBlockDevice ? "host_device" : "file")
+                keepCache(&value, "file.drop-cache", disk)
             }
         }
         result.append(QEMUOption("-blockdev", value.text))
