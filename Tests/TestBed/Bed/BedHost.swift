@@ -127,6 +127,8 @@ public final class BedHost: Sendable {
     /// Kills every process of this host with SIGKILL and waits until all are gone. The kernel of the host lives on:
     /// it closes the connections, so the peer is told.
     public func killAll() {
+        // All at one moment: an agent must not see its guest die, and say so, before it dies itself.
+        for pid in processes { _ = Glibc.kill(pid, SIGSTOP) }
         killChildren()
         Leftovers.killProcesses(inNamespaces: [identity])
     }
