@@ -12,6 +12,8 @@ enum PeersBench {
         try await Bed.with { bed in
             var wishes = Rig.Wishes()
             wishes.isShared = true
+            // This guest works so little that its epochs would be long ones, of many more pages.
+            wishes.epochs = .fixed(milliseconds: 20)
             let rig = try await Rig(bed, image, wishes)
             let observer = try PauseObserver(rig.guest)
             try rig.dirtySome()
