@@ -5,7 +5,7 @@ import Wire
 /// One authenticated connection to one peer, carrying frames both ways.
 ///
 /// All functions may be called from any thread, also from the handler's callbacks, except where it says otherwise.
-/// What is given to `send` or `sendBlocking` is one frame, or several in a row, each of them the 32-byte header and its
+/// What is given to `send` or `enqueue` is one frame, or several in a row, each of them the 32-byte header and its
 /// body; the caller computed both checksums. Frames leave in the order of the calls.
 public final class Link: Sendable {
     /// The node that the peer's certificate names.
@@ -57,16 +57,9 @@ public final class Link: Sendable {
         }
     }
 
-    /// Queues a frame, after waiting until no more than `windowBytes` are queued with it; for pipeline threads.
-    /// Returns when the frame is queued, not when it is sent. Throws when the link is closed, also while it waits.
+    /// Waits until no more than `windowBytes` would be queued with `count` bytes more, or the link is closed, or `isPressing`
+    /// says that the caller cannot wait; it is asked before waiting, and by `lookAgain`. For pipeline threads, before `enqueue`.
     /// A caller on an event loop would wait for itself: that is a defect and traps.
-    public func sendBlocking(_ frame: ByteBuffer) throws(LinkError) {
-        waitForRoom(frame.readableBytes)
-        try enqueue(frame)
-    }
-
-    /// The first half of `sendBlocking`: waits until `count` bytes more fit into the window, or the link is closed, or
-    /// `isPressing` says that the caller cannot wait; it is asked before waiting, and by `lookAgain`.
     public func waitForRoom(_ count: Int, unless isPressing: () -> Bool = { false }) {
         if channel.eventLoop.inEventLoop { fatalError("waiting for room on the link's own event loop") }
         queue.waitForRoom(count, unless: isPressing)
@@ -75,7 +68,8 @@ public final class Link: Sendable {
     /// Threads in `waitForRoom` ask again whether they may wait.
     public func lookAgain() { queue.lookAgain() }
 
-    /// The second half of `sendBlocking`: queues the frame and returns at once.
+    /// Queues a frame whose sender waited for room, and returns at once: when it is queued, not when it is sent. Throws when
+    /// the link is closed.
     public func enqueue(_ frame: ByteBuffer) throws(LinkError) {
         switch queue.append(frame, isReserved: false) {
         case .queued: break
@@ -89,11 +83,6 @@ public final class Link: Sendable {
     @discardableResult
     public func send(copying bytes: UnsafeRawBufferPointer) -> Bool { send(ByteBuffer(bytes: bytes)) }
 
-    /// As `sendBlocking(_:)`, for a buffer that the caller uses again at once.
-    public func sendBlocking(copying bytes: UnsafeRawBufferPointer) throws(LinkError) {
-        try sendBlocking(ByteBuffer(bytes: bytes))
-    }
-
     /// One task per burst: until it runs, further frames are only queued, and then leave with one flush.
     private func scheduleDrain() {
         let loopBound = loopBound
@@ -106,13 +95,13 @@ public final class Link: Sendable {
     /// Frames that were given to this link and not yet to the kernel, in bytes.
     public var queuedBytes: Int { queue.queuedBytes }
 
-    /// Stops the calls of `link(_:received:body:)` before the next frame; the peer's `sendBlocking` fills up in turn.
+    /// Stops the calls of `link(_:received:body:)` before the next frame; the peer's window fills up in turn.
     /// At most what one read brings is kept here meanwhile.
     public func pauseReading() { onLoop { $0.pause() } }
     public func resumeReading() { onLoop { $0.resume() } }
 
     /// Ends the link. Without a reason orderly: what is queued is sent first and the peer hears a farewell, within
-    /// `closeTimeout`. With a reason at once, dropping what is queued. Threads in `sendBlocking` are woken either way,
+    /// `closeTimeout`. With a reason at once, dropping what is queued. Threads in `waitForRoom` are woken either way,
     /// no further frame is accepted or delivered, and the handler hears `linkClosed` once, with the reason.
     public func close(_ reason: LinkError? = nil) {
         if let reason {

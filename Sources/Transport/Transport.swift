@@ -13,13 +13,13 @@
 /// belongs to the session.
 ///
 /// Threads. Every link lives on one event loop of the group that it was given; its handler is called there, in order,
-/// and must not block. Pipeline threads send with `sendBlocking`, which holds them back while the link is behind.
+/// and must not block. Pipeline threads wait with `waitForRoom` while the link is behind, and send with `enqueue`.
 import NIOCore
 import Wire
 
 /// Bounds and deadlines of a link.
 public struct LinkOptions: Sendable {
-    /// `sendBlocking` waits rather than let more than this many bytes be queued unsent. A frame longer than it is
+    /// `waitForRoom` waits rather than let more than this many bytes be queued unsent. A frame longer than it is
     /// queued alone.
     public var windowBytes = 8 << 20
     /// What `send` may queue besides before the link counts as stuck and is closed.

@@ -10,6 +10,15 @@ import Testing
         return plan
     }
 
+    /// QEMU dies, and host B goes on with the guest.
+    private func expectNothingIsLost(_ scene: Scene, _ verifier: Verifier) async throws {
+        try await scene.guest.killAndWait()
+        try await scene.pair.wait(scene.bed.b, Scene.vm, for: "running", within: .seconds(60))
+        try await verifier.waitForAnswers()
+        let report = try await verifier.finish()
+        #expect(report.isClean, "\(report)")
+    }
+
     /// 100 ms to the standby and back: as many epochs are on the way as fit into that, and not one answer comes early, twice
     /// or out of order, over a failover too.
     @Test func aLongLinkIsFilledWithEpochs() async throws {
@@ -31,11 +40,7 @@ import Testing
             let latency = try #require(verifier.echo.progress?.latencyP50Ms)
             #expect(latency >= 100 && latency < 250, "an answer took \(latency) ms")
 
-            try await scene.guest.killAndWait()
-            try await pair.wait(bed.b, vm, for: "running", within: .seconds(60))
-            try await verifier.waitForAnswers()
-            let report = try await verifier.finish()
-            #expect(report.isClean, "\(report)")
+            try await expectNothingIsLost(scene, verifier)
         }
     }
 
@@ -65,11 +70,7 @@ import Testing
             let latency = try #require(verifier.echo.progress?.latencyP50Ms)
             #expect(latency < 1500, "an answer took \(latency) ms")
 
-            try await scene.guest.killAndWait()
-            try await pair.wait(bed.b, vm, for: "running", within: .seconds(60))
-            try await verifier.waitForAnswers()
-            let report = try await verifier.finish()
-            #expect(report.isClean, "\(report)")
+            try await expectNothingIsLost(scene, verifier)
         }
     }
 

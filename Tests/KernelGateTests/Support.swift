@@ -7,21 +7,11 @@ struct TestFailure: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// `setns` and `ioctl` have no declaration that Swift can see.
-private func symbol<Function>(_ name: String, as type: Function.Type) throws -> Function {
-    guard let address = dlsym(dlopen(nil, RTLD_NOW), name) else { throw TestFailure("there is no \(name)") }
-    return unsafeBitCast(address, to: type)
-}
-
 /// Runs `body` on a thread of its own in the namespace of `host`; sockets that it opens stay there.
 func within<Value: Sendable>(_ host: BedHost, _ body: @escaping @Sendable () throws -> Value) throws -> Value {
-    let path = "/run/netns/\(host.namespace)"
     let result: Result<Value, any Error> = try NamedThread.run("in-namespace") {
         Result {
-            let enter = try symbol("setns", as: (@convention(c) (Int32, Int32) -> Int32).self)
-            let namespace = try OwnedDescriptor.open(path, O_RDONLY)
-            // CLONE_NEWNET
-            guard enter(namespace.number, 0x4000_0000) == 0 else { throw TestFailure("cannot enter \(path): \(errno)") }
+            try Namespace.enter(host.namespace)
             return try body()
         }
     }
@@ -34,13 +24,7 @@ final class GuestSide: Sendable {
 
     /// In the namespace of the calling thread; the tap exists.
     init(tap: String) throws {
-        descriptor = try OwnedDescriptor.open("/dev/net/tun", O_RDWR | O_NONBLOCK).release()
-        // struct ifreq: 16 bytes of name, then the flags IFF_TAP and IFF_NO_PI.
-        var request = Array(tap.utf8) + [UInt8](repeating: 0, count: 40 - tap.utf8.count)
-        (request[16], request[17]) = (0x02, 0x10)
-        let ioctl = try symbol("ioctl", as: (@convention(c) (Int32, UInt, UnsafeMutableRawPointer) -> Int32).self)
-        // TUNSETIFF
-        guard ioctl(descriptor, 0x4004_54ca, &request) == 0 else { throw TestFailure("cannot open \(tap): \(errno)") }
+        descriptor = try Namespace.openTap(tap)
     }
 
     /// Waits until the bridge forwards what comes in: the kernel brings a port up some time after its tap was opened.

@@ -3,8 +3,6 @@ import LinuxSystem
 import Testing
 
 @Suite struct ProcessorAlarmTests {
-    private static let counter = "while read n; do while [ $n -gt 0 ]; do n=$((n-1)); done; echo done; done"
-
     private static func isHeard(_ alarm: borrowing ProcessorAlarm, within milliseconds: Int32) -> Bool {
         var slot = pollfd(fd: alarm.number, events: Int16(POLLIN), revents: 0)
         return poll(&slot, 1, milliseconds) == 1
@@ -12,7 +10,7 @@ import Testing
 
     /// What it tells is how much the process had used when it went off.
     @Test func goesOffOnceTheProcessHasWorkedSoMuch() throws {
-        let child = try ChildProcess(["/bin/sh", "-c", Self.counter])
+        let child = try ChildProcess.counter()
         #expect(try child.ask("1") == "done")
         let time = try ProcessorTime(of: child.pid)
         let alarm = try ProcessorAlarm(of: child.pid)
@@ -31,7 +29,7 @@ import Testing
     }
 
     @Test func goesOffAtOnceForWhatIsPast() throws {
-        let child = try ChildProcess(["/bin/sh", "-c", Self.counter])
+        let child = try ChildProcess.counter()
         #expect(try child.ask("100000") == "done")
         let alarm = try ProcessorAlarm(of: child.pid)
         alarm.set(atTotal: 1)
@@ -40,7 +38,7 @@ import Testing
     }
 
     @Test func anotherSettingTakesThePlaceOfTheFirst() throws {
-        let child = try ChildProcess(["/bin/sh", "-c", Self.counter])
+        let child = try ChildProcess.counter()
         #expect(try child.ask("100000") == "done")
         let alarm = try ProcessorAlarm(of: child.pid)
         alarm.set(atTotal: 1)

@@ -3,11 +3,8 @@ import LinuxSystem
 import Testing
 
 @Suite struct ProcessorTimeTests {
-    /// Counts as far as it is told to, and says so.
-    private static let counter = "while read n; do while [ $n -gt 0 ]; do n=$((n-1)); done; echo done; done"
-
     @Test func anotherProcessIsSeenToWorkAndToRest() throws {
-        let child = try ChildProcess(["/bin/sh", "-c", Self.counter])
+        let child = try ChildProcess.counter()
         let time = try ProcessorTime(of: child.pid)
         #expect(try child.ask("20000") == "done")
         let first = time.total() ?? 0

@@ -61,6 +61,13 @@ final class ChildProcess {
         }
     }
 
+    /// Counts as far as it is told to, and says so.
+    static func counter() throws -> ChildProcess {
+        try ChildProcess([
+            "/bin/sh", "-c", "while read n; do while [ $n -gt 0 ]; do n=$((n-1)); done; echo done; done",
+        ])
+    }
+
     deinit {
         if !reaped {
             kill(pid, SIGKILL)

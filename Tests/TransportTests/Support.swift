@@ -198,3 +198,11 @@ func onThread(_ body: @escaping @Sendable () throws -> Void) -> Mailbox<(any Err
     }
     return done
 }
+
+extension Link {
+    /// Waits for room and queues the frame, as the pipeline's threads do.
+    func sendBlocking(_ frame: ByteBuffer) throws(LinkError) {
+        waitForRoom(frame.readableBytes)
+        try enqueue(frame)
+    }
+}

@@ -40,9 +40,9 @@ struct LongWire {
     /// Opens `link` in the namespace that this process is in and in the one named `peer`, where it stays.
     init(link: String, peer: String, delayMilliseconds: Int) throws(BedError) {
         delay = UInt64(delayMilliseconds) * 1_000_000
-        let near = try Self.open(tap: link)
-        try Self.enter("\(Leftovers.namespaces)/\(peer)")
-        let far = try Self.open(tap: link)
+        let near = try Namespace.openTap(link)
+        try Namespace.enter(peer)
+        let far = try Namespace.openTap(link)
         lanes = [Lane(from: near, to: far), Lane(from: far, to: near)]
     }
 
@@ -68,35 +68,6 @@ struct LongWire {
                 }
             }
         }
-    }
-
-    private static func open(tap: String) throws(BedError) -> Int32 {
-        let descriptor = Glibc.open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)
-        // struct ifreq: 16 bytes of name, then the flags IFF_TAP and IFF_NO_PI.
-        var request = Array(tap.utf8) + [UInt8](repeating: 0, count: 40 - tap.utf8.count)
-        (request[16], request[17]) = (0x02, 0x10)
-        let ioctl = try symbol("ioctl", as: (@convention(c) (Int32, UInt, UnsafeMutableRawPointer) -> Int32).self)
-        // TUNSETIFF
-        guard descriptor >= 0, ioctl(descriptor, 0x4004_54ca, &request) == 0 else {
-            throw BedError("\(tap) cannot be opened: \(String(cString: strerror(errno))).")
-        }
-        return descriptor
-    }
-
-    private static func enter(_ path: String) throws(BedError) {
-        let setns = try symbol("setns", as: (@convention(c) (Int32, Int32) -> Int32).self)
-        let namespace = Glibc.open(path, O_RDONLY | O_CLOEXEC)
-        // CLONE_NEWNET
-        guard namespace >= 0, setns(namespace, 0x4000_0000) == 0 else {
-            throw BedError("\(path) cannot be entered: \(String(cString: strerror(errno))).")
-        }
-        close(namespace)
-    }
-
-    /// Neither has a declaration that Swift can see.
-    private static func symbol<Function>(_ name: String, as type: Function.Type) throws(BedError) -> Function {
-        guard let address = dlsym(dlopen(nil, RTLD_NOW), name) else { throw BedError("there is no \(name).") }
-        return unsafeBitCast(address, to: type)
     }
 }
 
