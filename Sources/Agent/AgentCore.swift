@@ -5,6 +5,7 @@ import Journal
 import LinuxSystem
 import Logging
 import Model
+import NIOCore
 import NIOPosix
 import PKI
 import Pipeline
@@ -54,13 +55,16 @@ public final class AgentCore: Sendable {
     /// The peers' fence commands; they call back, so they are made last.
     let fences = Mutex<[NodeName: PeerFence]>([:])
 
+    /// What encrypts, and so what the connections of a link are spread over. Idle ones cost nothing.
+    private static let eventLoops = max(2, min(System.coreCount / 2, LinkDialer.connectionsMax))
+
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
         self.configuration = configuration
         self.planted = planted
         self.log = log
         identity = try configuration.loadIdentity()
-        group = MultiThreadedEventLoopGroup(numberOfThreads: 2)
+        group = MultiThreadedEventLoopGroup(numberOfThreads: Self.eventLoops)
         for (directory, mode) in [
             (configuration.stateDirectory, 0o750), (configuration.runtimeDirectory, 0o755),
             (configuration.memoryDirectory, 0o700),
@@ -359,7 +363,7 @@ public final class AgentCore: Sendable {
 
     func startPrimary(_ options: PrimaryOptions, origin: PrimaryOrigin) throws(APIError) -> VMStatus {
         let peer = options.standby.description
-        guard let address = configuration.peers[peer]?.address else {
+        guard let (address, connections) = configuration.peers[peer].map({ ($0.address, $0.connections) }) else {
             throw APIError(
                 .noSuchPeer,
                 "there is no peer “\(peer)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
@@ -387,7 +391,7 @@ public final class AgentCore: Sendable {
                         do throws(LinkError) {
                             let link = try await LinkDialer.connect(
                                 host: address.host, port: address.port, identity: identity, expectedPeer: peer,
-                                timeout: .seconds(10), group: group, handler: handler)
+                                timeout: .seconds(10), group: group, connections: connections, handler: handler)
                             hear()
                             return link
                         } catch {

@@ -64,6 +64,8 @@ struct VMRecord: Sendable {
     var heldBytes: UInt64?
     /// Checkpoints that are taken and not acknowledged; nil likewise.
     var epochsInFlight: UInt64?
+    /// What the link to its standby is made of; nil likewise.
+    var linkConnections: Int?
     var recent = RecentEpochs()
     var peerView: PeerView?
     /// How its epochs stand to the goal of their tuning.
@@ -97,7 +99,9 @@ struct VMRecord: Sendable {
             enter(ProtectionState(status.phase))
             heldBytes = UInt64(status.heldBytes)
             epochsInFlight = status.phase == .protected ? status.epochsInFlight : nil
+            linkConnections = status.phase == .protected ? status.linkConnections : nil
             metrics.epochsInFlight.set(Double(epochsInFlight ?? 0))
+            metrics.linkConnections.set(Double(linkConnections ?? 0))
             metrics.heldOutputBytes.set(Double(status.heldBytes))
             metrics.heldOutputFrames.set(Double(status.heldFrames))
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
@@ -114,6 +118,7 @@ struct VMRecord: Sendable {
         case .none:
             peerView = nil
             epochsInFlight = nil
+            linkConnections = nil
             standing = nil
             // A guest that goes on here after its failover is watched no closer than this.
             if state == .running, let process = pid, !processRuns(process) {
@@ -152,7 +157,7 @@ struct VMRecord: Sendable {
             outputLatency: Percentiles(metrics.recentHolds),
             target: TargetReport(tuning.goal, standing, peer: peer), epochsPerSecond: metrics.epochRate.perSecond(),
             linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
-            epochsInFlight: epochsInFlight, heldBytes: heldBytes,
+            linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
     }

@@ -148,6 +148,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var linkBytesPerSecond: Double
     /// The most that its replication may send, in megabits per second; nil is as much as the link takes.
     public var linkCapMegabits: Int?
+    /// What the link to its standby is made of; nil where this host is not the primary of a pair.
+    public var linkConnections: Int?
     /// Checkpoints that are taken and not acknowledged yet; nil where this host is not the primary of a pair.
     public var epochsInFlight: UInt64?
     /// Output that waits for an acknowledgement now.
@@ -165,8 +167,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         lastEpoch: EpochReport? = nil, model: EpochPrediction? = nil, dirtyPages: Percentiles? = nil,
         pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
-        epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil, processorSeconds: Double? = nil,
-        peerReport: PeerReport? = nil, lastError: String? = nil
+        linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
+        processorSeconds: Double? = nil, peerReport: PeerReport? = nil, lastError: String? = nil
     ) {
         self.name = name
         self.role = role
@@ -189,6 +191,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.epochsPerSecond = epochsPerSecond
         self.linkBytesPerSecond = linkBytesPerSecond
         self.linkCapMegabits = linkCapMegabits
+        self.linkConnections = linkConnections
         self.epochsInFlight = epochsInFlight
         self.heldBytes = heldBytes
         self.processorSeconds = processorSeconds
@@ -206,6 +209,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         case epochsPerSecond = "epochs_per_second"
         case linkBytesPerSecond = "link_bytes_per_second"
         case linkCapMegabits = "link_cap_mbit"
+        case linkConnections = "link_connections"
         case epochsInFlight = "epochs_in_flight"
         case heldBytes = "held_bytes"
         case processorSeconds = "qemu_cpu_seconds"

@@ -47,6 +47,8 @@ public enum Families {
         "romulus_held_output_frames", .gauge, "Frames of guest output that wait for an acknowledgement.")
     public static let referenceBytes = Family(
         "romulus_reference_bytes", .gauge, "Memory of the copies that the guest's pages are compared with.")
+    public static let linkConnections = Family(
+        "romulus_link_connections", .gauge, "Connections that the link to the standby is made of.")
     public static let epochsInFlight = Family(
         "romulus_epochs_in_flight", .gauge, "Checkpoints that are taken and not acknowledged yet.")
     public static let releasedFrames = Family(
@@ -118,7 +120,8 @@ public enum Families {
     public static let all: [Family] = [
         epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         targetLatency, reachedLatency, targetOverhead, reachedOverhead, targetHeld,
-        linkSent, linkReceived, heldBytes, heldFrames, epochsInFlight, referenceBytes, releasedFrames, droppedFrames,
+        linkSent, linkReceived, heldBytes, heldFrames, linkConnections, epochsInFlight, referenceBytes, releasedFrames,
+        droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,

@@ -80,6 +80,7 @@ public struct VMMetrics: Sendable {
     public let recentHolds: RecentValues
     public let heldOutputBytes: Gauge
     public let heldOutputFrames: Gauge
+    public let linkConnections: Gauge
     public let epochsInFlight: Gauge
     private let referenceBytes: Gauge
     public let releasedFrames: Counter
@@ -149,6 +150,7 @@ public struct VMMetrics: Sendable {
         heldOutputBytes = registry.gauge(Families.heldBytes, [label])
         heldOutputFrames = registry.gauge(Families.heldFrames, [label])
         referenceBytes = registry.gauge(Families.referenceBytes, [label])
+        linkConnections = registry.gauge(Families.linkConnections, [label])
         epochsInFlight = registry.gauge(Families.epochsInFlight, [label])
         releasedFrames = registry.counter(Families.releasedFrames, [label])
         droppedOutputFrames = registry.counter(Families.droppedFrames, [label])

@@ -2,7 +2,7 @@ import NIOCore
 import Synchronization
 import Wire
 
-/// One authenticated connection to one peer, carrying frames both ways.
+/// One authenticated connection to one peer, or several that act as one, carrying frames both ways.
 ///
 /// All functions may be called from any thread, also from the handler's callbacks, except where it says otherwise.
 /// What is given to `send` or `enqueue` is one frame, or several in a row, each of them the 32-byte header and its
@@ -15,6 +15,10 @@ public final class Link: Sendable {
     let queue: SendQueue
     let counters: LinkCounters
     let channel: any Channel
+    /// Its further connections, when it was dialled with several.
+    let streams = OutgoingStreams()
+    /// What passed over its further connections.
+    private let further = Mutex<[LinkCounters]>([])
     private let options: LinkOptions
     /// Touched on the event loop only.
     private let loopBound: NIOLoopBound<LinkChannel>
@@ -69,14 +73,49 @@ public final class Link: Sendable {
     public func lookAgain() { queue.lookAgain() }
 
     /// Queues a frame whose sender waited for room, and returns at once: when it is queued, not when it is sent. Throws when
-    /// the link is closed.
+    /// the link is closed. Frames of two threads that call at once come in either order.
     public func enqueue(_ frame: ByteBuffer) throws(LinkError) {
-        switch queue.append(frame, isReserved: false) {
+        guard frame.readableBytes >= OutgoingStreams.frameMin, let (stream, link) = streams.place(total: queuedBytes)
+        else {
+            return try enqueueHere(frame)
+        }
+        var turn = ByteBuffer()
+        turn.append(FrameHeader.turn(stream: stream))
+        try enqueueHere(turn, elsewhere: frame.readableBytes)
+        do throws(LinkError) {
+            try link.enqueueHere(frame)
+        } catch {
+            // Its turn is promised: without it nothing more can come.
+            close(error)
+            throw error
+        }
+    }
+
+    private func enqueueHere(_ frame: ByteBuffer, elsewhere count: Int = 0) throws(LinkError) {
+        switch queue.append(frame, isReserved: false, elsewhere: count) {
         case .queued: break
         case .mustDrain: scheduleDrain()
         case .closed(let cause): throw LinkError(peer: peerName, cause)
         case .overflow: fatalError("only reserved frames overflow")
         }
+    }
+
+    /// The kernel took `count` bytes of one of the further connections.
+    func sentElsewhere(_ count: Int) {
+        if queue.sent(count) { onLoop { $0.sentAll() } }
+    }
+
+    /// All its further connections ended in order.
+    func bidFarewell() { onLoop { $0.bidFarewell() } }
+
+    /// A frame came for which the first connection waits.
+    func takeTurn() { onLoop { $0.takeTurn() } }
+
+    /// What passes over one of the further connections counts as this link's from now on.
+    func count(_ counters: LinkCounters) { further.withLock { $0.append(counters) } }
+
+    private func sum(_ counter: (LinkCounters) -> UInt64) -> UInt64 {
+        further.withLock { $0.reduce(counter(counters)) { $0 + counter($1) } }
     }
 
     /// As `send(_:)`, for a buffer that the caller uses again at once.
@@ -92,7 +131,7 @@ public final class Link: Sendable {
     /// False once no more frames are taken.
     public var isOpen: Bool { queue.isOpen }
 
-    /// Frames that were given to this link and not yet to the kernel, in bytes.
+    /// Frames that were given to this link and not yet to the kernel, in bytes, on all of its connections.
     public var queuedBytes: Int { queue.queuedBytes }
 
     /// Stops the calls of `link(_:received:body:)` before the next frame; the peer's window fills up in turn.
@@ -114,11 +153,16 @@ public final class Link: Sendable {
     }
 
     /// Bytes that passed over the socket, TLS's own included.
-    public var bytesSent: UInt64 { counters.sentBytes.load(ordering: .relaxed) }
-    public var bytesReceived: UInt64 { counters.receivedBytes.load(ordering: .relaxed) }
+    public var bytesSent: UInt64 { sum { $0.sentBytes.load(ordering: .relaxed) } }
+    public var bytesReceived: UInt64 { sum { $0.receivedBytes.load(ordering: .relaxed) } }
     /// When bytes last came, in nanoseconds of `CLOCK_MONOTONIC`. It stands still while reading is paused: that is not
     /// the peer's silence.
-    public var lastReceived: UInt64 { counters.lastReceived.load(ordering: .relaxed) }
+    public var lastReceived: UInt64 {
+        further.withLock { $0.reduce(counters.latest) { max($0, $1.latest) } }
+    }
+
+    /// Of how many connections it is made.
+    public var connectionCount: Int { further.withLock { 1 + $0.count } }
 
     /// The kernel's smoothed round-trip time of this connection; nil when the link is closed.
     public func roundTrip() async -> Duration? {

@@ -13,7 +13,9 @@ final class LinkChannel: ChannelInboundHandler {
     /// What differs between the two ends.
     enum Side {
         case dialer(handler: any LinkHandler, opened: EventLoopPromise<Link>)
-        case listener(opened: (Link) -> any LinkHandler, refused: (LinkError) -> Void)
+        /// `opened` is told whether the dialer called it a further connection of a link.
+        case listener(
+            opened: (Link, _ isFurther: Bool) -> any LinkHandler, refused: (LinkError) -> Void, streams: StreamRegistry)
     }
 
     private enum State {
@@ -43,11 +45,17 @@ final class LinkChannel: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var state = State.handshaking
     private var decoder = FrameDecoder()
+    /// What comes over the link's further connections, and the one whose turn it is.
+    private var incoming: (streams: IncomingStreams, key: StreamKey)?
+    private var turn: UInt8?
+    private var isReading = true
+    private var observer: (any SendObserver)?
     private var timer: Scheduled<Void>?
     private var paused = false
     private var pumping = false
     private var draining = false
     private var heardFarewell = false
+    private var hasSentAll = false
     /// Set when the link is closed before it is open: whether its queue was empty then.
     private var closeRequest: Bool?
     /// Why the channel closes, once that is known; the first reason counts.
@@ -89,7 +97,8 @@ final class LinkChannel: ChannelInboundHandler {
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         switch event {
-        case TLSUserEvent.handshakeCompleted: handshakeCompleted(context)
+        case TLSUserEvent.handshakeCompleted(let negotiated):
+            handshakeCompleted(context, isFurther: negotiated == TLS.furtherConnection)
         case TLSUserEvent.shutdownCompleted: heardFarewell = true
         case is MakeRoom:
             // It may have been approved while the event was on its way.
@@ -99,7 +108,7 @@ final class LinkChannel: ChannelInboundHandler {
         context.fireUserInboundEventTriggered(event)
     }
 
-    private func handshakeCompleted(_ context: ChannelHandlerContext) {
+    private func handshakeCompleted(_ context: ChannelHandlerContext, isFurther: Bool) {
         guard case .handshaking = state, ending == nil else { return }
         // A resumed TLS session skips the check of the certificate; ours are never resumed, and must not be.
         guard case .success(let node) = verdict.value else {
@@ -111,12 +120,12 @@ final class LinkChannel: ChannelInboundHandler {
         switch side {
         case .dialer:
             state = .greeting(link)
-        case .listener(let opened, _):
+        case .listener(let opened, _, _):
             timer?.cancel()
             var greeting = context.channel.allocator.buffer(capacity: FrameHeader.size)
             greeting.append(FrameHeader.greeting)
             context.writeAndFlush(wrapOutboundOut(greeting), promise: nil)
-            open(link, opened(link))
+            open(link, opened(link, isFurther))
         case nil: break
         }
     }
@@ -131,6 +140,7 @@ final class LinkChannel: ChannelInboundHandler {
 
     private func open(_ link: Link, _ handler: any LinkHandler) {
         state = .open(link, handler)
+        observer = handler as? any SendObserver
         // A listener's handler may have closed the link while it was made.
         if let idle = closeRequest { closeOrderly(idle: idle) }
     }
@@ -153,7 +163,7 @@ final class LinkChannel: ChannelInboundHandler {
         defer { pumping = false }
         while ending == nil, !paused {
             do throws(LinkError.Cause) {
-                guard let (header, body) = try decoder.next() else { return }
+                guard let (header, body) = try nextFrame() else { return }
                 switch state {
                 case .greeting(let link): try greeted(header, link)
                 case .open(let link, let handler): handler.link(link, received: header, body: body)
@@ -166,20 +176,63 @@ final class LinkChannel: ChannelInboundHandler {
         }
     }
 
+    /// The next frame in the order in which they were sent: of this connection, or of the one whose turn it is.
+    private func nextFrame() throws(LinkError.Cause) -> (header: FrameHeader, body: ByteBuffer)? {
+        while true {
+            if let turn, let incoming {
+                let frame = try incoming.streams.next(on: turn)
+                if frame != nil { self.turn = nil }
+                updateReading()
+                return frame
+            }
+            guard let frame = try decoder.next() else { return nil }
+            switch frame.header.type {
+            case .turn:
+                guard incoming != nil, (1...IncomingStreams.countMax).contains(Int(frame.header.sequence)) else {
+                    throw .unexpected("a turn frame came over a link of one connection")
+                }
+                turn = UInt8(frame.header.sequence)
+            case .join where incoming == nil:
+                guard case .open(let link, let handler) = state, !(handler is StreamInlet) else { return frame }
+                try join(link, Join(frame.header, frame.body))
+            default: return frame
+            }
+        }
+    }
+
+    /// The dialer says that this is the first connection of several.
+    private func join(_ link: Link, _ join: Join) throws(LinkError.Cause) {
+        guard case .listener(_, _, let registry) = side, join.stream == 0 else {
+            throw .unexpected("a join frame for connection \(join.stream) came over a first connection")
+        }
+        let streams = registry.streams(of: link, key: join.key)
+        guard streams.begin(link) else { throw .unexpected("two first connections of one link came") }
+        incoming = (streams, join.key)
+    }
+
+    func takeTurn() {
+        pump()
+        updateReading()
+    }
+
     func pause() {
         guard !paused, ending == nil else { return }
         paused = true
-        setAutoRead(false)
+        updateReading()
     }
 
     func resume() {
         guard paused else { return }
         paused = false
         pump()
-        if !paused { setAutoRead(true) }
+        updateReading()
     }
 
-    private func setAutoRead(_ value: Bool) {
+    /// Nothing is read that could not be handed out: what was read would only lie here.
+    private func updateReading() {
+        let value = !paused && turn == nil
+        guard value != isReading else { return }
+        isReading = value
         // Fails only on a closed channel, which reads no more anyway.
         try? context?.channel.syncOptions?.setOption(.autoRead, value: value)
     }
@@ -225,6 +278,7 @@ final class LinkChannel: ChannelInboundHandler {
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         let written = count
         promise.futureResult.whenSuccess {
+            bound.value.observer?.sent(written)
             if link.queue.sent(written) { bound.value.sentAll() }
         }
         context.write(wrapOutboundOut(last), promise: promise)
@@ -256,9 +310,10 @@ final class LinkChannel: ChannelInboundHandler {
         state = .closing(link, handler)
         // The peer's farewell must be read, whatever stands before it.
         paused = false
-        setAutoRead(true)
+        turn = nil
+        updateReading()
         startTimer(at: .now() + TimeAmount(options.closeTimeout)) { $0.tap.abort() }
-        if idle { later { $0.sentAll() } }
+        if idle || link.queue.queuedBytes == 0 { later { $0.sentAll() } }
     }
 
     /// In a turn of its own: closing calls the session's `linkClosed`, which must not happen inside another of its
@@ -269,7 +324,15 @@ final class LinkChannel: ChannelInboundHandler {
         context.eventLoop.execute { body(bound.value) }
     }
 
-    private func sentAll() { context?.close(mode: .all, promise: nil) }
+    /// Over the first connection the farewell follows what went over the others, which end first.
+    func sentAll() {
+        // What is sent before the close is under way here is noticed by it.
+        guard case .closing(let link, _) = state, !hasSentAll else { return }
+        hasSentAll = true
+        link.streams.finish { link.bidFarewell() }
+    }
+
+    func bidFarewell() { context?.close(mode: .all, promise: nil) }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         if case NIOSSLError.uncleanShutdown = error {
@@ -286,6 +349,8 @@ final class LinkChannel: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         timer?.cancel()
+        // What the other connections brought before this one's farewell still has its turn.
+        if turn != nil { pump() }
         let link: Link?
         switch state {
         case .handshaking, .closed: link = nil
@@ -295,6 +360,8 @@ final class LinkChannel: ChannelInboundHandler {
         if let link, cause == .closed, link.queuedBytes > 0 { cause = .stuck(queuedBytes: link.queuedBytes) }
         let error = LinkError(peer: link?.peerName ?? address, cause)
         link?.queue.close(cause)
+        link?.streams.abort()
+        endIncoming(link)
         let (last, side) = (state, self.side)
         state = .closed
         self.side = nil
@@ -302,10 +369,17 @@ final class LinkChannel: ChannelInboundHandler {
         case (.open(let link, let handler), _), (.closing(let link, let handler), _):
             handler.linkClosed(link, error: cause == .closed ? nil : error)
         case (.handshaking, .dialer(_, let opened)), (.greeting, .dialer(_, let opened)): opened.fail(error)
-        case (.handshaking, .listener(_, let refused)), (.greeting, .listener(_, let refused)): refused(error)
+        case (.handshaking, .listener(_, let refused, _)), (.greeting, .listener(_, let refused, _)): refused(error)
         case (.closed, _), (_, nil): break
         }
         context.fireChannelInactive()
+    }
+
+    private func endIncoming(_ link: Link?) {
+        observer = nil
+        guard let (streams, key) = incoming.take(), let link else { return }
+        streams.end()
+        if case .listener(_, _, let registry) = side { registry.forget(link, key: key) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) {
@@ -323,7 +397,7 @@ final class LinkChannel: ChannelInboundHandler {
         switch state {
         case .handshaking, .greeting: .lost("it closed the connection during the handshake")
         case .open, .closing, .closed:
-            if !paused, !decoder.isBetweenFrames {
+            if !paused, turn != nil || !decoder.isBetweenFrames {
                 .truncated
             } else if heardFarewell {
                 .closedByPeer

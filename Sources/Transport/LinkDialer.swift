@@ -3,22 +3,60 @@ import NIOPosix
 import NIOSSL
 import PKI
 import Synchronization
+import Wire
 
 /// Makes links to listeners.
 public enum LinkDialer {
     /// Connects to `host:port`, and returns when both sides approved each other. The whole of it takes no longer than
     /// `timeout`. `expectedPeer` is the node that must answer there.
     ///
-    /// The link lives on the next event loop of `group`. `handler` may be called before this returns.
+    /// The link lives on the next event loop of `group`. `handler` may be called before this returns. With more than one of
+    /// `connections`, up to `connectionsMax`, each lives on an event loop of its own as far as there are some, and they act as
+    /// one link: large frames that are queued at this side are spread over them, what the other side sends comes over the
+    /// first. When one of them cannot be made or ends, so does the link.
     public static func connect(
         host: String, port: Int, identity: TLSIdentity, expectedPeer: String, timeout: Duration,
-        group: any EventLoopGroup, options: LinkOptions = LinkOptions(), handler: any LinkHandler
+        group: any EventLoopGroup, options: LinkOptions = LinkOptions(), connections: Int = 1, handler: any LinkHandler
     ) async throws(LinkError) -> Link {
-        let address = addressText(host, port)
         let deadline = (at: NIODeadline.now() + TimeAmount(timeout), timeout: timeout)
+        func connect(_ handler: any LinkHandler, isFurther: Bool) async throws(LinkError) -> Link {
+            try await one(
+                host: host, port: port, identity: identity, expectedPeer: expectedPeer, deadline: deadline,
+                group: group, options: options, isFurther: isFurther, handler: handler)
+        }
+        let link = try await connect(handler, isFurther: false)
+        guard connections > 1 else { return link }
+        precondition(connections <= connectionsMax, "a link has at most \(connectionsMax) connections")
+        let key = StreamKey.random()
+        link.send(Join(key: key, stream: 0).frame)
+        do throws(LinkError) {
+            for stream in 1..<UInt8(connections) {
+                let further = try await connect(StreamOutlet(of: link), isFurther: true)
+                link.count(further.counters)
+                let join = Join(key: key, stream: stream).frame
+                link.queue.hold(join.readableBytes)
+                further.send(join)
+                link.streams.add(further)
+            }
+        } catch {
+            link.close(error)
+            throw error
+        }
+        return link
+    }
+
+    /// Of one link.
+    public static let connectionsMax = 1 + IncomingStreams.countMax
+
+    private static func one(
+        host: String, port: Int, identity: TLSIdentity, expectedPeer: String,
+        deadline: (at: NIODeadline, timeout: Duration), group: any EventLoopGroup, options: LinkOptions,
+        isFurther: Bool, handler: any LinkHandler
+    ) async throws(LinkError) -> Link {
+        let (address, timeout) = (addressText(host, port), deadline.timeout)
         let tls: NIOSSLContext
         do {
-            tls = try TLS.dialerContext(identity)
+            tls = try TLS.dialerContext(identity, isFurther: isFurther)
         } catch {
             throw LinkError(peer: address, .tls("this node's certificate or key was not accepted: \(error)"))
         }

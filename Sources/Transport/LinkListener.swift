@@ -22,7 +22,7 @@ public final class LinkListener: Sendable {
     /// - `allowed`: the node names that may connect.
     /// - `group`: each link lives on the next event loop of it.
     /// - `refused`: told of each connection that was not approved, on an event loop; for the log.
-    /// - `makeHandler`: called for each approved link, on its event loop, before the first frame is delivered.
+    /// - `makeHandler`: called for each approved link, once however many connections it has, on its event loop, before the first frame is delivered.
     public static func start(
         host: String, port: Int, identity: TLSIdentity, allowed: Set<String>, group: any EventLoopGroup,
         options: LinkOptions = LinkOptions(), refused: @escaping @Sendable (LinkError) -> Void,
@@ -31,6 +31,7 @@ public final class LinkListener: Sendable {
         let address = addressText(host, port)
         let policy = try Policy(identity: identity, allowed: allowed, address: address)
         let waiting = Waiting(max: options.unauthenticatedMax)
+        let streams = StreamRegistry()
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .serverChannelOption(.backlog, value: 64)
@@ -42,14 +43,17 @@ public final class LinkListener: Sendable {
                     let tap = WireTap()
                     let driver = LinkChannel(
                         side: .listener(
-                            opened: { link in
+                            opened: { link, isFurther in
                                 waiting.remove(channel)
-                                return makeHandler(link)
+                                guard isFurther else { return makeHandler(link) }
+                                let inlet = StreamInlet(registry: streams, timeout: options.handshakeTimeout)
+                                inlet.watch(link)
+                                return inlet
                             },
                             refused: { error in
                                 waiting.remove(channel)
                                 refused(error)
-                            }),
+                            }, streams: streams),
                         tap: tap, verdict: verdict, options: options, address: addressText(channel.remoteAddress),
                         deadline: (.now() + TimeAmount(options.handshakeTimeout), options.handshakeTimeout))
                     try channel.pipeline.syncOperations.addHandlers([

@@ -20,11 +20,11 @@ extension Link {
     /// the link is closed there are none.
     public func look(_ then: @escaping @Sendable (LinkSight) -> Void) {
         guard let provider = channel as? any SocketOptionProvider else { return }
-        provider.getTCPInfo().whenSuccess { [counters] information in
+        provider.getTCPInfo().whenSuccess { [self] information in
             let now = LinkCounters.now()
             let since = UInt64(information.tcpi_last_data_recv) * 1_000_000
             let kernel = now > since ? now - since : 0
-            let read = counters.lastReceived.load(ordering: .relaxed)
+            let read = lastReceived
             then(
                 LinkSight(
                     now: now, newest: kernel > read + LinkSight.kernelGrain ? kernel : read,

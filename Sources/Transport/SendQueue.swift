@@ -84,8 +84,9 @@ final class SendQueue: @unchecked Sendable {
     /// Threads in `waitForRoom` ask again whether they may wait.
     func lookAgain() { locked { _ = pthread_cond_broadcast(room) } }
 
-    /// `isReserved` says that the caller cannot wait for room, and has not.
-    func append(_ frame: ByteBuffer, isReserved: Bool) -> Added {
+    /// `isReserved` says that the caller cannot wait for room, and has not. `elsewhere` is what another queue sends of the same
+    /// link, in bytes: it takes room in this one.
+    func append(_ frame: ByteBuffer, isReserved: Bool, elsewhere: Int = 0) -> Added {
         locked {
             let count = frame.readableBytes
             switch state {
@@ -97,10 +98,17 @@ final class SendQueue: @unchecked Sendable {
                 return .overflow(queuedBytes: unsentBytes)
             }
             frames.append((frame, isReserved))
-            unsentBytes += count
+            unsentBytes += count + elsewhere
             if isReserved { reservedBytes += count }
             defer { draining = true }
             return draining ? .queued : .mustDrain
+        }
+    }
+
+    /// Takes room for `count` bytes that another queue sends of the same link.
+    func hold(_ count: Int) {
+        locked {
+            if case .open = state { unsentBytes += count }
         }
     }
 

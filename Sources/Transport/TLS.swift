@@ -29,16 +29,21 @@ final class PeerVerdict: Sendable {
 }
 
 enum TLS {
+    /// What a dialer calls the further connections of a link, as the name of an application protocol (RFC 7301).
+    static let furtherConnection = "romulus-stream"
+
     static func listenerContext(_ identity: TLSIdentity) throws -> NIOSSLContext {
         var configuration = TLSConfiguration.makeServerConfiguration(
             certificateChain: [.certificate(try NIOSSLCertificate(bytes: identity.certificateDER, format: .der))],
             privateKey: .privateKey(try NIOSSLPrivateKey(bytes: identity.privateKeyDER, format: .der)))
+        configuration.applicationProtocols = [furtherConnection]
         try restrict(&configuration, identity)
         return try NIOSSLContext(configuration: configuration)
     }
 
-    static func dialerContext(_ identity: TLSIdentity) throws -> NIOSSLContext {
+    static func dialerContext(_ identity: TLSIdentity, isFurther: Bool) throws -> NIOSSLContext {
         var configuration = TLSConfiguration.makeClientConfiguration()
+        if isFurther { configuration.applicationProtocols = [furtherConnection] }
         configuration.certificateChain = [
             .certificate(try NIOSSLCertificate(bytes: identity.certificateDER, format: .der))
         ]

@@ -12,7 +12,10 @@
 /// without a body, the *greeting*, and `LinkDialer.connect` returns only when that has come. What is sent after it
 /// belongs to the session.
 ///
-/// Threads. Every link lives on one event loop of the group that it was given; its handler is called there, in order,
+/// Several connections. A dialer may give a link up to eight (`LinkDialer.connect(connections:)`); who uses it sees one.
+/// `Streams/` spreads frames over them and puts them in order again.
+///
+/// Threads. Every link lives on one event loop of the group that it was given, its further connections on others; its handler is called there, in order,
 /// and must not block. Pipeline threads wait with `waitForRoom` while the link is behind, and send with `enqueue`.
 import NIOCore
 import Wire

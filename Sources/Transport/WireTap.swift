@@ -11,6 +11,8 @@ final class LinkCounters: Sendable {
     /// The longest time between two arrivals since it was last taken, in nanoseconds.
     let longestGap = Atomic<UInt64>(0)
 
+    var latest: UInt64 { lastReceived.load(ordering: .relaxed) }
+
     static func now() -> UInt64 {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)

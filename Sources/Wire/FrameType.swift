@@ -25,6 +25,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case pageDigestsReply = 23
     case wish = 24
     case tuning = 25
+    case join = 26
+    case turn = 27
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -40,6 +42,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .ack: Ack.size
         case .released: Released.size
         case .heartbeat: Heartbeat.size
+        case .join: Join.size
+        case .turn: 0
         case .takeOver: TakeOver.size
         case .diskRead: DiskRead.size
         case .diskDigests: DiskDigests.size
@@ -76,6 +80,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .pageDigestsReply: "pageDigestsReply"
         case .wish: "wish"
         case .tuning: "tuning"
+        case .join: "join"
+        case .turn: "turn"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

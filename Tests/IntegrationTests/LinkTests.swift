@@ -20,11 +20,13 @@ import Testing
     }
 
     /// 100 ms to the standby and back: as many epochs are on the way as fit into that, and not one answer comes early, twice
-    /// or out of order, over a failover too.
-    @Test func aLongLinkIsFilledWithEpochs() async throws {
+    /// or out of order, over a failover too; over one connection and over several.
+    @Test(arguments: [1, 4]) func aLongLinkIsFilledWithEpochs(_ connections: Int) async throws {
         try await Bed.with { bed in
             try await bed.stretchLink(delayMilliseconds: 50)
-            let scene = try await Scene.make(on: bed)
+            var wishes = Scene.Wishes()
+            wishes.pair.connections = connections
+            let scene = try await Scene.make(on: bed, wishes)
             let (pair, vm) = (scene.pair, Scene.vm)
             try await pair.protect(scene.guest)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Self.plan(pages: 100))
@@ -34,6 +36,7 @@ import Testing
                 }
             }
             #expect((busy.epochsInFlight ?? 0) <= 32)
+            #expect(busy.linkConnections == connections)
             try await Task.sleep(for: .seconds(3))
             let transfer = try #require(try pair.status(bed.a, vm)?.lastEpoch?.transferMs)
             #expect(transfer >= 100, "an epoch was acknowledged after \(transfer) ms")

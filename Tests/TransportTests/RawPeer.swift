@@ -24,11 +24,13 @@ final class RawPeer: Sendable {
 
     /// A TLS connection that is up when this returns; `identity` nil shows no certificate.
     static func tls(
-        _ group: MultiThreadedEventLoopGroup, port: Int, identity: TLSIdentity?, maximum: TLSVersion? = nil
+        _ group: MultiThreadedEventLoopGroup, port: Int, identity: TLSIdentity?, maximum: TLSVersion? = nil,
+        protocols: [String] = []
     ) async throws -> RawPeer {
         var configuration = TLSConfiguration.makeClientConfiguration()
         configuration.certificateVerification = .none
         configuration.maximumTLSVersion = maximum
+        configuration.applicationProtocols = protocols
         if let identity { try configuration.show(identity) }
         return try await connect(group, port: port, tls: NIOSSLContext(configuration: configuration))
     }

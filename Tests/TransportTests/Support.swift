@@ -135,11 +135,12 @@ struct Host {
 
     func dial(
         _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.alpha, expected: String = "beta",
-        timeout: Duration = .seconds(20), options: LinkOptions = LinkOptions(), handler: Recorder = Recorder()
+        timeout: Duration = .seconds(20), options: LinkOptions = LinkOptions(), connections: Int = 1,
+        handler: Recorder = Recorder()
     ) async throws(LinkError) -> Link {
         try await LinkDialer.connect(
             host: "127.0.0.1", port: listener.port, identity: identity, expectedPeer: expected, timeout: timeout,
-            group: group, options: options, handler: handler)
+            group: group, options: options, connections: connections, handler: handler)
     }
 }
 

@@ -121,6 +121,7 @@ struct BodyKind: CustomStringConvertible, Sendable {
                         of: PageDigestsReply(
                             block: 2, first: 77, digests: UnsafeRawBufferPointer(rebasing: data.bytes[..<32])))
                 ]),
+            BodyKind(Join.self, (0..<2).map { bytes(of: Join(key: .random(), stream: UInt8($0 * 7))) }),
             BodyKind(Synced.self, [bytes(of: Synced(frameCount: 100_000, byteCount: 1 << 40))]),
         ]
     }()

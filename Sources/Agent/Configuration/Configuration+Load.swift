@@ -3,6 +3,7 @@ import Journal
 import Logging
 import Model
 import RomulusAPI
+import Transport
 import Yams
 
 extension Configuration {
@@ -322,6 +323,7 @@ extension Configuration {
     private static func readPeer(_ section: inout ConfigurationReader, _ expected: String) -> Peer? {
         let address = section.required("address", expected, HostPort.init)
         let second = section.value("heartbeat_address", expected, HostPort.init)
+        let connections = section.integer("connections", 1...LinkDialer.connectionsMax, default: 1)
         let fence = readFence(&section)
         guard let address else { return nil }
         if second?.host == address.host {
@@ -330,7 +332,7 @@ extension Configuration {
                 "“\(section.path("heartbeat_address"))” must be in another network than “\(section.path("address"))”: two ways"
                     + " over one link fail together")
         }
-        return Peer(address: address, heartbeatAddress: second, fence: fence)
+        return Peer(address: address, heartbeatAddress: second, connections: connections, fence: fence)
     }
 
     private static func readDetection(_ top: inout ConfigurationReader) -> Detection {

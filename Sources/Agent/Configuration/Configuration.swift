@@ -56,12 +56,17 @@ public struct Configuration: Sendable, Equatable {
         public var address: HostPort
         /// Its address in another network, for heartbeats only.
         public var heartbeatAddress: HostPort?
+        /// What the replication of one VM to it is spread over.
+        public var connections: Int
         /// What makes sure that it is off; nil leaves that to the operator.
         public var fence: FenceCommand?
 
-        public init(address: HostPort, heartbeatAddress: HostPort? = nil, fence: FenceCommand? = nil) {
+        public init(
+            address: HostPort, heartbeatAddress: HostPort? = nil, connections: Int = 1, fence: FenceCommand? = nil
+        ) {
             self.address = address
             self.heartbeatAddress = heartbeatAddress
+            self.connections = connections
             self.fence = fence
         }
     }

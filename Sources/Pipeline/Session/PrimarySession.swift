@@ -234,6 +234,7 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.term = state.machine.register?.term ?? Term(0)
             status.linkBytesSent = state.connection.link?.bytesSent ?? 0
             status.linkBytesReceived = state.connection.link?.bytesReceived ?? 0
+            status.linkConnections = state.connection.link?.connectionCount ?? 0
             status.peer = state.connection.watch?.view
             status.tuning = state.tuning
             return status

@@ -104,6 +104,8 @@ public struct PrimaryStatus: Sendable {
     public var acknowledged = Epoch.firstCopy
     /// Checkpoints that are taken and not acknowledged yet.
     public var epochsInFlight: UInt64 { sealed.number - min(acknowledged.number, sealed.number) }
+    /// Connections that its link is made of; 0 without one.
+    public var linkConnections = 0
     public var term = Term(0)
     /// Of the first copy, 0 to 1.
     public var memoryProgress = 0.0

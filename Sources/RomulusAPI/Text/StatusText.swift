@@ -53,11 +53,12 @@ public enum StatusText {
         }.joined()
     }
 
-    /// `1.2 MiB/s (no more than 200 Mbit/s), 1 checkpoint on the way`
+    /// `1.2 MiB/s (no more than 200 Mbit/s) over 4 connections, 1 checkpoint on the way`
     private static func link(_ vm: VMStatus) -> String {
         let cap = vm.linkCapMegabits.map { " (no more than \($0) Mbit/s)" } ?? ""
+        let connections = vm.linkConnections.map { $0 > 1 ? " over \($0) connections" : "" } ?? ""
         let inFlight = vm.epochsInFlight.map { ", \($0) \($0 == 1 ? "checkpoint" : "checkpoints") on the way" } ?? ""
-        return Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s" + cap + inFlight
+        return Units.bytes(UInt64(max(0, min(vm.linkBytesPerSecond, 1e18)))) + "/s" + cap + connections + inFlight
     }
 
     /// One line, for `status --watch` where the lines scroll.

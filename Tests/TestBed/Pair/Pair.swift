@@ -25,6 +25,8 @@ public final class Pair: Sendable {
         public var freezes = false
         /// Whether heartbeats travel over the guest LAN too.
         public var hasSecondPath = false
+        /// What replication is spread over.
+        public var connections = 1
         /// Who decides when a host is silent.
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
@@ -75,6 +77,7 @@ public final class Pair: Sendable {
                 peers:
                   \(Self.name(peer)):
                     address: \(peer.replicationAddress ?? ""):7310
+                    connections: \(options.connections)
                 \(options.hasSecondPath ? Self.secondPathLines(host, to: peer) : "")
                 \(Self.fenceLines(options.fences[host.name]))
                 api:
@@ -279,6 +282,7 @@ public final class Pair: Sendable {
         public var epochsPerSecond: Double
         public var linkBytesPerSecond: Double
         public var linkCapMbit: Int?
+        public var linkConnections: Int?
         public var epochsInFlight: UInt64?
         public struct Peer: Decodable, Sendable {
             public var link: String

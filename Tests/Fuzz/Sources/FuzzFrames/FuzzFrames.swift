@@ -28,7 +28,7 @@ private func fuzzFrames(_ start: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 
 private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     switch type {
-    case .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
+    case .hello, .turn, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
         .registerReply:
         break
     case .deviceState: again(DeviceStateFrame.self, body)
@@ -53,6 +53,7 @@ private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     case .pageDigests: again(PageDigests.self, body)
     case .pageDigestsReply: again(PageDigestsReply.self, body)
     case .synced: again(Synced.self, body)
+    case .join: again(Join.self, body)
     }
 }
 
