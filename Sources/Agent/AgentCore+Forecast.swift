@@ -27,6 +27,7 @@ extension AgentCore {
         options.seconds = request.seconds ?? ForecastRequest.usualSeconds
         options.pauses = request.pause ?? true
         options.isRealTime = configuration.defaults.isRealTime
+        options.sleep = processorSleep
         options.linkBytesPerSecond = (request.linkMegabits ?? 0) * 125_000
         log.info("\(vm) is watched for a forecast", metadata: ["vm": "\(vm)", "seconds": "\(options.seconds)"])
         let (watching, log) = (options, log)

@@ -48,6 +48,8 @@ public final class AgentCore: Sendable {
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: (any Arbiter)?
+    /// Nil: processors sleep as they like.
+    let processorSleep: ProcessorSleep?
     /// Memory of former replicas and guests.
     let bases: MemoryBases
     /// By the names of the peers.
@@ -78,6 +80,7 @@ public final class AgentCore: Sendable {
         maintenance = try Maintenance(stateDirectory: configuration.stateDirectory)
         node = identity.node
         arbiter = try configuration.makeArbiter(identity: identity, group: group)
+        processorSleep = configuration.defaults.isAwake ? Self.makeProcessorSleep(log) : nil
         journal = EventJournal(path: "\(configuration.stateDirectory)/journal.sqlite", limits: configuration.journal) {
             log.error("\($0)")
         }
@@ -85,6 +88,15 @@ public final class AgentCore: Sendable {
         secondPaths = Self.secondPaths(configuration, identity, group, journal, registry, log)
         let fences = makeFences()
         self.fences.withLock { $0 = fences }
+    }
+
+    private static func makeProcessorSleep(_ log: Logger) -> ProcessorSleep? {
+        do throws(SystemError) {
+            return try ProcessorSleep()
+        } catch {
+            log.notice("processors may sleep during checkpoints, which take longer then: \(error)")
+            return nil
+        }
     }
 
     private func custody(of vm: VMName) -> Custody {
@@ -379,6 +391,7 @@ public final class AgentCore: Sendable {
         options.checkpointsOnOutput = configuration.defaults.checkpointsOnOutput
         options.pauseBudget = configuration.defaults.pauseBudget
         options.isRealTime = configuration.defaults.isRealTime
+        options.sleep = processorSleep
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
         let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession

@@ -1,6 +1,6 @@
 import CZstd
 import Codec
-import Glibc
+import Foundation
 import Model
 import Testing
 
@@ -83,6 +83,22 @@ import Testing
         }
         #expect(refused > 50)
         #expect(decode(body, &decoder) == nil, "the decoder works after refusals")
+    }
+
+    /// What the fuzzer begins with is of today's form: else it spends its time behind the first check.
+    @Test func theFuzzersSeedsAreAccepted() throws {
+        let corpus = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appending(path: "../Fuzz/Corpus/FuzzPages").standardized
+        let seeds = try FileManager.default.contentsOfDirectory(at: corpus, includingPropertiesForKeys: nil)
+            .filter { $0.lastPathComponent.hasPrefix("pages-") }
+        #expect(seeds.count > 4)
+        var decoder = PageDecoder()
+        for seed in seeds {
+            let bytes = try Data(contentsOf: seed)
+            // The first byte says what the fuzzer is to do with the rest.
+            #expect(bytes.first.map { $0 % 3 } == 0)
+            #expect(decode(Array(bytes.dropFirst()), &decoder) == nil, "\(seed.lastPathComponent)")
+        }
     }
 
     @Test func randomBodiesAreRefusedOrStayInside() {

@@ -221,9 +221,10 @@ struct Trace: Equatable {
             if name.hasPrefix(".") { continue }
             var target = [CChar](repeating: 0, count: 4096)
             let length = readlink("\(path)/\(name)", &target, target.count)
-            found.append(
-                name + " "
-                    + String(decoding: target.prefix(max(0, length)).map { UInt8(bitPattern: $0) }, as: UTF8.self))
+            let file = String(decoding: target.prefix(max(0, length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            // What another test had open when the process was started may be removed meanwhile.
+            let removed = " (deleted)"
+            found.append(name + " " + (file.hasSuffix(removed) ? String(file.dropLast(removed.count)) : file))
         }
         return found.sorted()
     }

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import NIOCore
 import NIOPosix
 import Synchronization
@@ -108,7 +108,7 @@ import Wire
             let host = try await Host.start(group, handler: far)
             let link = try await host.dial(group, connections: 3, handler: near)
             let dialled = sockets(to: host.listener.port)
-            #expect(dialled.count == 3)
+            try #require(dialled.count == 3)
             let sender = onThread {
                 while true { try link.sendBlocking(frame(.pages, body: [UInt8](repeating: 1, count: 100_000))) }
             }
@@ -136,7 +136,7 @@ import Wire
             ] {
                 let peer = try await RawPeer.tls(
                     group, port: host.listener.port, identity: World.alpha, protocols: ["romulus-stream"])
-                try await peer.write(first)
+                peer.writeIgnoringErrors(first)
                 while await peer.received.take() != nil {}
             }
             #expect(host.links.count == 0, "no handler was made")
@@ -176,9 +176,10 @@ import Wire
     }
 }
 
-/// This process's connected sockets to `port`, in the order in which they were made.
+/// This process's connected sockets to `port`.
 private func sockets(to port: Int) -> [Int32] {
-    (0..<Int32(1024)).filter { descriptor in
+    let open = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd")) ?? []
+    return open.compactMap { Int32($0) }.filter { descriptor in
         var address = sockaddr_in()
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let result = withUnsafeMutablePointer(to: &address) {

@@ -175,6 +175,7 @@ extension Configuration {
             checkpointsOnOutput: defaultSection.flag("checkpoint_on_output", default: true),
             pauseBudget: defaultSection.integer("pause_budget_percent", TuningRange.pauseBudget, default: 25),
             isRealTime: defaultSection.flag("realtime", default: true),
+            isAwake: defaultSection.flag("awake", default: true),
             keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60),
             linkCapMegabits: readLinkCap(&defaultSection, default: nil),
             referenceMebibytes: readReferenceCache(&defaultSection))

@@ -129,6 +129,8 @@ public struct Configuration: Sendable, Equatable {
         public var pauseBudget: Int
         /// Checkpoints come before whatever else the host computes.
         public var isRealTime: Bool
+        /// Whether this host's processors are kept awake during checkpoints.
+        public var isAwake: Bool
         /// How long the memory of a replica that was given up is kept, so that the next one need not be sent whole; 0 keeps
         /// none.
         public var keepMemoryMinutes: Int
@@ -140,7 +142,7 @@ public struct Configuration: Sendable, Equatable {
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
             standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 1000,
-            checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true,
+            checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true, isAwake: Bool = true,
             keepMemoryMinutes: Int = 60, linkCapMegabits: Int? = nil, referenceMebibytes: Int? = nil
         ) {
             self.epochMilliseconds = epochMilliseconds
@@ -151,6 +153,7 @@ public struct Configuration: Sendable, Equatable {
             self.checkpointsOnOutput = checkpointsOnOutput
             self.pauseBudget = pauseBudget
             self.isRealTime = isRealTime
+            self.isAwake = isAwake
             self.keepMemoryMinutes = keepMemoryMinutes
             self.linkCapMegabits = linkCapMegabits
             self.referenceMebibytes = referenceMebibytes

@@ -19,6 +19,8 @@ public struct ForecastOptions: Sendable {
     public var pauses = true
     /// As `PrimaryOptions.isRealTime`.
     public var isRealTime = true
+    /// As `PrimaryOptions.sleep`.
+    public var sleep: ProcessorSleep?
     /// What the link carries, for the choice of the second stage; 0 when nobody knows.
     public var linkBytesPerSecond = 0.0
 
@@ -69,6 +71,8 @@ public final class ForecastRun {
     private var priority: EpochPriority?
     private var epoch = Epoch.firstCopy
     private var resumedAt: UInt64 = 0
+    /// As protection has it, for each length.
+    private var precopying: [UInt64: PrecopyChoice] = [:]
 
     /// Of the time, what is spent on pages that were not seen yet: protection sends those once and differences afterwards.
     private static let warmUpShare = 0.15
@@ -163,10 +167,18 @@ public final class ForecastRun {
         var timings = EpochTimings()
         epoch = epoch.next
         timings.epoch = epoch
-        let began = MonotonicClock.now()
-        timings.run = began - resumedAt
         var slab = try takeSlab()
         var state: [UInt8] = []
+        if stopping { options.sleep?.hold() }
+        defer { if stopping { options.sleep?.release() } }
+        if stopping, precopying[milliseconds, default: PrecopyChoice()].isWorthwhile() {
+            var early = EpochTimings()
+            try capture.copyWritten(into: &slab, &early, exchange)
+            timings.precopiedPages = early.dirtyPages
+            slab = try exchange(slab)
+        }
+        let began = MonotonicClock.now()
+        timings.run = began - resumedAt
         if stopping {
             try capture.standStill(mayRunOn: true, into: &slab, &timings, exchange)
             let savedAt = MonotonicClock.now()
@@ -178,6 +190,8 @@ public final class ForecastRun {
             state = try guest.takeDeviceState()
             try guest.confirmCheckpoint()
             timings.deviceStateBytes = UInt64(state.count)
+            precopying[milliseconds]?.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
+            timings.dirtyPages += timings.precopiedPages
         } else {
             try capture.copyWritten(into: &slab, &timings, exchange)
         }

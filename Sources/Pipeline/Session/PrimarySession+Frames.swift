@@ -132,6 +132,7 @@ extension PrimarySession {
             let event = PrimaryMachine.Event.acknowledged(
                 state.connection.session, epoch, digestMatches: record != nil)
             perform(state.machine.handle(event), &state)
+            state.connection.wakefulness?.end(epoch)
             if var timings = record {
                 timings.release = MonotonicClock.now() - now
                 timings.held = state.connection.releasedAfter
@@ -146,7 +147,12 @@ extension PrimarySession {
     func expectAcknowledgement(of epoch: Epoch, digest: CheckpointDigest, timings: EpochTimings, waited: UInt64) {
         let expected = PrimarySession.Expected(
             epoch: epoch, digest: digest, timings: timings, waited: waited, sentAt: MonotonicClock.now())
-        state.withLock { $0.connection.expected.append(expected) }
+        state.withLock { state in
+            state.connection.expected.append(expected)
+            if let way = state.connection.depth.roundTrip, way > Wakefulness.reach {
+                state.connection.wakefulness?.end(epoch)
+            }
+        }
     }
 }
 

@@ -25,6 +25,8 @@ public struct PrimaryOptions: Sendable {
     public var pauseBudget = 25
     /// QEMU's threads that serve a checkpoint, and ours, get real-time priority while the guest is protected.
     public var isRealTime = true
+    /// What keeps this host's processors awake during checkpoints; nil lets them sleep.
+    public var sleep: ProcessorSleep?
     /// How much silence of the standby is borne: at most and at least.
     public var silenceMilliseconds = 500
     public var silenceFloorMilliseconds = 300
@@ -126,6 +128,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         var link: Link?
         /// What the link's cap is told to; nil until there is something to send.
         var sender: FrameSender?
+        var wakefulness: Wakefulness?
         var linkDown: String?
         /// Why the standby wants to be none any more.
         var leaving: String?

@@ -24,6 +24,7 @@ final class Protection {
     private var sealed = Epoch.firstCopy
     private let pacer: EpochPacer
     private var precopying = PrecopyChoice()
+    private let wakefulness: Wakefulness
     /// When the guest ran again after the last checkpoint; 0 before the first.
     private var ranSince: UInt64 = 0
     private var priority: EpochPriority?
@@ -48,6 +49,7 @@ final class Protection {
         self.session = session
         self.guest = guest
         sender = FrameSender(link: link)
+        wakefulness = Wakefulness(session.options.sleep)
         var tracker: MemoryTracker
         do throws(AttachError) {
             tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
@@ -100,6 +102,7 @@ final class Protection {
         session.state.withLock { state in
             state.status.phase = .syncing
             state.connection.sender = sender
+            state.connection.wakefulness = wakefulness
             sender.cap(megabits: state.tuning.linkCapMegabits)
         }
         try guest.prepare()
@@ -265,6 +268,7 @@ final class Protection {
                     defer { sender.isStopping = false }
                     try guest.holdStill()
                 }
+                wakefulness.expect(room && !guestPaused && due < now + Wakefulness.foresight)
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
                 let wait = room && now < due ? due - now : isLinkBehind ? Self.backlogMax / 4 : 20_000_000
                 if let ended = try look(waitNanoseconds: wait) { return ended }
@@ -285,6 +289,7 @@ final class Protection {
     /// One checkpoint: the guest stands still while its dirty memory and its device state are copied.
     private func seal(first: Bool) throws(SessionError) {
         let epoch = sealed.next
+        wakefulness.begin(epoch)
         var timings = EpochTimings()
         timings.epoch = epoch
         // What is written again before the pause would travel twice.
@@ -463,6 +468,7 @@ final class Protection {
     /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
     func takeDown() {
         priority = nil
+        wakefulness.end()
         session.state.withLock { state in
             if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
             state.gates = []
