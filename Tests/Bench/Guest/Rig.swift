@@ -74,8 +74,10 @@ struct Rig {
     }
 
     /// Protects the guest and gives the first epochs time to pass.
-    func protect(epochMilliseconds: Int? = nil, settle seconds: Double = 1) async throws {
-        try await pair.protect(guest, epochMilliseconds.map { ["--epoch-ms", "\($0)"] } ?? [])
+    func protect(
+        epochMilliseconds: Int? = nil, settle seconds: Double = 1, _ more: [String] = []
+    ) async throws {
+        try await pair.protect(guest, (epochMilliseconds.map { ["--epoch-ms", "\($0)"] } ?? []) + more)
         try await Task.sleep(for: .seconds(seconds))
     }
 
