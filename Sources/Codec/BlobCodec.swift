@@ -5,10 +5,10 @@ import Model
 ///
 /// What it makes is 12 bytes of head and the contents:
 ///
-///      0  form      u8    1 stored, 2 zstd, 3 zstd against the previous state
+///      0  form      u8    1 stored, 2 zstd, 3 zstd against the previous state, 4 changes (`ByteChanges`) of the previous one
 ///      1  reserved  3
 ///      4  length    u32   of the state, in bytes
-///      8  previous  u32   CRC-32C of the previous state for form 3, else 0
+///      8  previous  u32   CRC-32C of the previous state for forms 3 and 4, else 0
 public struct BlobCodec: ~Copyable {
     /// The longest state in bytes.
     public static let lengthMax = 32 << 20
@@ -18,7 +18,13 @@ public struct BlobCodec: ~Copyable {
         case stored = 1
         case zstd = 2
         case zstdAgainstPrevious = 3
+        case changes = 4
+
+        var buildsOnPrevious: Bool { self == .zstdAgainstPrevious || self == .changes }
     }
+
+    /// More than this is compressed instead.
+    private static let changesMax = 8 << 10
 
     // Level 3 finds a previous state of megabytes again, level 1 does not; at tens of kilobytes they are equally fast.
     private var compressor = Compressor(level: 3)
@@ -37,12 +43,22 @@ public struct BlobCodec: ~Copyable {
         let prefix = previous.flatMap { $0.isEmpty || $0.count > Self.lengthMax ? nil : $0 }
         let start = sink.count
         let target = sink.reserve(Self.headSize + state.count) + Self.headSize
-        let written = compressor.compress(state, with: .zstd, to: target, room: state.count - 1, prefix: prefix)
-        let form: Form = written == nil ? .stored : prefix == nil ? .zstd : .zstdAgainstPrevious
+        var form = Form.changes
+        var written = prefix.flatMap { previous in
+            previous.count == state.count
+                ? ByteChanges.write(
+                    of: state, since: previous,
+                    into: UnsafeMutableRawBufferPointer(start: target, count: min(state.count, Self.changesMax)))
+                : nil
+        }
+        if written == nil {
+            written = compressor.compress(state, with: .zstd, to: target, room: state.count - 1, prefix: prefix)
+            form = written == nil ? .stored : prefix == nil ? .zstd : .zstdAgainstPrevious
+        }
         sink.append(form.rawValue)
         sink.append(zeros: 3)
         sink.append(UInt32(state.count))
-        sink.append(form == .zstdAgainstPrevious ? Self.checksum(prefix) : 0)
+        sink.append(form.buildsOnPrevious ? Self.checksum(prefix) : 0)
         if let written { sink.commit(written) } else { sink.append(contentsOf: state) }
         return sink.count - start
     }
@@ -67,7 +83,7 @@ public struct BlobCodec: ~Copyable {
             throw .malformed(part: part, offset: 4, reason: "\(length) bytes are more than \(Self.lengthMax)")
         }
         let expected = body.loadUnaligned(fromByteOffset: 8, as: UInt32.self).littleEndian
-        let found = form == .zstdAgainstPrevious ? Self.checksum(previous) : 0
+        let found = form.buildsOnPrevious ? Self.checksum(previous) : 0
         guard expected == found else { throw .otherPrevious(expected: expected, found: found) }
         let payload = UnsafeRawBufferPointer(rebasing: body[Self.headSize...])
         guard form != .stored else {
@@ -79,6 +95,17 @@ public struct BlobCodec: ~Copyable {
             return
         }
         let target = sink.reserve(length)
+        guard form != .changes else {
+            guard let previous, previous.count == length, let start = previous.baseAddress else {
+                throw .malformed(
+                    part: part, offset: 4,
+                    reason: "\(length) bytes cannot be changes of the \(previous?.count ?? 0) that are held")
+            }
+            target.copyMemory(from: start, byteCount: length)
+            try ByteChanges.apply(payload, to: UnsafeMutableRawBufferPointer(start: target, count: length))
+            sink.commit(length)
+            return
+        }
         try decompressor.decompress(
             payload, with: .zstd, to: target, length: length, prefix: form == .zstdAgainstPrevious ? previous : nil)
         sink.commit(length)

@@ -2,9 +2,7 @@
 ///
 /// Means follow within some epochs; a single long pause must not stop answers for long.
 struct EpochCosts: Sendable, Equatable {
-    /// The first write to a page after a checkpoint costs the guest a page fault of about this (userfaultfd's asynchronous
-    /// write protection, measured on Linux 6.18).
-    static let faultPerPage: UInt64 = 1000
+    private static let faultPerPage = UInt64(EpochModel.faultTime)
     /// The overhead is that of the last epochs in about this time.
     static let window = 5_000_000_000.0
 

@@ -68,7 +68,7 @@ import Testing
               certificate: /p/a.crt
               key: /p/a.key
             peers:
-              beta: {address: "10.0.0.2:7310", heartbeat_address: "192.168.0.2:7312"}
+              beta: {address: "10.0.0.2:7310", heartbeat_address: "192.168.0.2:7312", connections: 4}
               gamma:
                 address: gamma.example.org:1
             api: {socket: /tmp/r.sock, group: staff}
@@ -86,6 +86,10 @@ import Testing
               reprotect: manual
               standby_lost: freeze
               keep_memory_minutes: 0
+              realtime: false
+              awake: false
+              link_cap_mbit: 250
+              reference_cache_mib: 64
             detection: {heartbeat_ms: 20, silence_ms: 200, silence_floor_ms: 100}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}
@@ -115,6 +119,10 @@ import Testing
         #expect(configuration.peers["beta"]?.heartbeatAddress == HostPort(host: "192.168.0.2", port: 7312))
         #expect(configuration.peers["gamma"]?.heartbeatAddress == nil)
         #expect(configuration.peers["gamma"]?.address == HostPort(host: "gamma.example.org", port: 1))
+        #expect(configuration.peers["beta"]?.connections == 4 && configuration.peers["gamma"]?.connections == 1)
+        let defaults = configuration.defaults
+        #expect(!defaults.isRealTime && !defaults.isAwake && !defaults.checkpointsOnOutput)
+        #expect(defaults.linkCapMegabits == 250 && defaults.referenceMebibytes == 64 && defaults.pauseBudget == 10)
         #expect(configuration.api == .init(socket: "/tmp/r.sock", group: "staff"))
         #expect(configuration.metricsListen == HostPort(host: "127.0.0.1", port: 9731))
         #expect(configuration.stateDirectory == "/s" && configuration.runtimeDirectory == "/r")
@@ -185,6 +193,7 @@ import Testing
             "r.yaml:3: “peers.b.heartbeat_address” must be in another network than “peers.b.address”"
         ),
         ("peers: {b: {address: \"h:1\", heartbeat_address: i}}", "“peers.b.heartbeat_address” must be HOST:PORT"),
+        ("peers: {b: {address: \"h:1\", connections: 9}}", "“peers.b.connections” must be a whole number from 1 to 8"),
         ("log_level: inf", "“log_level” must be one of trace, debug, info, notice, warning, error or critical, not"),
         ("log_level: inf", "did you mean “info”?"),
         ("qemu: {sandbox: maybe}", "“qemu.sandbox” must be true or false, not “maybe”"),

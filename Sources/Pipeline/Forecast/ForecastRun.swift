@@ -189,6 +189,7 @@ public final class ForecastRun {
             timings.pause = runsSince - began
             state = try guest.takeDeviceState()
             try guest.confirmCheckpoint()
+            try guest.confirmMemory()
             timings.deviceStateBytes = UInt64(state.count)
             precopying[milliseconds]?.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
             timings.dirtyPages += timings.precopiedPages

@@ -324,6 +324,7 @@ final class Protection {
         }
         if !isLastSealed { try guest.release() }
         ship(slab, of: epoch)
+        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
         if !isLastSealed { try guest.resume() }
         if !guest.stoppedByUs, !guestPaused {
             guestPaused = true
@@ -345,15 +346,16 @@ final class Protection {
         timings.deviceStateBytes = UInt64(deviceState.count)
         if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
         shipper.push(.deviceState(epoch, deviceState))
-        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
         try guest.confirmCheckpoint()
         precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
         timings.dirtyPages += timings.precopiedPages
         timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
         timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
-        pacer.resumed(at: runsSince, timings)
         timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
         shipper.push(.end(epoch, timings))
+        // What follows is no longer waited for.
+        pacer.resumed(at: runsSince, timings)
+        try guest.confirmMemory()
         if options.planted.contains(.releaseBeforeAcknowledgement) {
             for gate in gates { _ = gate.release(through: epoch) }
         }
