@@ -118,6 +118,9 @@ struct BedTests {
         try await Bed.with { bed in
             let address = try #require(bed.a.replicationAddress)
             let server = try bed.a.spawn(["busybox", "nc", "-l", "-p", "900", "-e", "cat"])
+            try await eventually("the listener", within: .seconds(5)) {
+                try bed.a.run(["busybox", "netstat", "-ltn"]).contains(":900 ") ? true : nil
+            }
             let client = try bed.b.spawn(["sh", "-c", "sleep 1000 | busybox nc \(address) 900"])
             try await eventually("the connection", within: .seconds(5)) {
                 try bed.b.run(["busybox", "netstat", "-tn"]).contains("ESTABLISHED") ? true : nil
