@@ -38,19 +38,21 @@ import Testing
             #expect(try monitor.execute("query-status")["running"]?.bool == true)
 
             try await scene.pair.protect(scene.guest)
-            try await Task.sleep(for: .seconds(2))
             let refused = try scene.pair.romulus(bed.a, ["forecast", Scene.vm, "--qmp", scene.guest.monitorPath])
             #expect(refused.status == 5 && refused.errors.contains("romulus top web"), "\(refused)")
             let elsewhere = try scene.pair.romulus(bed.b, ["forecast", Scene.vm, "--qmp", scene.guest.monitorPath])
             #expect(
                 elsewhere.status == 5 && elsewhere.errors.contains("does not run here but at hosta"), "\(elsewhere)")
 
-            let top = try scene.pair.top(bed.a, Scene.vm)
+            // On a busy machine the guest works little, and epochs are long.
+            let top = try await eventually("some epochs of a busy agent", within: .seconds(30)) {
+                let top = try scene.pair.top(bed.a, Scene.vm)
+                return (top.epochs?.epochs.count ?? 0) > 8 && (top.agentCpuRatio ?? 0) > 0 ? top : nil
+            }
             let vm = try #require(top.vms.first)
             #expect(top.node == "hosta" && top.vms.count == 1 && vm.status.state == "protected")
-            #expect((vm.qemuCpuRatio ?? 0) > 0 && (top.agentCpuRatio ?? 0) > 0)
+            #expect((vm.qemuCpuRatio ?? 0) > 0)
             let rows = try #require(top.epochs?.epochs)
-            #expect(rows.count > 8)
             for (row, next) in zip(rows, rows.dropFirst()) {
                 #expect(next.measured.epoch == row.measured.epoch + 1)
             }
