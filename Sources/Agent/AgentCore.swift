@@ -375,7 +375,7 @@ public final class AgentCore: Sendable {
 
     func startPrimary(_ options: PrimaryOptions, origin: PrimaryOrigin) throws(APIError) -> VMStatus {
         let peer = options.standby.description
-        guard let (address, connections) = configuration.peers[peer].map({ ($0.address, $0.connections) }) else {
+        guard let settings = configuration.peers[peer] else {
             throw APIError(
                 .noSuchPeer,
                 "there is no peer “\(peer)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
@@ -403,8 +403,9 @@ public final class AgentCore: Sendable {
                     try blocking { () async throws(SessionError) in
                         do throws(LinkError) {
                             let link = try await LinkDialer.connect(
-                                host: address.host, port: address.port, identity: identity, expectedPeer: peer,
-                                timeout: .seconds(10), group: group, connections: connections, handler: handler)
+                                host: settings.address.host, port: settings.address.port, identity: identity,
+                                expectedPeer: peer, timeout: .seconds(10), group: group,
+                                connections: settings.connections, handler: handler)
                             hear()
                             return link
                         } catch {

@@ -1,5 +1,5 @@
-/// In which bytes a device state differs from the one before: a few dozen of a hundred thousand, in an idle guest and in a busy
-/// one. Found by comparing words, which takes less than a tenth of what a compressor takes to find the rest equal.
+/// In which bytes a device state differs from the one before: some fifty of a hundred thousand, in an idle guest. Found by comparing
+/// words: 12 us for 107 KB, where zstd with the one before as prefix took 60 (level 1, a real state) to 160 (level 3, noise).
 ///
 /// Changes are a row of
 ///

@@ -22,7 +22,8 @@ public final class LinkListener: Sendable {
     /// - `allowed`: the node names that may connect.
     /// - `group`: each link lives on the next event loop of it.
     /// - `refused`: told of each connection that was not approved, on an event loop; for the log.
-    /// - `makeHandler`: called for each approved link, once however many connections it has, on its event loop, before the first frame is delivered.
+    /// - `makeHandler`: called for each approved link, once however many connections it has, on its event loop, before the
+    ///   first frame is delivered.
     public static func start(
         host: String, port: Int, identity: TLSIdentity, allowed: Set<String>, group: any EventLoopGroup,
         options: LinkOptions = LinkOptions(), refused: @escaping @Sendable (LinkError) -> Void,
