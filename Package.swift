@@ -123,7 +123,7 @@ let package = Package(
 
         // tests
         // The guest's C sources are compiled when the guest's image is built, for the guest and not for this machine.
-        .target(name: "TestBed", path: "Tests/TestBed", exclude: ["Guest"], swiftSettings: settings),
+        .target(name: "TestBed", path: "Tests/TestBed", exclude: ["Guest", "Host"], swiftSettings: settings),
         .executableTarget(
             name: "romulus-bed-client", dependencies: ["TestBed"], path: "Tests/BedClient", swiftSettings: settings),
         tests("TestBedTests", ["TestBed", "romulus-bed-client"]),

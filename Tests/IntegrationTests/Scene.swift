@@ -23,7 +23,9 @@ struct Scene {
         var hasTestMonitor = false
         var moreArguments: [String] = []
         var standbyFormat = GuestDisk.Format.raw
-        /// Lines below `vms: web:` at host B, beside the disk.
+        /// Lines below `vms: web: disks:` at host B, beside the first disk's.
+        var standbyDiskLines: [String] = []
+        /// Lines below `vms: web:` at host B, beside the disks.
         var standbyLines: [String] = []
         var pair = Pair.Options()
     }
@@ -49,7 +51,7 @@ struct Scene {
             [
                 "  \(vm):", "    disks:",
                 "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
-            ] + wishes.standbyLines
+            ] + wishes.standbyDiskLines + wishes.standbyLines
         try bed.b.addTap("tap0")
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)

@@ -9,6 +9,18 @@ final class EpochCapture {
     private var tracker: MemoryTracker?
     /// What the guest cannot be when this fails, such as `protected`.
     private let purpose: String
+    /// Whether what is copied must be right, and not only as much as it would be.
+    private let isExact: Bool
+
+    /// What QEMU's disks do while memory is looked through.
+    enum Disks {
+        /// Nothing: they are drained.
+        case rest
+        /// They read and write, and the guest runs.
+        case work
+        /// They end what they have begun; `rest` follows before anything counts.
+        case drain
+    }
 
     /// Takes a slab that is full, and gives the one to go on with.
     typealias Exchange = (Slab) throws(SessionError) -> Slab
@@ -17,11 +29,15 @@ final class EpochCapture {
     /// kernel takes seconds for a large one. In nanoseconds.
     private static let memoryRelease: UInt64 = 30_000_000_000
 
-    init(of guest: GuestHandle, _ tracker: consuming MemoryTracker, purpose: String) {
+    init(of guest: GuestHandle, _ tracker: consuming MemoryTracker, purpose: String, isExact: Bool) {
         self.guest = guest
         self.tracker = consume tracker
         self.purpose = purpose
+        self.isExact = isExact
     }
+
+    /// Whether a page that was protected while disks worked can still change unseen (I34).
+    private var mindsPins: Bool { isExact && guest.mayPinMemory }
 
     /// Takes the protections out of the guest's memory; nothing else may follow.
     func end() { tracker = nil }
@@ -37,7 +53,7 @@ final class EpochCapture {
     /// The protection leaves marks in the page table where there was nothing: what is there is looked up in the same walk
     /// that protects it, and the rest is protected afterwards.
     func protectMemory() throws(SessionError) -> [TrackedRun] {
-        try checking { (tracker) throws(SystemError) in
+        let runs = try checking { (tracker) throws(SystemError) in
             var runs: [TrackedRun] = []
             var buffer = RunBuffer(capacity: 16_384)
             var position = ScanPosition()
@@ -50,6 +66,8 @@ final class EpochCapture {
             try tracker.protectRest()
             return runs
         }
+        if mindsPins { try guest.drainDisks() }
+        return runs
     }
 
     /// Copies the pages of the slab's runs.
@@ -58,8 +76,11 @@ final class EpochCapture {
     }
 
     /// Finds what was written, protects it again and copies it behind what `slab` has already.
+    ///
+    /// Where disks may pin memory, a page that was protected while they worked is copied once they have ended what they had
+    /// begun by then. With `drain` that is the caller's: it copies the one slab again, and looks through the rest later.
     func copyWritten(
-        into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
+        while disks: Disks, into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
     ) throws(SessionError) {
         var position = ScanPosition()
         while true {
@@ -70,18 +91,33 @@ final class EpochCapture {
                 try tracker.scanWritten(
                     from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
             }
+            if disks == .work, mindsPins { try guest.drainDisks() }
             let scanned = MonotonicClock.now()
-            try checking { (tracker) throws(SystemError) in
-                _ = try tracker.copy(
-                    slab.runs, from: part,
-                    into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...]))
-            }
+            try copy(slab, from: part, at: filled)
             timings.scan += scanned - began
             timings.copy += MonotonicClock.now() - scanned
             timings.dirtyPages += UInt64(slab.runs.pages - filled)
-            if atEnd { return }
+            if atEnd || disks == .drain && mindsPins { return }
             slab = try exchange(slab)
         }
+    }
+
+    /// Copies the pages of the slab's runs from `part` on, of which `filled` pages lie before.
+    private func copy(_ slab: Slab, from part: Int, at filled: Int) throws(SessionError) {
+        try checking { (tracker) throws(SystemError) in
+            _ = try tracker.copy(
+                slab.runs, from: part,
+                into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...]))
+        }
+    }
+
+    /// With the disks drained: copies again what was protected while they were not, because what they had begun to read by then
+    /// has arrived without a trace.
+    private func copyAgain(_ slab: Slab, _ timings: inout EpochTimings) throws(SessionError) {
+        guard mindsPins, slab.runs.pages > 0 else { return }
+        let began = MonotonicClock.now()
+        try copy(slab)
+        timings.copy += MonotonicClock.now() - began
     }
 
     /// Makes the guest stand still, its devices saved and what it wrote copied, until it is resumed: by one command where
@@ -94,19 +130,21 @@ final class EpochCapture {
     }
 
     /// One command stops the guest, saves its devices and holds both. The scan begins when the vCPUs stand still, while QEMU
-    /// drains disks and saves; what that still wrote is found by a second one. False when QEMU let the guest run on instead.
+    /// drains disks and saves; what that still wrote is found by a second one, and what it may have written unseen is copied
+    /// again. False when QEMU let the guest run on instead.
     private func captureInOne(
         into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
     ) throws(SessionError) -> Bool {
         let sentAt = MonotonicClock.now()
         try guest.stopAndSaveInOne()
         timings.stop += MonotonicClock.now() - sentAt
-        try copyWritten(into: &slab, &timings, exchange)
+        try copyWritten(while: .drain, into: &slab, &timings, exchange)
         let copiedAt = MonotonicClock.now()
         let isSaved = try guest.awaitSaved()
         timings.deviceState += MonotonicClock.now() - copiedAt
         guard isSaved else { return false }
-        try copyWritten(into: &slab, &timings, exchange)
+        try copyAgain(slab, &timings)
+        try copyWritten(while: .rest, into: &slab, &timings, exchange)
         return true
     }
 
@@ -118,7 +156,8 @@ final class EpochCapture {
             let sentAt = MonotonicClock.now()
             try guest.stopAndSave()
             timings.stop += MonotonicClock.now() - sentAt
-            try copyWritten(into: &slab, &timings, exchange)
+            try copyAgain(slab, &timings)
+            try copyWritten(while: .rest, into: &slab, &timings, exchange)
             let copiedAt = MonotonicClock.now()
             try guest.finishSave()
             timings.deviceState += MonotonicClock.now() - copiedAt

@@ -44,6 +44,9 @@ final class GuestHandle {
     /// It was seen without its memory.
     private var isDying = false
 
+    /// Whether QEMU's disks may write into guest memory unseen, with what they have begun to read when it is protected.
+    private(set) var mayPinMemory: Bool
+
     /// The monitor answers within this, or QEMU counts as stuck.
     static let timeout = Duration.seconds(10)
 
@@ -60,6 +63,7 @@ final class GuestHandle {
             monitor = try QMPConnection(path: qmpPath)
             description = try GuestInspector.inspect(monitor)
             process = try PidDescriptor(description.process.pid)
+            mayPinMemory = try PinningDisks.exist(monitor)
         } catch let error as RefusalError {
             throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         } catch {
@@ -175,6 +179,15 @@ final class GuestHandle {
         return stoppedByUs
     }
 
+    /// Waits, with the guest running, until the disks have ended what they have begun by now.
+    func drainDisks() throws(SessionError) {
+        do throws(QMPError) {
+            try PinningDisks.drain(monitor, timeout: Self.timeout)
+        } catch {
+            throw qemuFailed("drain its disks", error)
+        }
+    }
+
     private func abandonSingle() throws(SessionError) {
         isSingle = false
         do throws(QMPError) {
@@ -219,7 +232,7 @@ final class GuestHandle {
     /// True when somebody else let the guest run on since `stopAndSave`: what was captured meanwhile is not one state.
     func wasResumedByOthers() throws(SessionError) -> Bool {
         do throws(QMPError) {
-            events += try monitor.takeEvents()
+            try hear()
         } catch {
             throw qemuFailed("tell its state", error)
         }
@@ -367,15 +380,22 @@ final class GuestHandle {
     /// What QEMU told since the last look, without the effects of our own `stop` and `cont`.
     func takeEvents() -> [QMPEvent] {
         // A monitor that broke is noticed by the process's end, or by the next command.
-        events += (try? monitor.takeEvents()) ?? []
+        try? hear()
         defer { events = [] }
         return events
+    }
+
+    private func hear() throws(QMPError) {
+        let heard = try monitor.takeEvents()
+        // Another medium may be read in another way. QEMU tells of it before it stops for a checkpoint that has it.
+        if heard.contains(where: { $0.name == "DEVICE_TRAY_MOVED" }) { mayPinMemory = true }
+        events += heard
     }
 
     /// Removes the event that our command caused from the queue; false when there is none. QEMU stamps events with this
     /// host's wall clock, in microseconds, so an older one is somebody else's.
     private func takeOwn(_ name: String, since sentAt: Int64) throws(QMPError) -> Bool {
-        events += try monitor.takeEvents()
+        try hear()
         guard let index = events.lastIndex(where: { $0.name == name && $0.timestamp >= sentAt }) else { return false }
         events.remove(at: index)
         return true

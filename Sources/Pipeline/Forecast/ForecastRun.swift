@@ -106,7 +106,7 @@ public final class ForecastRun {
         } catch {
             throw SessionError(.refused, "\(options.vm) cannot be watched: \(error)")
         }
-        capture = EpochCapture(of: guest, tracker, purpose: "watched")
+        capture = EpochCapture(of: guest, tracker, purpose: "watched", isExact: false)
         encoder = EpochEncoder(references)
     }
 
@@ -173,7 +173,7 @@ public final class ForecastRun {
         defer { if stopping { options.sleep?.release() } }
         if stopping, precopying[milliseconds, default: PrecopyChoice()].isWorthwhile() {
             var early = EpochTimings()
-            try capture.copyWritten(into: &slab, &early, exchange)
+            try capture.copyWritten(while: .work, into: &slab, &early, exchange)
             timings.precopiedPages = early.dirtyPages
             slab = try exchange(slab)
         }
@@ -194,7 +194,7 @@ public final class ForecastRun {
             precopying[milliseconds]?.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
             timings.dirtyPages += timings.precopiedPages
         } else {
-            try capture.copyWritten(into: &slab, &timings, exchange)
+            try capture.copyWritten(while: .work, into: &slab, &timings, exchange)
         }
         filled.append(slab)
         resumedAt = MonotonicClock.now()

@@ -14,6 +14,8 @@ public struct PlantedFaults: OptionSet, Sendable {
     public static let spoilLastState = PlantedFaults(rawValue: 8)
     /// Two seconds after the agent's start one of its event loops stands still.
     public static let blockEventLoop = PlantedFaults(rawValue: 16)
+    /// Disks count as if they could not write into memory unseen.
+    public static let forgetPins = PlantedFaults(rawValue: 32)
 
     public init?(name: String) {
         switch name {
@@ -22,6 +24,7 @@ public struct PlantedFaults: OptionSet, Sendable {
         case "skip-disk-write": self = .skipDiskWrite
         case "spoil-last-state": self = .spoilLastState
         case "block-event-loop": self = .blockEventLoop
+        case "forget-pins": self = .forgetPins
         default: return nil
         }
     }

@@ -63,7 +63,8 @@ final class Protection {
                 tracker.helper = try ReadingHelper(
                     pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
             }
-            capture = EpochCapture(of: guest, tracker, purpose: "protected")
+            capture = EpochCapture(
+                of: guest, tracker, purpose: "protected", isExact: !session.options.planted.contains(.forgetPins))
             for _ in 0..<Slab.count { pool.push(try Slab()) }
             shipper = try Shipper(
                 vm: session.options.vm,
@@ -213,7 +214,9 @@ final class Protection {
     private func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
         var slab = try takeSlab()
         var timings = EpochTimings()
-        try capture.copyWritten(into: &slab, &timings) { (full) throws(SessionError) in try exchange(full, epoch) }
+        try capture.copyWritten(while: .work, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch)
+        }
         ship(slab, of: epoch)
         return timings.dirtyPages
     }

@@ -28,8 +28,17 @@ public enum Leftovers {
         killProcesses(inNamespaces: identities)
         for directory in directories where !run.isEmpty {
             for name in entries(of: directory) where name == run || name.hasPrefix(run + "-") {
+                unmountAll(below: "\(directory)/\(name)/")
                 try? FileManager.default.removeItem(atPath: "\(directory)/\(name)")
             }
+        }
+    }
+
+    private static func unmountAll(below directory: String) {
+        let mounts = String(decoding: FileManager.default.contents(atPath: "/proc/self/mounts") ?? Data(), as: UTF8.self)
+        for line in mounts.split(separator: "\n").reversed() {
+            let words = line.split(separator: " ")
+            if words.count > 1, words[1].hasPrefix(directory) { umount2(String(words[1]), Int32(MNT_DETACH)) }
         }
     }
 

@@ -66,14 +66,22 @@ public struct GuestImage: Sendable {
         }
     }
 
+    private static let bed = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     /// The C sources and the init script, where this repository lies.
-    private static let sources = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-        .deletingLastPathComponent().appendingPathComponent("Guest")
-    static let tools = ["echo-server", "dirtier", "disk-writer", "command-server", "stream-server"]
+    private static let sources = bed.appendingPathComponent("Guest")
+    static let tools = ["echo-server", "dirtier", "disk-writer", "command-server", "stream-server", "disk-reader"]
     private static let programs = ["/bin/busybox", "/usr/bin/redis-server"]
     /// Compiles one of the guest's tools; what it makes runs on any Linux machine.
     public static func compileTool(_ tool: String, to path: String) throws(BedError) {
-        let source = sources.appendingPathComponent("\(tool).c").path
+        try compile(sources.appendingPathComponent("\(tool).c").path, to: path)
+    }
+
+    /// Compiles one of the tools that run on a host of the bed.
+    static func compileHostTool(_ tool: String, to path: String) throws(BedError) {
+        try compile(bed.appendingPathComponent("Host/\(tool).c").path, to: path)
+    }
+
+    private static func compile(_ source: String, to path: String) throws(BedError) {
         try Child.run(["gcc", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror", "-s", "-o", path, source])
     }
 

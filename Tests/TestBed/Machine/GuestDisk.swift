@@ -11,6 +11,16 @@ public struct GuestDisk: Sendable, Equatable {
         case zero
         /// Bytes that follow from the seed, so that no block is zero and two disks differ.
         case random(seed: UInt64)
+        /// Every sector of 512 bytes holds its own number, as `disk-reader` expects.
+        case sectorNumbers
+
+        func word(_ index: Int) -> UInt64 {
+            switch self {
+            case .zero: 0
+            case .random(let seed): mix(seed &+ UInt64(index))
+            case .sectorNumbers: UInt64(index / 64)
+            }
+        }
     }
 
     public let path: String
@@ -26,24 +36,23 @@ public struct GuestDisk: Sendable, Equatable {
         switch (format, content) {
         case (_, .zero):
             try Child.run(["qemu-img", "create", "-q", "-f", format.rawValue, path, "\(disk.bytes)"])
-        case (.raw, .random(let seed)):
-            try writeRandom(to: path, bytes: disk.bytes, seed: seed)
-        case (.qcow2, .random(let seed)):
-            try writeRandom(to: path + ".raw", bytes: disk.bytes, seed: seed)
+        case (.raw, _): try write(content, to: path, bytes: disk.bytes)
+        case (.qcow2, _):
+            try write(content, to: path + ".raw", bytes: disk.bytes)
             defer { unlink(path + ".raw") }
             try Child.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", path + ".raw", path])
         }
         return disk
     }
 
-    private static func writeRandom(to path: String, bytes: Int, seed: UInt64) throws(BedError) {
+    private static func write(_ content: Content, to path: String, bytes: Int) throws(BedError) {
         let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw BedError("\(path) cannot be made: \(String(cString: strerror(errno))).") }
         defer { close(file) }
         var block = [UInt64](repeating: 0, count: 1 << 17)
         for part in 0..<(bytes >> 20) {
-            for index in block.indices { block[index] = mix(seed &+ UInt64(part << 17 + index)) }
-            guard block.withUnsafeBytes({ write(file, $0.baseAddress, $0.count) }) == 1 << 20 else {
+            for index in block.indices { block[index] = content.word(part << 17 + index) }
+            guard block.withUnsafeBytes({ Glibc.write(file, $0.baseAddress, $0.count) }) == 1 << 20 else {
                 throw BedError("\(path) cannot be written: \(String(cString: strerror(errno))).")
             }
         }

@@ -1,0 +1,25 @@
+import Foundation
+
+/// A disk image on storage that answers reads late: `Host/slow-disk.c`, a file system of its own over the image's folder.
+public struct SlowDisk: Sendable {
+    /// What QEMU opens.
+    public let path: String
+    private let server: Child
+
+    /// - Parameters:
+    ///   - image: the file behind it; it lies elsewhere.
+    ///   - delayMilliseconds: how long every read takes.
+    public static func start(
+        on host: BedHost, image: String, delayMilliseconds: Int
+    ) async throws -> SlowDisk {
+        let (tool, directory) = ("\(host.runtimeDirectory)/slow-disk", "\(host.runtimeDirectory)/slow")
+        try GuestImage.compileHostTool("slow-disk", to: tool)
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let server = try host.spawn([tool, directory, image, "\(delayMilliseconds * 1000)"], name: "slow-disk")
+        try await eventually("the slow disk is there", within: .seconds(20)) {
+            if let exit = server.exit { throw BedError("slow-disk ended (\(exit)): \(server.errors)") }
+            return server.output.contains("ready") ? true : nil
+        }
+        return SlowDisk(path: "\(directory)/disk", server: server)
+    }
+}
