@@ -60,6 +60,9 @@ public final class AgentCore: Sendable {
     /// What encrypts, and so what the connections of a link are spread over. Idle ones cost nothing.
     private static let eventLoops = max(2, min(System.coreCount / 2, LinkDialer.connectionsMax))
 
+    /// Of a standstill that is no checkpoint, in nanoseconds: longer ones are told of.
+    private static let standstillMax: UInt64 = 100_000_000
+
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
         self.configuration = configuration
@@ -340,7 +343,7 @@ public final class AgentCore: Sendable {
                 state.vms[vm]?.metrics.remove()
                 state.vms[vm] = nil
             }
-        case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied: break
+        case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied, .stoodStill: break
         }
     }
 
@@ -462,6 +465,14 @@ public final class AgentCore: Sendable {
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
         case .found(let pid, let lineage): remember(options, pid, lineage)
         case .memoryCopied(let sent, let present): metrics?.recordFirstCopy(sentPages: sent, presentPages: present)
+        case .stoodStill(let cause, let nanoseconds):
+            metrics?.recordStandstill(cause.rawValue, nanoseconds: nanoseconds)
+            if nanoseconds > Self.standstillMax {
+                note(
+                    vm, .session,
+                    "\(vm) stood still for \(milliseconds(nanoseconds)) ms at the \(cause.rawValue) of its protection: QEMU"
+                        + " drains and flushes its disks meanwhile, which are slow")
+            }
         case .gaveWay(let record):
             bases.keepGuest(vm)
             note(vm, .fenced, "another host goes on with \(vm): its guest here is gone", term: record.seen)

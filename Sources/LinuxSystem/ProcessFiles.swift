@@ -88,19 +88,24 @@ public enum ProcessFiles {
     }
 
     /// The ids of the threads that the process has now, its main thread (equal to `pid`) among them.
-    public static func threads(of pid: pid_t) throws(SystemError) -> [pid_t] {
-        let path = "/proc/\(pid)/task"
+    public static func threads(of pid: pid_t) throws(SystemError) -> [pid_t] { try numbers(in: "/proc/\(pid)/task") }
+
+    /// The numbers of the descriptors that the process has open now.
+    public static func descriptors(of pid: pid_t) throws(SystemError) -> [Int32] { try numbers(in: "/proc/\(pid)/fd") }
+
+    /// The entries of a folder whose names are numbers, in order.
+    private static func numbers(in path: String) throws(SystemError) -> [Int32] {
         guard let folder = opendir(path) else {
             throw SystemError(operation: "list", errno: Glibc.errno, subject: path)
         }
         defer { closedir(folder) }
-        var threads: [pid_t] = []
+        var numbers: [Int32] = []
         while let entry = readdir(folder) {
             let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
                 String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
             }
-            if let thread = pid_t(name) { threads.append(thread) }
+            if let number = Int32(name) { numbers.append(number) }
         }
-        return threads.sorted()
+        return numbers.sorted()
     }
 }

@@ -6,6 +6,9 @@ public enum Families {
     public static let pause = Family(
         "romulus_pause_seconds", .histogram(bounds: milliseconds(pauseBounds)),
         "How long the guest stood still for one checkpoint.")
+    public static let standstill = Family(
+        "romulus_standstill_seconds", .histogram(bounds: milliseconds(pauseBounds)),
+        "How long the guest stood still for something else than a checkpoint, by cause.")
     public static let phase = Family(
         "romulus_phase_seconds", .histogram(bounds: milliseconds(phaseBounds)),
         "Time spent in one phase of an epoch.")
@@ -118,7 +121,7 @@ public enum Families {
         "process_start_time_seconds", .gauge, "When the agent was started, in Unix time.")
 
     public static let all: [Family] = [
-        epochs, pause, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
+        epochs, pause, standstill, phase, outputHold, dirtyPages, checkpointBytes, epoch, lastCommit, deviceStateBytes,
         targetLatency, reachedLatency, targetOverhead, reachedOverhead, targetHeld,
         linkSent, linkReceived, heldBytes, heldFrames, linkConnections, epochsInFlight, referenceBytes, releasedFrames,
         droppedFrames,

@@ -111,6 +111,7 @@ public struct VMMetrics: Sendable {
     public let firstCopySentPages: Counter
     public let firstCopyPresentPages: Counter
     private let failovers: [FailoverReason: Counter]
+    private let standstills: [String: Histogram]
     private let errors: [Component: Counter]
 
     /// `peer` is the configured name of the other host; `states` are all names that `state` may be set to.
@@ -173,6 +174,10 @@ public struct VMMetrics: Sendable {
         failovers = Dictionary(
             uniqueKeysWithValues: FailoverReason.allCases.map { reason in
                 (reason, registry.counter(Families.failovers, with("reason", reason.rawValue)))
+            })
+        standstills = Dictionary(
+            uniqueKeysWithValues: ["attach", "detach"].map { cause in
+                (cause, registry.histogram(Families.standstill, with("cause", cause)))
             })
         errors = Dictionary(
             uniqueKeysWithValues: Component.allCases.map { component in
@@ -244,6 +249,11 @@ public struct VMMetrics: Sendable {
     public func recordFailover(_ reason: FailoverReason, nanoseconds: UInt64) {
         failovers[reason]?.add()
         failoverDuration.observe(nanoseconds: nanoseconds)
+    }
+
+    /// Notes how long the guest stood still for something else than a checkpoint; `cause` is `attach` or `detach`.
+    public func recordStandstill(_ cause: String, nanoseconds: UInt64) {
+        standstills[cause]?.observe(nanoseconds: nanoseconds)
     }
 
     /// Counts an error that cost an epoch, a session or a request.

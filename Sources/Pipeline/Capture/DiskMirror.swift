@@ -9,23 +9,35 @@ import Storage
 final class DiskMirror {
     let disk: OfferedDisk
     private(set) var progress = 0.0
-    private let job: MirrorJob
+    private var job: MirrorJob?
+    private let drive: GuestDisk
     private let guest: GuestHandle
     private let session: PrimarySession
     private let shipment: DiskShipment
     private let server: NBDServer
 
+    /// Nothing is copied yet: `learn` and `start` follow.
     init(
         _ disk: OfferedDisk, drive: GuestDisk, guest: GuestHandle, session: PrimarySession, sender: FrameSender
-    ) throws(SessionError) {
+    ) {
         self.disk = disk
+        self.drive = drive
         self.guest = guest
         self.session = session
         shipment = DiskShipment(disk: disk, session: session, sender: sender)
-        shipment.askForDigests()
         server = NBDServer(
             NBDServer.Export(name: "", disk: disk.index, size: disk.size), threadName: "nbd-\(disk.index)",
             sink: shipment)
+    }
+
+    /// Learns what the standby's image holds, which takes as long as the standby needs to read it: the guest runs. `look` is
+    /// called meanwhile, and ends it with its result.
+    func learn(look: () throws(SessionError) -> String?) throws(SessionError) -> String? {
+        try shipment.askForDigests(look)
+    }
+
+    /// Starts the copying. Call while the guest stands still.
+    func start() throws(SessionError) {
         do {
             let pair = try DescriptorPair.sockets()
             // QEMU greets the server while it adds the node, so the server has to be there first.
@@ -43,7 +55,7 @@ final class DiskMirror {
     func isReady() throws(SessionError) -> Bool {
         let now: MirrorJob.Progress?
         do throws(DeviceError) {
-            now = try job.progress(guest.monitor)
+            now = try job?.progress(guest.monitor)
         } catch {
             throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
         }
@@ -56,7 +68,7 @@ final class DiskMirror {
 
     /// Why the mirror is over, if `event` says so.
     func failure(_ event: QMPEvent) -> String? {
-        switch job.news(event) {
+        switch job?.news(event) {
         case .failed(let reason): "the mirror of disk \(disk.id) failed: \(reason)"
         case .cancelled: "the mirror of disk \(disk.id) was cancelled by somebody else"
         case .ready, nil: nil
@@ -71,7 +83,7 @@ final class DiskMirror {
     /// Ends the job and takes its node out of QEMU.
     func stop() {
         do throws(DeviceError) {
-            try job.cancel(guest.monitor)
+            try job?.cancel(guest.monitor)
         } catch {
             session.log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
         }

@@ -75,7 +75,7 @@ final class Shipper: @unchecked Sendable {
                 case .pages(let epoch, let slab):
                     defer {
                         slab.reset()
-                        pool.push(slab)
+                        if !slab.isSpare { pool.push(slab) }
                     }
                     if !broken { try encoder.ship(slab, of: epoch, through: sender) }
                 case .deviceState(let epoch, let state):

@@ -107,11 +107,14 @@ final class Protection {
             sender.cap(megabits: state.tuning.linkCapMegabits)
         }
         try guest.prepare()
-        try guest.whileStopped { () throws(SessionError) in
-            for (index, disk) in guest.offeredDisks.enumerated() {
-                mirrors.append(
-                    try DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender))
-            }
+        for (index, disk) in guest.offeredDisks.enumerated() {
+            let mirror = DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender)
+            mirrors.append(mirror)
+            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
+        }
+        guest.flushImages()
+        try standingStill(.attach) { () throws(SessionError) in
+            for mirror in mirrors { try mirror.start() }
         }
         for nic in guest.offeredNICs {
             outputs.append(try NICOutput(nic, guest: guest, firstHeld: { [session] in session.wake.signal() }))
@@ -221,9 +224,11 @@ final class Protection {
         return timings.dirtyPages
     }
 
-    private func exchange(_ full: Slab, _ epoch: Epoch) throws(SessionError) -> Slab {
+    private func exchange(
+        _ full: Slab, _ epoch: Epoch, standsStill: Bool = false
+    ) throws(SessionError) -> Slab {
         ship(full, of: epoch)
-        return try takeSlab()
+        return standsStill ? try takeSlabAtOnce() : try takeSlab()
     }
 
     private func ship(_ slab: Slab, of epoch: Epoch) {
@@ -305,7 +310,7 @@ final class Protection {
         let stopAt = MonotonicClock.now()
         timings.run = ranSince == 0 ? 0 : stopAt - ranSince
         try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
-            try exchange(full, epoch)
+            try exchange(full, epoch, standsStill: true)
         }
         let savedAt = MonotonicClock.now()
 
@@ -369,6 +374,12 @@ final class Protection {
             if let slab = pool.pop(milliseconds: 20) { return slab }
             if pool.isClosed { throw SessionError(.system, "the session is being closed") }
         }
+    }
+
+    /// A guest that stands still does not wait for the link to take slabs: it gets another one, up to a bound.
+    private func takeSlabAtOnce() throws(SessionError) -> Slab {
+        if let slab = pool.pop(milliseconds: 0) ?? Slab.makeSpare() { return slab }
+        return try takeSlab()
     }
 
     // MARK: - Looking around between epochs
@@ -483,7 +494,9 @@ final class Protection {
             if dropped > 0 { session.report(.dropped(frames: dropped)) }
         }
         if guest.isAlive {
-            guest.whileStopped {
+            // Writes that wait for room on the link would keep QEMU from standing still.
+            sender.isStopping = true
+            standingStill(.detach) {
                 for mirror in mirrors { mirror.stop() }
                 detachOutputs()
             }
@@ -497,6 +510,15 @@ final class Protection {
         pool.close()
         capture.end()
         guest.close()
+    }
+
+    /// `body` with the guest stopped, and how long that took.
+    private func standingStill<Failure: Error>(
+        _ cause: Standstill, _ body: () throws(Failure) -> Void
+    ) throws(Failure) {
+        let began = MonotonicClock.now()
+        defer { session.report(.stoodStill(cause, nanoseconds: MonotonicClock.now() - began)) }
+        try guest.whileStopped(body)
     }
 
     private func detachOutputs() {

@@ -16,8 +16,10 @@ final class DiskShipment: DiskSink {
     /// Writes are cut into pieces of this size, in bytes.
     private static let pieceMax = 1 << 20
     private static let readTimeout: UInt64 = 30_000_000_000
-    /// For the digests of up to 8 GiB of image, in nanoseconds.
-    private static let digestTimeout: UInt64 = 120_000_000_000
+    /// Of 512 MiB of image: an answer within some seconds, in which the standby also does other work.
+    private static let digestsPerQuestion = 8192
+    /// For one question, in nanoseconds.
+    private static let digestTimeout: UInt64 = 60_000_000_000
 
     private struct State {
         var bytes: UInt64 = 0
@@ -40,42 +42,42 @@ final class DiskShipment: DiskSink {
     }
 
     /// Learns what the standby's image holds, so that equal parts need not be sent. Called before the mirror starts, by
-    /// the session's thread; waits for the answers. Without them everything is sent.
-    func askForDigests() {
+    /// the session's thread; waits for the answers, and calls `look` meanwhile, which ends it with its result. Without them
+    /// everything is sent.
+    func askForDigests(_ look: () throws(SessionError) -> String?) throws(SessionError) -> String? {
         let chunks = ChunkDigest.chunks(diskSize: disk.size)
         var first: UInt64 = 0
         while first < chunks {
-            let count = min(UInt64(DiskDigests.countMax), chunks - first)
-            guard let question = filter.withLock({ $0?.expect(firstChunk: first, count: Int(count)) }) else { return }
+            let count = min(UInt64(Self.digestsPerQuestion), chunks - first)
+            guard let question = filter.withLock({ $0?.expect(firstChunk: first, count: Int(count)) }) else {
+                return nil
+            }
             sender.link.send(
                 controlFrame(
                     DiskDigests(
                         disk: disk.index, chunkSize: UInt32(ChunkDigest.chunkSize), first: first, count: UInt32(count)))
             )
-            guard let answer = awaitDigests(first) else { return }
-            let learnt = answer.digests.withUnsafeBytes { bytes in
+            let deadline = MonotonicClock.now() + Self.digestTimeout
+            var answer: DiskDigestsAnswer?
+            while answer == nil, MonotonicClock.now() < deadline {
+                answer = takeDigests(first)
+                if answer == nil, let ended = try look() { return ended }
+            }
+            guard let digests = answer?.digests else { return nil }
+            let learnt = digests.withUnsafeBytes { bytes in
                 filter.withLock { $0?.learn(question, digests: bytes) ?? false }
             }
-            guard learnt else { return }
+            guard learnt else { return nil }
             first += count
         }
+        return nil
     }
 
-    private func awaitDigests(_ first: UInt64) -> DiskDigestsAnswer? {
-        let deadline = MonotonicClock.now() + Self.digestTimeout
-        while MonotonicClock.now() < deadline {
-            let (answer, over) = session.state.withLock { state in
-                let index = state.connection.digestReplies.firstIndex { $0.disk == disk.index && $0.first == first }
-                return (
-                    index.map { state.connection.digestReplies.remove(at: $0) },
-                    state.connection.linkDown != nil || state.wishes.end
-                )
-            }
-            if answer != nil || over { return answer }
-            waitReadable([session.wake.number], nanoseconds: 20_000_000)
-            _ = session.wake.take()
+    private func takeDigests(_ first: UInt64) -> DiskDigestsAnswer? {
+        session.state.withLock { state in
+            let index = state.connection.digestReplies.firstIndex { $0.disk == disk.index && $0.first == first }
+            return index.map { state.connection.digestReplies.remove(at: $0) }
         }
-        return nil
     }
 
     /// From here on every write is sent.
