@@ -28,7 +28,8 @@ build: packages toolchain ## Build everything for debugging
 release: packages toolchain ## Build everything optimised, into .build/release
 	@$(SWIFT) build -c release
 
-test: release ## Run all tests, first without and then with real QEMU (needs root)
+test: release ## Run all tests, first without and then with real QEMU, of two versions (needs root)
+	@deploy/newer-qemu > /dev/null
 	@$(TEST) --skip '$(REAL)'
 	@$(TEST) --skip-build --no-parallel --filter '$(REAL)'
 

@@ -16,7 +16,9 @@ public struct ScanPosition: Hashable, Sendable {
 /// The kernel keeps the record: pages are write-protected asynchronously (userfaultfd WP_ASYNC), a write to a protected
 /// page lifts its protection without stopping the writer, whether a CPU or the kernel writes, and PAGEMAP_SCAN reports
 /// and protects again in one walk. What a scan reports may be more than what was written (a page that was only read for
-/// the first time), never less.
+/// the first time). It is less in two cases, which are the caller's: what is written by way of a pin (`O_DIRECT` reads,
+/// devices) counts when the page is pinned, not when the data comes; and a hole that is punched in a memory file is reported
+/// once the page is written again, though it reads as zero at once (both seen with Linux 6.18).
 ///
 /// Owned by one thread at a time; scan and copy allocate nothing.
 // SAFETY: the region buffer belongs to this value alone, so the value may move to another thread.

@@ -113,7 +113,7 @@ extension EventKind {
             case "take-over-asked", "link-down": .detected
             case "denied": .refused
             case "guest-paused", "guest-resumed", "guest-reset": .qemu
-            case "holding", "held-still", "standby-ready", "memory-copied", "decided": .state
+            case "holding", "held-still", "standby-ready", "memory-copied", "disks-read", "decided": .state
             case _ where Self.known.contains(plain): plain
             default: .session
             }

@@ -6,7 +6,7 @@ enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
         case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, tracking, codec,
-            resync
+            resync, reprotect, pins
         case detection, forecast
 
         /// What it measures, in one sentence for people.
@@ -26,6 +26,8 @@ enum Bench {
             case .tracking: TrackingBench.about
             case .codec: CodecBench.about
             case .resync: ResyncBench.about
+            case .reprotect: ReprotectBench.about
+            case .pins: PinsBench.about
             case .detection: DetectionBench.about
             case .forecast: ForecastBench.about
             }
@@ -47,6 +49,8 @@ enum Bench {
             case .tracking: try TrackingBench.measure()
             case .codec: try CodecBench.measure(try await PageRecordings.make(image))
             case .resync: try await ResyncBench.measure(image)
+            case .reprotect: try await ReprotectBench.measure(image)
+            case .pins: try await PinsBench.measure(image)
             case .detection: try await DetectionBench.measure()
             case .forecast: try await ForecastBench.measure(image)
             }

@@ -6,24 +6,20 @@ import Testing
 @Suite(.serialized, .timeLimit(.minutes(4))) struct FailoverTests {
     /// Twenty failovers, two in a row of each guest, under TCP, memory, disk and redis load that goes on over both, with 2 and 4
     /// vCPUs: there when QEMU alone dies (the agents take over by themselves), and back, in one half of them when QEMU dies
-    /// again, in the other when the whole host is lost.
+    /// again, in the other when the whole host is lost. Half of the guests run on the newer QEMU, half have a disk that writes
+    /// into pinned memory, late.
     @Test(arguments: 1...10) func nothingAcknowledgedIsLost(round: Int) async throws {
         try await Bed.with { bed in
             var wishes = Scene.Wishes()
             wishes.vcpus = round.isMultiple(of: 2) ? 2 : 4
+            wishes.qemu = round % 4 < 2 ? .newer : .installed
+            wishes.slowReads = round % 3 == 0 || round > 8 ? nil : 5
             let scene = try await Scene.make(on: bed, wishes)
             let (pair, vm) = (scene.pair, Scene.vm)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await pair.protect(scene.guest)
             try await Task.sleep(for: .milliseconds(500 + round * 137 % 900))
-            try await scene.guest.killAndWait()
-            let there = try await pair.wait(bed.b, vm, for: "running", within: .seconds(60))
-            try await verifier.waitForAnswers()
-
-            let monitor = try #require(there.qmp)
-            let outcome = try pair.romulus(bed.b, ["protect", vm, "--qmp", monitor, "--standby", "hosta"])
-            #expect(outcome.status == 0, "\(outcome.errors)")
-            let protected = try await pair.wait(bed.b, vm, for: "protected", within: .seconds(60))
+            let protected = try await goToTheOtherHost(scene, verifier)
             try await Task.sleep(for: .milliseconds(500 + round * 251 % 900))
             if round % 4 < 2 {
                 let qemu = try #require(protected.pid)
@@ -46,6 +42,45 @@ import Testing
         }
     }
 
+    /// A QEMU upgrade that is rolled through a pair: the guest goes on under the newer QEMU of the other host, and back.
+    @Test(arguments: GuestVM.Machine.allCases) func aGuestMovesToAnotherQEMUAndBack(machine: GuestVM.Machine)
+        async throws
+    {
+        try await Bed.with { bed in
+            var wishes = Scene.Wishes()
+            wishes.machine = machine
+            wishes.machineVersion = "7.2"
+            wishes.graphics = .std
+            wishes.pair.qemus = ["a": .installed, "b": .newer]
+            let scene = try await Scene.make(on: bed, wishes)
+            let (pair, vm) = (scene.pair, Scene.vm)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
+            try await pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            let there = try await goToTheOtherHost(scene, verifier)
+            let qemu = try #require(there.pid)
+            let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(qemu)/exe")
+            #expect(try program == QEMUProgram.newer.path())
+            kill(qemu, SIGKILL)
+            try await pair.wait(bed.a, vm, for: "running", within: .seconds(60))
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
+    /// The guest's QEMU dies; it goes on at host B, and is protected there with host A as its standby.
+    private func goToTheOtherHost(_ scene: Scene, _ verifier: Verifier) async throws -> Pair.Status {
+        let (pair, host) = (scene.pair, scene.bed.b)
+        try await scene.guest.killAndWait()
+        let there = try await pair.wait(host, Scene.vm, for: "running", within: .seconds(60))
+        try await verifier.waitForAnswers()
+        let monitor = try #require(there.qmp)
+        let outcome = try pair.romulus(host, ["protect", Scene.vm, "--qmp", monitor, "--standby", "hosta"])
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        return try await pair.wait(host, Scene.vm, for: "protected", within: .seconds(60))
+    }
+
     struct Machine: CustomTestStringConvertible {
         var testDescription: String
         var wishes: Scene.Wishes
@@ -58,8 +93,14 @@ import Testing
             return Machine(testDescription: name, wishes: wishes)
         }
         return [
-            machine("q35") { $0.machine = .q35 },
-            machine("pc with VGA") { $0.graphics = .std },
+            machine("q35, newer QEMU") {
+                $0.machine = .q35
+                $0.qemu = .newer
+            },
+            machine("pc with VGA, newer QEMU") {
+                $0.graphics = .std
+                $0.qemu = .newer
+            },
             machine("q35 with VGA, e1000, 1 vCPU") {
                 $0.machine = .q35
                 $0.graphics = .std

@@ -15,6 +15,11 @@ struct Scene {
 
     struct Wishes {
         var machine = GuestVM.Machine.pc
+        /// Which QEMU the guest begins on; `pair.qemus` says which the standbys are.
+        var qemu = QEMUProgram.installed
+        var machineVersion: String?
+        /// Its disk is read with O_DIRECT, from storage that takes so many milliseconds for it.
+        var slowReads: Int?
         var graphics = GuestVM.Graphics.none
         var nic = GuestVM.NIC.Model.virtio
         var vcpus = 2
@@ -43,7 +48,14 @@ struct Scene {
         configuration.hasTestMonitor = wishes.hasTestMonitor
         configuration.moreArguments = wishes.moreArguments
         let primaryDisk = "\(bed.a.stateDirectory)/web.raw"
+        configuration.qemu = wishes.qemu
+        configuration.machineVersion = wishes.machineVersion
         configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 64, content: .random(seed: 7))]
+        if let delay = wishes.slowReads {
+            let slow = try await SlowDisk.start(on: bed.a, image: primaryDisk, delayMilliseconds: delay)
+            configuration.disks[0].path = slow.path
+            configuration.driveOptions = ["cache=none", "aio=native"]
+        }
         let standbyDisk = "\(bed.b.stateDirectory)/web.\(wishes.standbyFormat.rawValue)"
         var options = wishes.pair
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: {path: \(primaryDisk), format: raw}"]

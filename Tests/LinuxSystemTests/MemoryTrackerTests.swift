@@ -113,6 +113,21 @@ import Testing
         #expect(try written(&tracker).contains(10))
     }
 
+    /// What a balloon does to a guest's memory file: the contents go without a report. The first write afterwards has one.
+    @Test func holesInAFileAreReportedOnceWritten() throws {
+        let toy = try Toy("file")
+        _ = try toy.ask("fill")
+        var tracker = try MemoryTracker(attachingTo: toy.pid)
+        try tracker.track(toy.block)
+        try tracker.protectAll()
+        #expect(try toy.ask("punch 10 2") == "0")
+        #expect(try written(&tracker).isEmpty)
+        #expect(try toy.ask("look 10") == "0")
+        #expect(try written(&tracker).isEmpty)
+        _ = try toy.ask("write 5 11")
+        #expect(try written(&tracker) == [11])
+    }
+
     @Test func smallBuffersAreContinued() throws {
         let toy = try Toy(mebibytes: 8)
         _ = try toy.ask("fill")

@@ -253,6 +253,45 @@ struct DiskImageTests {
         try image.close()
     }
 
+    @Test func `digests are kept for an image that nobody has written since`() throws {
+        let path = directory.file("disk")
+        try succeed("qemu-img", "create", "-q", "-f", "raw", path, "1M")
+        let kept = KeptDigests()
+        func reopen() throws -> DiskImage { try DiskImage(path: path, format: .raw, expectedSize: nil, kept: kept) }
+        func write(_ image: DiskImage, _ byte: UInt8, at offset: UInt64) throws {
+            try [byte].withUnsafeBytes { try image.write(offset: offset, data: $0) }
+        }
+        var image = try reopen()
+        #expect(image.knownDigests == 0)
+        let before = try image.digests(firstChunk: 0, count: 16)
+        // A change by our own hand costs the chunks that it meets, whether it comes before or after.
+        try write(image, 1, at: 3 * 65536)
+        try image.zero(offset: 7 * 65536 - 1, length: 2, mayUnmap: false)
+        #expect(image.knownDigests == 13)
+        image.keepDigests(in: kept)
+        try image.close()
+
+        image = try reopen()
+        #expect(image.knownDigests == 13)
+        let after = try image.digests(firstChunk: 0, count: 16)
+        #expect(after != before)
+        #expect(Array(after[..<48]) == Array(before[..<48]))
+        #expect(image.knownDigests == 16)
+        image.keepDigests(in: kept)
+        try image.close()
+
+        // A change by another hand costs all of them.
+        let other = try DiskImage(path: path, format: .raw, expectedSize: nil)
+        try write(other, 9, at: 0)
+        try other.close()
+        image = try reopen()
+        #expect(image.knownDigests == 0)
+        #expect(try image.digests(firstChunk: 0, count: 16) != after)
+        try image.close()
+        image.keepDigests(in: kept)
+        #expect(try reopen().knownDigests == 0, "a closed image tells nothing")
+    }
+
     // MARK: -
 
     private func read(_ image: DiskImage, _ offset: Int, _ length: Int) throws -> [UInt8] {

@@ -333,7 +333,7 @@ public final class Replica: @unchecked Sendable {
                         .protocolBroken, "the offer names disk \(disk.id), which its guest does not have")
                 }
                 let target = Self.target(of: found, offer, places.standby)
-                disks.append(StagedDisk(image: try openImage(target, size: disk.size)))
+                disks.append(StagedDisk(image: try openImage(target, size: disk.size, places.bases.digests)))
             }
             return disks
         } catch {
@@ -352,7 +352,9 @@ public final class Replica: @unchecked Sendable {
     }
 
     /// A missing image is made, empty and sparse; an existing one must fit.
-    private static func openImage(_ target: StandbyDisk, size: UInt64) throws -> DiskImage {
+    private static func openImage(
+        _ target: StandbyDisk, size: UInt64, _ kept: KeptDigests
+    ) throws -> DiskImage {
         guard let format = ImageFormat(rawValue: target.format) else {
             throw SessionError(
                 .refused, "\(target.path): images of format \(target.format) cannot be written; use raw or qcow2")
@@ -360,7 +362,7 @@ public final class Replica: @unchecked Sendable {
         if !FileManager.default.fileExists(atPath: target.path) {
             try makeImage(target.path, format, size)
         }
-        return try DiskImage(path: target.path, format: format, expectedSize: size)
+        return try DiskImage(path: target.path, format: format, expectedSize: size, kept: kept)
     }
 
     private static func makeImage(_ path: String, _ format: ImageFormat, _ size: UInt64) throws {
@@ -527,7 +529,10 @@ public final class Replica: @unchecked Sendable {
     /// The disk images stay: they are the operator's.
     public func dismantle(keepingMemory: Bool) {
         qemu.kill()
-        for disk in disks { try? disk.image.close() }
+        for disk in disks {
+            disk.image.keepDigests(in: places.bases.digests)
+            try? disk.image.close()
+        }
         outputs = []
         if keepingMemory { return places.bases.keep(offer.vm, from: places.memoryDirectory) }
         try? FileManager.default.removeItem(atPath: places.memoryDirectory)

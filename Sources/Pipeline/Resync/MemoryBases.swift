@@ -3,6 +3,7 @@ import Foundation
 import LinuxSystem
 import Logging
 import Model
+import Storage
 import Synchronization
 
 /// Memory of VMs whose replica, or guest, this host gave up: the *base* that a later replica of the same VM starts from.
@@ -20,6 +21,8 @@ public final class MemoryBases: Sendable {
     let directory: String
     let minutes: Int
     private let state = Mutex(State())
+    /// Of the disk images, which are the operator's and stay.
+    let digests = KeptDigests()
     let log: Logger
 
     var bases: String { "\(directory)/.bases" }

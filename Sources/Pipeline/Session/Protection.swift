@@ -107,11 +107,7 @@ final class Protection {
             sender.cap(megabits: state.tuning.linkCapMegabits)
         }
         try guest.prepare()
-        for (index, disk) in guest.offeredDisks.enumerated() {
-            let mirror = DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender)
-            mirrors.append(mirror)
-            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
-        }
+        if let ended = try prepareMirrors() { return ended }
         guest.flushImages()
         try standingStill(.attach) { () throws(SessionError) in
             for mirror in mirrors { try mirror.start() }
@@ -126,6 +122,25 @@ final class Protection {
         try seal(first: true)
         session.report(.event("holding", "checkpoint 1 is sealed: output is held by epoch from here on"))
         return try checkpointUntilTheEnd()
+    }
+
+    /// Learns what the standby's images hold, which takes as long as reading them: the guest runs. Returns why, when protection
+    /// ended meanwhile.
+    private func prepareMirrors() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        for (index, disk) in guest.offeredDisks.enumerated() {
+            let mirror = DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender)
+            mirrors.append(mirror)
+            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
+        }
+        if !mirrors.isEmpty {
+            session.report(
+                .event(
+                    "disks-read",
+                    "the standby told in \((MonotonicClock.now() - began) / 1_000_000) ms what its images of"
+                        + " \(mirrors.count) disks hold"))
+        }
+        return nil
     }
 
     // MARK: - The first copy

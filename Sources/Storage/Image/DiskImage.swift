@@ -35,16 +35,24 @@ public final class DiskImage: Sendable {
     private let store: Store
     private let gate = OperationGate()
     private let flushFailure = Mutex<StorageError?>(nil)
+    /// Nil where digests cannot be kept.
+    private let table: Mutex<ChunkTable?>
 
-    /// Opens and locks the image. `expectedSize` is what the guest's disk has, in bytes; nil takes any.
-    public init(path: String, format: ImageFormat, expectedSize: UInt64?) throws(StorageError) {
+    /// Opens and locks the image. `expectedSize` is what the guest's disk has, in bytes; nil takes any. Digests of it that are
+    /// among `kept` need not be made again.
+    public init(
+        path: String, format: ImageFormat, expectedSize: UInt64?, kept: KeptDigests? = nil
+    ) throws(StorageError) {
         switch format {
         case .raw:
             let raw = try RawImage(path: path)
             (store, size) = (.raw(raw), raw.size)
+            let known = raw.identity.flatMap { identity in kept?.take(path, identity) }
+            table = Mutex(known ?? ChunkTable(diskSize: raw.size))
         case .qcow2:
             let exported = try ExportedImage(path: path, format: format.rawValue)
             (store, size) = (.exported(exported), exported.size)
+            table = Mutex(nil)
         }
         self.path = path
         self.format = format
@@ -85,6 +93,9 @@ public final class DiskImage: Sendable {
                 throw .outOfBounds(path: path, offset: write.offset, length: write.length, size: size)
             }
         }
+        // Before and after: a digest that is made meanwhile may be that of either.
+        forget(writes)
+        defer { forget(writes) }
         try use { () throws(StorageError) in
             try refuseAfterFailedFlush()
             switch store {
@@ -92,6 +103,27 @@ public final class DiskImage: Sendable {
             case .exported(let image): try image.write(writes)
             }
         }
+    }
+
+    /// How many chunks' digests would be told without reading the image.
+    public var knownDigests: Int { table.withLock { $0?.knownCount ?? 0 } }
+
+    private func forget(_ writes: ArraySlice<ImageWrite>) {
+        table.withLock { table in
+            for write in writes { table?.forget(offset: write.offset, length: write.length) }
+        }
+    }
+
+    /// Leaves the digests that are known now in `kept`, for the next time that the image is opened. Takes 20 ms: a later change
+    /// must have a later time.
+    public func keepDigests(in kept: KeptDigests) {
+        guard case .raw(let image) = store, let table = table.withLock({ $0 }), table.knownCount > 0, gate.enter()
+        else {
+            return
+        }
+        defer { gate.leave() }
+        usleep(20_000)
+        if let identity = image.identity { kept.keep(table, of: path, identity) }
     }
 
     /// Returns when everything written before is on stable storage (fdatasync). A failure is final: the kernel forgets
@@ -158,15 +190,22 @@ public final class DiskImage: Sendable {
             if case .raw(let image) = store, nextData <= offset {
                 try use { () throws(StorageError) in nextData = image.nextData(from: offset) }
             }
+            let (number, digest) = (
+                Int(firstChunk) + index,
+                UnsafeMutableRawBufferPointer(rebasing: digests[(index * ChunkDigest.size)...])
+            )
+            let changes = table.withLock { table -> Int? in
+                table?.copy(number, into: digest) == true ? nil : table?.changes ?? 0
+            }
+            guard let changes else { continue }
             let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[..<length])
             if nextData >= offset + UInt64(length) {
                 chunk.initializeMemory(as: UInt8.self, repeating: 0)
             } else {
                 try read(offset: offset, into: chunk)
             }
-            ChunkDigest.make(
-                of: UnsafeRawBufferPointer(chunk),
-                into: UnsafeMutableRawBufferPointer(rebasing: digests[(index * ChunkDigest.size)...]))
+            ChunkDigest.make(of: UnsafeRawBufferPointer(chunk), into: digest)
+            table.withLock { $0?.note(number, UnsafeRawBufferPointer(digest), changes: changes) }
         }
     }
 

@@ -39,6 +39,9 @@ final class RawImage: Sendable {
         self.file = Mutex(file)
     }
 
+    /// Nil where it cannot be told whether the image was written; only while it is open.
+    var identity: KeptDigests.Identity? { KeptDigests.Identity(of: number) }
+
     /// Gives the locks back with it.
     func close() throws(StorageError) {
         guard let file = file.withLock({ $0.take() }) else { return }

@@ -12,6 +12,11 @@ struct Rig {
     struct Wishes {
         var mebibytes = 256
         var vcpus = 2
+        var diskMebibytes = 64
+        /// As in `GuestVM.Configuration`.
+        var driveOptions: [String] = []
+        /// What is planted in the agent of host A.
+        var fault: String?
         /// Whether the guest's memory is a shared file that others can map, as with libvirt's `<source type='memfd'/>`.
         var isShared = false
         var epochs = Epochs.onOutput
@@ -51,12 +56,19 @@ struct Rig {
                 "-machine", "memory-backend=ram0",
             ]
         }
+        configuration.driveOptions = wishes.driveOptions
         configuration.disks = [
-            try GuestDisk.create("\(bed.a.stateDirectory)/bench.raw", mebibytes: 64, content: .random(seed: 3))
+            try GuestDisk.create(
+                "\(bed.a.stateDirectory)/bench.raw", mebibytes: wishes.diskMebibytes, content: .random(seed: 3))
         ]
         try bed.b.addTap("tap0")
         guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
-        pair = try await Pair(on: bed, Self.options(bed, wishes.epochs))
+        var options = Self.options(bed, wishes.epochs)
+        if let fault = wishes.fault {
+            options.program = "romulusd-planted"
+            options.environment = ["ROMULUS_PLANTED_FAULT": fault]
+        }
+        pair = try await Pair(on: bed, options)
         control = GuestControl(client: bed.client, address: configuration.address)
     }
 

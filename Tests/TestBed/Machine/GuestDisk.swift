@@ -23,7 +23,7 @@ public struct GuestDisk: Sendable, Equatable {
         }
     }
 
-    public let path: String
+    public var path: String
     public let format: Format
     public let bytes: Int
 

@@ -37,13 +37,19 @@ public final class GuestVM: Sendable {
 
     public struct Configuration: Sendable {
         public var name = "guest"
+        /// Which QEMU runs it.
+        public var qemu = QEMUProgram.installed
         public var machine = Machine.pc
+        /// The version of the machine type, such as `7.2`; nil takes the newest that QEMU has.
+        public var machineVersion: String?
         public var vcpus = 2
         public var memoryMiB = 256
         public var graphics = Graphics.none
         public var nics = [NIC()]
         public var disks: [GuestDisk] = []
         public var diskBus = DiskBus.virtio
+        /// More options of every disk's `-drive`, such as `cache=none`.
+        public var driveOptions: [String] = []
         /// On the guest LAN, 10.78.0.0/16, and of the first NIC.
         public var address = "10.78.1.10"
         /// A second monitor for the test, at `testMonitorPath`: QEMU serves one client for each.
@@ -51,6 +57,11 @@ public final class GuestVM: Sendable {
         public var usesKVM = ProcessInfo.processInfo.environment["ROMULUS_ACCEL"] == "kvm"
         public var moreArguments: [String] = []
         public init() {}
+
+        fileprivate var machineType: String {
+            guard let machineVersion else { return machine.rawValue }
+            return "pc-\(machine == .pc ? "i440fx" : "q35")-\(machineVersion)"
+        }
 
         /// Two disks share a cable on `pc`; on `q35` each has a port.
         fileprivate func place(ofDisk index: Int) -> String {
@@ -108,7 +119,7 @@ public final class GuestVM: Sendable {
         serialPath = "\(host.logDirectory)/\(configuration.name).serial"
         readyWord = "\(getpid()).\(UInt32.random(in: 0...UInt32.max))"
         var words = [
-            "qemu-system-x86_64", "-name", configuration.name, "-machine", configuration.machine.rawValue,
+            try configuration.qemu.path(), "-name", configuration.name, "-machine", configuration.machineType,
             "-accel", configuration.usesKVM ? "kvm" : "tcg", "-smp", "\(configuration.vcpus)",
             "-m", "\(configuration.memoryMiB)", "-nodefaults", "-no-user-config", "-display", "none",
             "-vga", configuration.graphics.rawValue, "-serial", "file:\(serialPath)",
@@ -130,7 +141,8 @@ public final class GuestVM: Sendable {
         for (index, disk) in configuration.disks.enumerated() {
             words += [
                 "-drive",
-                "file=\(disk.path),format=\(disk.format.rawValue),if=none,id=disk\(index),werror=stop,rerror=stop",
+                (["file=\(disk.path)", "format=\(disk.format.rawValue)", "if=none", "id=disk\(index)"]
+                    + ["werror=stop", "rerror=stop"] + configuration.driveOptions).joined(separator: ","),
                 "-device", "\(configuration.place(ofDisk: index)),drive=disk\(index)",
             ]
         }

@@ -16,4 +16,10 @@ extension Pair {
                 sent: Int(match.1) ?? 0, present: match.3.flatMap { Int($0) } ?? 0, milliseconds: Int(match.2) ?? 0)
         }
     }
+
+    /// How long the standby took to read its images for each first copy from `host`, in milliseconds, oldest first.
+    public func diskReads(_ host: BedHost, _ vm: String) throws(BedError) -> [Int] {
+        let text = try romulus(host, ["events", vm, "--limit", "1000"]).output
+        return text.matches(of: /the standby told in (\d+) ms/).map { Int($0.1) ?? 0 }
+    }
 }

@@ -31,6 +31,8 @@ public final class Pair: Sendable {
         public var arbiter = Arbiter.operator
         /// Lines for the `vms` section by host, "a" and "b", indented by two.
         public var vms: [String: [String]] = [:]
+        /// The QEMU of standbys by host, "a" and "b"; others take the primary's.
+        public var qemus: [String: QEMUProgram] = [:]
         /// What makes sure that the other host is off, by host, "a" and "b": the lines of its `fence` section.
         public var fences: [String: [String]] = [:]
         /// More lines of the section `defaults`.
@@ -94,6 +96,7 @@ public final class Pair: Sendable {
                 detection:
                   silence_ms: \(options.silenceMilliseconds)
                 \(Self.arbiterLines(options.arbiter, bed))
+                \(try Self.qemuLines(options.qemus[host.name]))
                 \(options.vms[host.name].map { "vms:\n" + $0.joined(separator: "\n") } ?? "")
                 """
             try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
@@ -123,6 +126,12 @@ public final class Pair: Sendable {
         case .witness: "arbiter:\n  witness:\n    address: \(address):7320\n    node: witness"
         case .etcd: "arbiter:\n  etcd:\n    endpoints: [\"http://\(address):2379\"]\n    cluster: bed"
         }
+    }
+
+    private static func qemuLines(_ qemu: QEMUProgram?) throws -> String {
+        guard let qemu else { return "" }
+        let path = try qemu.path()
+        return "qemu:\n  binary: \(path.hasPrefix("/") ? path : "/usr/bin/\(path)")"
     }
 
     private static func fenceLines(_ lines: [String]?) -> String {
