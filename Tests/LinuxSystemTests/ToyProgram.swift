@@ -151,6 +151,9 @@ let toyProgram = #"""
                 printf("%zd\n", got);
             } else if (!strcmp(verb, "discard")) {
                 printf("%d\n", madvise(memory + 4096 * argument[0], (size_t)(4096 * argument[1]), MADV_DONTNEED));
+            } else if (!strcmp(verb, "punch")) {
+                printf("%d\n", fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 4096 * argument[0],
+                    4096 * argument[1]));
             } else if (!strcmp(verb, "unmap")) {
                 printf("%d\n", munmap(memory, length));
             } else if (!strcmp(verb, "compute")) {

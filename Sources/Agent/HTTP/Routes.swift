@@ -41,6 +41,7 @@ struct Routes: Sendable {
             }
             return try reply(await service.forecast(body))
         }
+        router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }
@@ -129,9 +130,23 @@ struct Routes: Sendable {
         // A VM that is not there is a 404, not a stream with an error in it.
         let first = try await service.status(of: name)
         return LineStream.response(to: request, from: Optional(first)) { [service] first in
-            if let first { return (try LineStream.line(first), nil) }
+            if let first { return (try LineStream.line(first), .some(nil)) }
             try await Task.sleep(for: interval)
-            return (try LineStream.line(await service.status(of: name)), nil)
+            return (try LineStream.line(await service.status(of: name)), .some(nil))
+        }
+    }
+
+    /// What is known so far, about each second, and at last the result.
+    private func verify(_ request: Request, _ context: BasicRequestContext) async throws -> Response {
+        let name = try vmName(context)
+        let body: VerifyRequest = try await body(request, context, name) { $0.vm }
+        let run = VerificationRun(service, body)
+        // What is refused is no stream with an error in it.
+        let first = try await run.next()
+        return LineStream.response(to: request, from: Optional(first)) { first in
+            let result: Verification
+            if let first { result = first } else { result = try await run.next() }
+            return (try LineStream.line(result), result.isOver ? nil : .some(nil))
         }
     }
 
