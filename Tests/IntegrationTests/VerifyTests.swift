@@ -109,8 +109,13 @@ import Testing
             first.kill(SIGKILL)
             try await first.wait()
 
-            let third = try bed.a.spawn(command, name: "verify-3")
-            try await Task.sleep(for: .seconds(2))
+            let end = ContinuousClock.now + .seconds(20)
+            var third = try bed.a.spawn(command, name: "verify-3")
+            try await Task.sleep(for: .seconds(1))
+            while !third.isRunning, .now < end {
+                third = try bed.a.spawn(command, name: "verify-3")
+                try await Task.sleep(for: .seconds(1))
+            }
             #expect(third.isRunning, "\(third.errors)")
             try await scene.pair.agent(bed.b)?.killAndWait()
             let exit = try await eventually("a verification ends with its standby", within: .seconds(20)) { third.exit }
