@@ -115,15 +115,21 @@ private final class MappedFile: Sendable {
     }
 
     /// The first pages of `pages` that are no hole; nil when all are. A file system that knows no holes has none.
+    ///
+    /// Asks for contents only, page by page: the kernel finds those at once, and a hole by passing all contents before it.
     func contents(_ pages: Range<Int>) -> Range<Int>? {
-        let from = off_t(start) + off_t(pages.lowerBound * trackedPageSize)
-        let end = off_t(start) + off_t(pages.upperBound * trackedPageSize)
-        let first = rml_seek_contents(file.number, from)
-        if first == -off_t(ENXIO) || first >= end { return nil }
-        guard first >= from else { return pages }
-        let hole = rml_seek_hole(file.number, first)
-        let last = hole > first ? min(hole, end) : end
-        let size = off_t(trackedPageSize)
-        return Int((first - off_t(start)) / size)..<Int((last - off_t(start) + size - 1) / size)
+        guard let first = nextContents(pages.lowerBound) else { return nil }
+        guard first < pages.upperBound else { return nil }
+        var end = first + 1
+        while end < pages.upperBound, nextContents(end) == end { end += 1 }
+        return first..<end
+    }
+
+    /// The first page from `page` on that is no hole.
+    private func nextContents(_ page: Int) -> Int? {
+        let offset = off_t(start) + off_t(page * trackedPageSize)
+        let found = rml_seek_contents(file.number, offset)
+        if found == -off_t(ENXIO) { return nil }
+        return found < offset ? page : Int(found - off_t(start)) / trackedPageSize
     }
 }

@@ -7,7 +7,7 @@ import Wire
 /// way. One verification of a VM goes on at a time.
 ///
 /// The session's thread never waits here for the others: each holds the lock for some memory accesses only.
-final class MemoryVerification: Sendable {
+package final class MemoryVerification: Sendable {
     private struct State {
         /// The session whose replica is verified; `none` while nothing is.
         var session = SessionID.none
@@ -32,10 +32,10 @@ final class MemoryVerification: Sendable {
     }
 
     /// A batch that was asked about and answered.
-    struct Answer {
-        var epoch: Epoch
-        var digests: [UInt8]?
-        var written: WrittenPages
+    package struct Answer {
+        package var epoch: Epoch
+        package var digests: [UInt8]?
+        package var written: WrittenPages
     }
 
     private let state = Mutex(State())
@@ -46,12 +46,12 @@ final class MemoryVerification: Sendable {
     /// The most pages that wait to be sent again.
     private static let mendingMax = 65_536
 
-    init() throws(SystemError) { news = try EventDescriptor() }
+    package init() throws(SystemError) { news = try EventDescriptor() }
 
     // MARK: - The thread that verifies
 
     /// False while another verification goes on.
-    func begin(_ session: SessionID) -> Bool {
+    package func begin(_ session: SessionID) -> Bool {
         let isMine = state.withLock { state in
             guard state.session == .none else { return false }
             state = State()
@@ -62,13 +62,13 @@ final class MemoryVerification: Sendable {
         return isMine
     }
 
-    func end() {
+    package func end() {
         isActive.store(false, ordering: .releasing)
         state.withLock { $0 = State() }
     }
 
     /// From here on what is written counts for the batch that begins.
-    func open() {
+    package func open() {
         _ = news.take()
         state.withLock { state in
             state.runs.removeAll(keepingCapacity: true)
@@ -79,7 +79,7 @@ final class MemoryVerification: Sendable {
     }
 
     /// Adds pages that were read and digested. False when the batch was taken already: they belong to the next one.
-    func add(_ run: PageRun) -> Bool {
+    package func add(_ run: PageRun) -> Bool {
         state.withLock { state in
             guard state.isOpen, !state.isTaken else { return false }
             state.runs.append(run)
@@ -88,10 +88,10 @@ final class MemoryVerification: Sendable {
     }
 
     /// Nothing more is added to the batch.
-    func close() { state.withLock { $0.isFull = true } }
+    package func close() { state.withLock { $0.isFull = true } }
 
     /// Waits for news, for `nanoseconds` at most, and returns the answer once it is there.
-    func awaitAnswer(_ nanoseconds: UInt64) -> Answer? {
+    package func awaitAnswer(_ nanoseconds: UInt64) -> Answer? {
         waitReadable([news.number], nanoseconds: nanoseconds)
         _ = news.take()
         return state.withLock { state in
@@ -102,10 +102,10 @@ final class MemoryVerification: Sendable {
     }
 
     /// Pages wait to be sent again.
-    var isMending: Bool { state.withLock { !$0.mending.isEmpty } }
+    package var isMending: Bool { state.withLock { !$0.mending.isEmpty } }
 
     /// These pages travel again with the next epoch. Past a bound they do not.
-    func mend(_ pages: [MemoryVerdict.Page]) {
+    package func mend(_ pages: [MemoryVerdict.Page]) {
         state.withLock { state in
             for page in pages where state.mending.count < Self.mendingMax {
                 state.mending.append(PageRun(block: page.block, first: page.number, count: 1))
@@ -116,13 +116,13 @@ final class MemoryVerification: Sendable {
     // MARK: - The session's thread
 
     /// A batch that is read, or pages that are to be mended, wait for a checkpoint.
-    var isWaiting: Bool {
+    package var isWaiting: Bool {
         guard isActive.load(ordering: .acquiring) else { return false }
         return state.withLock { $0.isOpen && $0.isFull && !$0.isTaken || !$0.mending.isEmpty }
     }
 
     /// A seal begins: no scan of its epoch is made before this. What was read so far belongs to that epoch.
-    func sealBegins() {
+    package func sealBegins() {
         guard isActive.load(ordering: .acquiring) else { return }
         state.withLock { state in
             if state.isOpen, !state.runs.isEmpty { state.isTaken = true }
@@ -130,14 +130,14 @@ final class MemoryVerification: Sendable {
     }
 
     /// These pages were found written.
-    func note(_ runs: UnsafeBufferPointer<TrackedRun>) {
+    package func note(_ runs: UnsafeBufferPointer<TrackedRun>) {
         guard isActive.load(ordering: .acquiring) else { return }
         state.withLock { if $0.isOpen { $0.written.insert(runs) } }
     }
 
     /// What the standby is to be asked behind the end of `epoch`, all of whose written pages were noted; nil when there is
     /// nothing to ask.
-    func question(at epoch: Epoch, in session: SessionID) -> VerifyQuestion? {
+    package func question(at epoch: Epoch, in session: SessionID) -> VerifyQuestion? {
         guard isActive.load(ordering: .acquiring) else { return nil }
         return state.withLock { state in
             guard state.isOpen, state.isTaken, state.session == session else { return nil }
@@ -148,7 +148,7 @@ final class MemoryVerification: Sendable {
     }
 
     /// Pages that are to travel again, at most `count`; nil when there are none.
-    func takeMending(_ count: Int) -> [PageRun]? {
+    package func takeMending(_ count: Int) -> [PageRun]? {
         guard isActive.load(ordering: .acquiring) else { return nil }
         return state.withLock { state in
             guard !state.mending.isEmpty else { return nil }
@@ -161,7 +161,7 @@ final class MemoryVerification: Sendable {
     // MARK: - The link
 
     /// The standby answered. What nobody waits for any more is dropped.
-    func replied(_ session: SessionID, _ epoch: Epoch, _ digests: [UInt8]) {
+    package func replied(_ session: SessionID, _ epoch: Epoch, _ digests: [UInt8]) {
         state.withLock { state in
             guard state.session == session, state.asked == epoch, state.reply == nil else { return }
             let pages = state.runs.reduce(0) { $0 + Int($1.count) }
