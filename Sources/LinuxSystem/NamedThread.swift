@@ -15,6 +15,12 @@ public struct NamedThread: ~Copyable, Sendable {
         return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
     }
 
+    /// From now on the calling thread gives way to others where processors are short.
+    public static func giveWay() {
+        // A thread may always become nicer.
+        _ = rml_set_nice(10)
+    }
+
     /// A thread that nobody waits for goes on by itself.
     deinit { pthread_detach(handle) }
 

@@ -71,6 +71,8 @@ extension EventKind {
     public static let qemu = EventKind(rawValue: "qemu")
     /// The arbiter was asked and nobody knows its answer: it may have granted what it was asked for, or may yet.
     public static let unanswered = EventKind(rawValue: "unanswered")
+    /// A replica's memory was compared with its guest's.
+    public static let verified = EventKind(rawValue: "verified")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -78,7 +80,7 @@ extension EventKind {
     public static let journal = EventKind(rawValue: "journal")
 
     public static let informational: [EventKind] = [
-        .state, .session, .tuned, .qemu, .unanswered, .error, .agent, .journal,
+        .state, .session, .tuned, .qemu, .unanswered, .verified, .error, .agent, .journal,
     ]
 }
 

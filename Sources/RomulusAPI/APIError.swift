@@ -75,5 +75,7 @@ public enum ExitStatus: Int32, Sendable, CaseIterable {
     case refused = 5
     case timeout = 6
     case agentUnreachable = 7
+    /// `verify`: pages of the replica differed.
+    case differing = 8
     case usage = 64
 }

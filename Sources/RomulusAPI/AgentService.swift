@@ -29,6 +29,12 @@ public protocol AgentService: Sendable {
     /// Ends protection; returns when the guest runs untouched, with what the VM's status is then.
     func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus
 
+    /// Compares the replica of a protected VM with its guest, page by page. `progress` is called now and then, from any thread,
+    /// with what is known so far. A task that is cancelled ends it.
+    func verify(
+        _ request: VerifyRequest, _ progress: @escaping @Sendable (Verification) -> Void
+    ) async throws(APIError) -> Verification
+
     /// Begins a failover to the standby.
     func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus
 

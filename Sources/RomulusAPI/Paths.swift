@@ -20,5 +20,6 @@ public enum Paths {
     public static func why(_ vm: VMName) -> String { "\(vms)/\(vm)/why" }
     public static func epochs(_ vm: VMName) -> String { "\(vms)/\(vm)/epochs" }
     public static func forecast(_ vm: VMName) -> String { "\(vms)/\(vm)/forecast" }
+    public static func verify(_ vm: VMName) -> String { "\(vms)/\(vm)/verify" }
     public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
 }

@@ -94,6 +94,14 @@ public enum Families {
     public static let firstCopyPages = Family(
         "romulus_first_copy_pages_total", .counter,
         "Guest pages (4096 bytes) looked at for first copies, by what became of them.")
+    // verification
+    public static let verifyPages = Family(
+        "romulus_verify_pages", .gauge, "Guest pages (4096 bytes) by what the last verification of the replica found.")
+    public static let verifyTimestamp = Family(
+        "romulus_verify_timestamp_seconds", .gauge,
+        "When the last verification of the replica was over, in Unix time; 0 before.")
+    public static let verifyDuration = Family(
+        "romulus_verify_duration_seconds", .gauge, "How long the last verification of the replica took.")
     public static let keptMemory = Family(
         "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
     // fencing
@@ -128,7 +136,7 @@ public enum Families {
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
-        firstCopyPages, keptMemory, fencing,
+        firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]

@@ -110,6 +110,7 @@ public struct VMMetrics: Sendable {
     /// Guest pages of first copies that went to the standby, and that it held already.
     public let firstCopySentPages: Counter
     public let firstCopyPresentPages: Counter
+    public let verification: VerificationMetrics
     private let failovers: [FailoverReason: Counter]
     private let standstills: [String: Histogram]
     private let errors: [Component: Counter]
@@ -171,6 +172,7 @@ public struct VMMetrics: Sendable {
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))
         firstCopyPresentPages = registry.counter(Families.firstCopyPages, with("result", "present"))
+        verification = VerificationMetrics(registry, label)
         failovers = Dictionary(
             uniqueKeysWithValues: FailoverReason.allCases.map { reason in
                 (reason, registry.counter(Families.failovers, with("reason", reason.rawValue)))

@@ -27,6 +27,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case tuning = 25
     case join = 26
     case turn = 27
+    case verify = 28
+    case verifyReply = 29
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -49,6 +51,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskDigests: DiskDigests.size
         case .pageDigests: PageDigests.size
         case .synced: Synced.size
+        case .verify: VerifyQuestion.sizeMax
+        case .verifyReply: VerifyReply.sizeMax
         case .registerRequest, .registerReply: 16 << 10
         }
     }
@@ -82,6 +86,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .tuning: "tuning"
         case .join: "join"
         case .turn: "turn"
+        case .verify: "verify"
+        case .verifyReply: "verifyReply"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

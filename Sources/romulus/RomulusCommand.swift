@@ -10,12 +10,12 @@ struct RomulusCommand: AsyncParsableCommand {
         abstract: "Protect running virtual machines against the loss of their host.",
         discussion: """
             Asks the agent of this host (romulusd) over its unix socket. Exit status: 0 done; 1 failed; 2 and 3 see \
-            “romulus help status”; 4 no such VM or peer; 5 refused; 6 timeout; 7 no agent; 64 wrong usage.
+            “romulus help status”; 4 no such VM or peer; 5 refused; 6 timeout; 7 no agent; 8 see “romulus help verify”; 64 wrong usage.
             """,
         version: Romulus.version,
         subcommands: [
             ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, TopVerb.self,
-            ForecastVerb.self, SwitchoverVerb.self,
+            ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,

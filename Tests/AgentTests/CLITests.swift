@@ -399,6 +399,38 @@ import Testing
         }
     }
 
+    @Test func aVerificationEndsWithWhatItFound() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            agent.with { $0.verification = FakeAgent.verification() }
+            let equal = try await RomulusProgram.run(["verify", "web"], socket: socket)
+            #expect(equal.status == 0 && equal.out.hasPrefix("web: equal: 990 of 1000 pages"), "\(equal)")
+            agent.with { $0.verification = FakeAgent.verification(differing: 3) }
+            let differing = try await RomulusProgram.run(["verify", "web", "--json"], socket: socket)
+            let found = try Self.decode(Verification.self, differing.out)
+            #expect(differing.status == 8 && found == FakeAgent.verification(differing: 3))
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web", .syncing) }
+            let refused = try await RomulusProgram.run(["verify", "web"], socket: socket)
+            #expect(refused.status == 5 && refused.err.contains("protect it first"))
+            #expect(try await RomulusProgram.run(["verify", "nowhere"], socket: socket).status == 4)
+        }
+    }
+
+    @Test func aVerificationEndsWithItsClient() async throws {
+        try await withServer { agent, socket, _ in
+            agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
+            let client = AgentClient(socket: socket)
+            let task = Task { try await client.verify(VerifyRequest(vm: Self.web)) { _ in } }
+            while !agent.asked.contains("verify web") { try await Task.sleep(for: .milliseconds(10)) }
+            try await Task.sleep(for: .milliseconds(1500))
+            #expect(!agent.asked.contains("called off"))
+            task.cancel()
+            let deadline = ContinuousClock.now + .seconds(20)
+            while !agent.asked.contains("called off"), .now < deadline { try await Task.sleep(for: .milliseconds(10)) }
+            #expect(agent.asked.contains("called off"))
+        }
+    }
+
     @Test func coloursAreForTerminalsThatWantThem() async throws {
         try await withServer { agent, socket, _ in
             agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }

@@ -20,6 +20,8 @@ final class FakeAgent: AgentService {
         var onEvents: @Sendable () -> Void = {}
         var isInMaintenance = false
         var epochs: [VMName: EpochList] = [:]
+        /// What `verify` answers; nil: it goes on until it is called off.
+        var verification: Verification?
         /// `health` answers when this ends.
         var gate: AsyncStream<Never>?
     }
@@ -92,6 +94,33 @@ final class FakeAgent: AgentService {
             vm: request.vm, level: .system, seconds: request.seconds ?? 10, hasPauses: request.pause ?? true, link: nil,
             epochs: [], deviceStateBytes: 1, diskBytesPerSecond: 0, agentMemoryBytes: 1, agentMemoryBytesMax: 2,
             standbyMemoryBytes: 3, model: model, advice: "Nothing was watched.", advisedEpochMilliseconds: nil)
+    }
+
+    func verify(
+        _ request: VerifyRequest, _ progress: @escaping @Sendable (Verification) -> Void
+    ) async throws(APIError) -> Verification {
+        note("verify \(request.vm)")
+        guard try find(request.vm).state == .protected else {
+            throw APIError(.refused, "\(request.vm) is not protected: protect it first")
+        }
+        guard let verification = with({ $0.verification }) else {
+            progress(Self.verification(over: false))
+            // Until it is called off.
+            try? await Task.sleep(for: .seconds(60))
+            note("called off")
+            throw APIError(.refused, "it was called off")
+        }
+        return verification
+    }
+
+    static func verification(over: Bool = true, differing: Int = 0) -> Verification {
+        Verification(
+            vm: VMName("web")!, peer: "beta", isOver: over, pages: 1000, compared: 990, equal: 990 - differing,
+            differing: differing, mended: 0, discarded: 3, hot: 7, leftOut: 64, epochs: 12, firstEpoch: 100,
+            lastEpoch: 140, seconds: 1.25,
+            differences: (0..<min(differing, 100)).map {
+                Verification.Difference(block: "pc.ram", page: UInt32($0 + 5))
+            })
     }
 
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {

@@ -103,6 +103,23 @@ import Testing
         #expect(ForecastText.text(other, colour: false).contains("standby: none is configured"))
     }
 
+    @Test func aVerificationIsASentenceAndItsPages() {
+        #expect(
+            VerificationText.text(Samples.verification(differing: 0), colour: false) == """
+                web: equal: 65588 of 65632 pages were compared, 0 differ, 40 were written all the time, 4 were given back by \
+                the guest
+                  the replica at beta, at 58 checkpoints from 122 to 278, in 1.4 s; 98 pages of ROMs are left out
+
+                """)
+        let text = VerificationText.text(Samples.verification(), colour: false)
+        #expect(
+            text.hasPrefix("web: differing: 65588 of 65632 pages were compared, 12 differ, 6 of those were sent again"))
+        #expect(text.contains("\n  differs: page 7 of pc.ram\n") && text.hasSuffix("  and 2 more\n"))
+        #expect(
+            VerificationText.progress(Samples.verification())
+                == "web: 100 %  65588 of 65632 pages compared, 12 differ")
+    }
+
     @Test func theStatusShowsTheModelBesideTheEpoch() {
         var status = Samples.protected()
         #expect(!StatusText.detail(status, now: Samples.since, colour: false).contains("model"))

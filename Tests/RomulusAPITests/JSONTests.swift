@@ -146,6 +146,9 @@ import Testing
             TuneRequest(
                 vm: Samples.name("a"), epochMilliseconds: 1, targetLatency: 5, targetOverhead: 5, pauseBudget: 5,
                 noTarget: true), "TuneRequest")
+        try check(VerifyRequest(vm: Samples.name("a")), "VerifyRequest")
+        try check(Samples.verification(), "Verification")
+        try check(Samples.verification().differences[0], "VerificationDifference")
         try check(UnprotectRequest(vm: Samples.name("a")), "UnprotectRequest")
         try check(FailoverRequest(vm: Samples.name("a"), force: true), "FailoverRequest")
         try check(SwitchoverRequest(vm: Samples.name("a"), waitMilliseconds: 1), "SwitchoverRequest")

@@ -73,6 +73,14 @@ enum Samples {
             advisedEpochMilliseconds: 20)
     }
 
+    static func verification(differing: Int = 12) -> Verification {
+        Verification(
+            vm: name("web"), peer: "beta", isOver: true, pages: 65_632, compared: 65_588, equal: 65_588 - differing,
+            differing: differing, mended: differing / 2, discarded: 4, hot: 40, leftOut: 98, epochs: 58,
+            firstEpoch: 122, lastEpoch: 278, seconds: 1.38,
+            differences: (0..<differing).map { Verification.Difference(block: "pc.ram", page: UInt32(7 + $0)) })
+    }
+
     static func syncing() -> VMStatus {
         VMStatus(
             name: name("db"), role: .primary, state: .syncing, since: since, level: .system, peer: "beta", term: 1,

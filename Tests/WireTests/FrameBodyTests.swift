@@ -23,7 +23,7 @@ import Wire
     /// A body cut short is refused, unless it ends in a payload of free length; then what is left must be consistent.
     @Test(arguments: BodyKind.all) func everyTruncationIsRefusedOrShorter(kind: BodyKind) throws {
         let free: Set<FrameType> = [
-            .deviceState, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply,
+            .deviceState, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .verify, .verifyReply,
         ]
         for sample in kind.samples {
             for length in 0..<sample.count {
@@ -174,6 +174,27 @@ import Wire
         let most = PageDigests.countMax * PageDigestsReply.digestSize
         #expect(refusal(.pageDigestsReply, head + [UInt8](repeating: 1, count: most)) == nil)
         #expect(refusal(.pageDigestsReply, head + [UInt8](repeating: 1, count: most + 16)) != nil)
+    }
+
+    @Test func verificationsThatLie() {
+        func run(first: UInt32 = 0, count: UInt32 = 1, reserved: UInt16 = 0) -> [UInt8] {
+            little(UInt16(2)) + little(reserved) + little(first) + little(count)
+        }
+        let session = little(UInt64(5))
+        let most = UInt32(VerifyQuestion.pagesMax)
+        #expect(refusal(.verify, session) != nil)
+        #expect(refusal(.verify, session + run()) == nil)
+        #expect(refusal(.verify, session + run(count: most)) == nil)
+        #expect(refusal(.verify, session + run(count: most + 1))?.offset == 16)
+        #expect(refusal(.verify, session + run(count: most) + run())?.offset == 28)
+        #expect(refusal(.verify, session + run(count: 0))?.offset == 12)
+        #expect(refusal(.verify, session + run(first: .max))?.offset == 12)
+        #expect(refusal(.verify, session + run(reserved: 1))?.offset == 10)
+        #expect(refusal(.verifyReply, session) == nil)
+        let digests = [UInt8](repeating: 1, count: VerifyQuestion.pagesMax * 16)
+        #expect(refusal(.verifyReply, session + digests) == nil)
+        #expect(refusal(.verifyReply, session + digests + digests[..<16])?.offset == 8)
+        #expect(refusal(.verifyReply, session + digests[..<17])?.offset == 8)
     }
 
     @Test func deviceStatePiecesThatDoNotFit() {

@@ -111,6 +111,8 @@ import Wire
             case .offer: #expect(type.bodyMax == 1 << 20)
             case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: #expect(type.bodyMax == 64 << 10)
             case .registerRequest, .registerReply: #expect(type.bodyMax == 16 << 10)
+            case .verify: #expect(type.bodyMax == 8 + 16_384 * 12)
+            case .verifyReply: #expect(type.bodyMax == 8 + 16_384 * 16)
             default: #expect(data.contains(type) ? type.bodyMax == 4 << 20 : type.bodyMax <= 128)
             }
         }

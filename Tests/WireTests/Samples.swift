@@ -121,6 +121,26 @@ struct BodyKind: CustomStringConvertible, Sendable {
                         of: PageDigestsReply(
                             block: 2, first: 77, digests: UnsafeRawBufferPointer(rebasing: data.bytes[..<32])))
                 ]),
+            BodyKind(
+                VerifyQuestion.self,
+                [
+                    bytes(
+                        of: VerifyQuestion(
+                            session: SessionID(random.next()),
+                            runs: [
+                                PageRun(block: 0, first: 7, count: 1),
+                                PageRun(block: 3, first: .max - 16_383, count: 16_383),
+                            ]))
+                ]),
+            BodyKind(
+                VerifyReply.self,
+                [
+                    bytes(
+                        of: VerifyReply(
+                            session: SessionID(random.next()),
+                            digests: UnsafeRawBufferPointer(rebasing: data.bytes[..<32]))),
+                    bytes(of: VerifyReply(session: SessionID(3), digests: .init(start: nil, count: 0))),
+                ]),
             BodyKind(Join.self, (0..<2).map { bytes(of: Join(key: .random(), stream: UInt8($0 * 7))) }),
             BodyKind(Synced.self, [bytes(of: Synced(frameCount: 100_000, byteCount: 1 << 40))]),
         ]

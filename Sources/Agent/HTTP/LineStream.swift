@@ -4,19 +4,18 @@ import ServiceLifecycle
 
 /// Replies that go on: newline-delimited JSON, for as long as the client wants it.
 enum LineStream {
-    /// Calls `step` with the state that its last call gave, writes what it gives, and so on. `step` is cancelled when
+    /// Calls `step` with the state that its last call gave, writes what it gives, and so on; no state is the end. `step` is cancelled when
     /// the client hangs up or the agent shuts down; an `APIError` becomes the last line of the stream.
     static func response<State: Sendable>(
         to request: Request, from start: State,
-        _ step: @escaping @Sendable (State) async throws -> (ByteBuffer, State)
+        _ step: @escaping @Sendable (State) async throws -> (ByteBuffer, State?)
     ) -> Response {
         let body = ResponseBody { writer in
             try await request.body.consumeWithCancellationOnInboundClose { _ in
-                var state = start
-                while true {
+                var state: State? = start
+                while let now = state {
                     let chunk: ByteBuffer
                     do {
-                        let now = state
                         (chunk, state) = try await cancelWhenGracefulShutdown {
                             let next = try await step(now)
                             // A step may answer a cancellation with what it has.

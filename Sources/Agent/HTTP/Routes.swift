@@ -41,6 +41,7 @@ struct Routes: Sendable {
             }
             return try reply(await service.forecast(body))
         }
+        router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }
@@ -129,9 +130,26 @@ struct Routes: Sendable {
         // A VM that is not there is a 404, not a stream with an error in it.
         let first = try await service.status(of: name)
         return LineStream.response(to: request, from: Optional(first)) { [service] first in
-            if let first { return (try LineStream.line(first), nil) }
+            if let first { return (try LineStream.line(first), .some(nil)) }
             try await Task.sleep(for: interval)
-            return (try LineStream.line(await service.status(of: name)), nil)
+            return (try LineStream.line(await service.status(of: name)), .some(nil))
+        }
+    }
+
+    /// What is known so far, about each second, and at last the result.
+    private func verify(_ request: Request, _ context: BasicRequestContext) async throws -> Response {
+        let name = try vmName(context)
+        // The stream watches the connection behind the body, which must be as it was read.
+        var request = request
+        let bytes = try await read(&request)
+        let body: VerifyRequest = try decode(bytes, name) { $0.vm }
+        let run = VerificationRun(service, body)
+        // What is refused is no stream with an error in it.
+        let first = try await run.next()
+        return LineStream.response(to: request, from: Optional(first)) { first in
+            let result: Verification
+            if let first { result = first } else { result = try await run.next() }
+            return (try LineStream.line(result), result.isOver ? nil : .some(nil))
         }
     }
 
@@ -168,7 +186,13 @@ struct Routes: Sendable {
     private func body<Body: Decodable>(
         _ request: Request, _ context: BasicRequestContext, _ name: VMName, _ named: (Body) -> VMName
     ) async throws -> Body {
-        let body: Body = try await body(request, context)
+        var request = request
+        return try decode(try await read(&request), name, named)
+    }
+
+    private func decode<Body: Decodable>(_ bytes: ByteBuffer, _ name: VMName, _ named: (Body) -> VMName) throws -> Body
+    {
+        let body: Body = try decode(bytes)
         guard named(body) == name else {
             throw APIError(.badRequest, "the path is about “\(name)” and the body about “\(named(body))”")
         }
@@ -176,12 +200,19 @@ struct Routes: Sendable {
     }
 
     private func body<Body: Decodable>(_ request: Request, _ context: BasicRequestContext) async throws -> Body {
-        let bytes: ByteBuffer
+        var request = request
+        return try decode(try await read(&request))
+    }
+
+    private func read(_ request: inout Request) async throws -> ByteBuffer {
         do {
-            bytes = try await request.body.collect(upTo: Self.requestBytesMax)
+            return try await request.collectBody(upTo: Self.requestBytesMax)
         } catch is NIOTooManyBytesError {
             throw APIError(.badRequest, "the request's body is larger than \(Self.requestBytesMax) bytes")
         }
+    }
+
+    private func decode<Body: Decodable>(_ bytes: ByteBuffer) throws -> Body {
         do {
             return try JSONCoding.decode(Body.self, from: Data(bytes.readableBytesView))
         } catch {

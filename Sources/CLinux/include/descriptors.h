@@ -49,6 +49,10 @@ static inline int rml_set_non_blocking(int descriptor, int on) {
 // The file offset is shared by every copy of a descriptor, QEMU's included; hence seeking from outside is of use.
 static inline off_t rml_seek(int descriptor, off_t offset) { return rml_result(lseek(descriptor, offset, SEEK_SET)); }
 
+// Where the next contents of a file begin at `offset` or after it: SEEK_DATA, which is hidden behind _GNU_SOURCE. -ENXIO: none
+// follow.
+static inline off_t rml_seek_contents(int descriptor, off_t offset) { return rml_result(lseek(descriptor, offset, 3)); }
+
 static inline int rml_truncate(int descriptor, off_t length) {
     return (int)rml_result(ftruncate(descriptor, length));
 }

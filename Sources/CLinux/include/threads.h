@@ -6,12 +6,16 @@
 
 #include "result.h"
 #include <pthread.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static inline pid_t rml_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
 
 // PR_SET_NAME names the calling thread; the kernel keeps 15 bytes.
 static inline void rml_name_thread(const char *name) { syscall(SYS_prctl, 15, name, 0, 0, 0); }
+
+// Of the calling thread alone, as Linux has it; see sched(7).
+static inline int rml_set_nice(int value) { return (int)rml_result(setpriority(PRIO_PROCESS, 0, value)); }
 
 static inline uint64_t rml_monotonic(void) {
     struct timespec now;

@@ -69,15 +69,8 @@ final class GuestHandle {
         } catch {
             throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         }
-        blocks = description.blocks.enumerated().map { index, block in
-            RAMBlock(
-                index: UInt16(index), name: block.name, length: block.length, inSharedFile: block.backend != nil,
-                tracked: block.tracked)
-        }
-        trackedBlocks = zip(blocks, description.blocks).compactMap { block, found in
-            guard block.tracked, let address = found.hostAddress else { return nil }
-            return TrackedBlock(index: block.index, address: address, length: block.length)
-        }
+        blocks = description.ramBlocks
+        trackedBlocks = description.trackedPlaces
         drives = description.disks.filter(\.isReplicated)
         offeredDisks = drives.enumerated().map { OfferedDisk(index: UInt16($0), id: $1.name, size: $1.virtualSize) }
         offeredNICs = description.nics.enumerated().compactMap { index, nic in

@@ -50,6 +50,13 @@ struct EpochEncoder: ~Copyable {
     /// Of the last device state, as it was encoded.
     private(set) var deviceStateBytes: UInt64 = 0
 
+    /// Nothing is assumed any more of what the standby has of these pages.
+    func forget(_ runs: borrowing RunBuffer) {
+        for run in runs.runs {
+            for page in run.first..<run.first + run.count { references.blocks[Int(run.block)].known.remove(Int(page)) }
+        }
+    }
+
     mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: some FrameTarget) throws {
         var page = 0
         var batchStart = 0

@@ -15,12 +15,16 @@ final class Shipper: @unchecked Sendable {
     enum Item: Sendable {
         /// Pages of an epoch; the slab goes back to the pool afterwards.
         case pages(Epoch, Slab)
+        /// The same, of pages that travel whole, whatever was sent of them before.
+        case pagesAnew(Epoch, Slab)
         case deviceState(Epoch, [UInt8])
         case output(Epoch, HeldOutput)
         /// The epoch is complete: its last frame is sent. The timings are completed by the acknowledgement.
         case end(Epoch, EpochTimings)
         /// The first copy is whole: nothing of epoch 0 is sent any more.
         case synced
+        /// A question for the standby, behind the end of its epoch.
+        case verify(Epoch, VerifyQuestion)
         /// Everything of the first copy so far is on the link; answered through the closure.
         case barrier(@Sendable () -> Void)
     }
@@ -72,7 +76,8 @@ final class Shipper: @unchecked Sendable {
         while let item = queue.pop() {
             do {
                 switch item {
-                case .pages(let epoch, let slab):
+                case .pages(let epoch, let slab), .pagesAnew(let epoch, let slab):
+                    if case .pagesAnew = item { encoder.forget(slab.runs) }
                     defer {
                         slab.reset()
                         if !slab.isSpare { pool.push(slab) }
@@ -99,6 +104,8 @@ final class Shipper: @unchecked Sendable {
                         sender.link.send(
                             controlFrame(Synced(frameCount: UInt64(end.frameCount), byteCount: end.byteCount)))
                     }
+                case .verify(let epoch, let question):
+                    if !broken { sender.link.send(controlFrame(question, epoch: epoch)) }
                 case .barrier(let reached): reached()
                 }
             } catch {

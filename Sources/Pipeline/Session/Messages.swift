@@ -81,6 +81,8 @@ public struct AcceptMessage: Codable, Sendable {
     public var baseBytes: UInt64
     /// How often the standby says that it is there; absent in what older agents wrote.
     public var heartbeatMilliseconds: Int?
+    /// Whether it answers `verify` frames; absent in what older agents wrote, which do not know them.
+    public var verifies: Bool?
 }
 
 /// The standby will not do it, be it a standby or take over; `reason` is one sentence for the operator.

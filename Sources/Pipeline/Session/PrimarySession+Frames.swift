@@ -39,6 +39,7 @@ extension PrimarySession {
             state.withLock { state in
                 state.connection.answer = .success(message)
                 state.connection.baseBytes = message.baseBytes
+                state.connection.canVerify = message.verifies ?? false
                 state.hadStandby = true
             }
             wake.signal()
@@ -96,9 +97,15 @@ extension PrimarySession {
                 DiskReadAnswer(try DiskReadReply(parsing: bytes))
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
+        case .verifyReply:
+            let epoch = Epoch(header.epoch)
+            try parseReply(body) { (bytes) throws(WireError) in
+                let reply = try VerifyReply(parsing: bytes)
+                verification.replied(reply.session, epoch, Array(reply.digests))
+            }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
             .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .registerRequest, .registerReply, .join,
-            .turn:
+            .turn, .verify:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }

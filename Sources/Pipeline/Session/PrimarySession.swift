@@ -146,6 +146,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         /// In the order of the questions.
         var pageDigests: [PageDigestsAnswer] = []
         var readReplies: [UInt64: DiskReadAnswer] = [:]
+        /// The standby's agent can tell what its replica's memory is like at a checkpoint.
+        var canVerify = false
         /// How long the output that left last was held, in nanoseconds.
         var releasedAfter: UInt64 = 0
         /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
@@ -168,6 +170,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     let questions: ArbiterQuestions?
     let state: Mutex<State>
     let wake: EventDescriptor
+    let verification: MemoryVerification
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
     let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
@@ -197,6 +200,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         self.report = report
         questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()
+        verification = try MemoryVerification()
         var first = State(
             machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isNamed)
         if case .tookOver = origin { first.status.phase = .running }

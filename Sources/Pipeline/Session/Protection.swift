@@ -247,6 +247,7 @@ final class Protection {
     }
 
     private func ship(_ slab: Slab, of epoch: Epoch) {
+        session.verification.note(slab.runs.runs)
         if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
         shipper.push(.pages(epoch, slab))
     }
@@ -273,7 +274,7 @@ final class Protection {
         while true {
             while true {
                 let pace = pacer.follow()
-                let due = pacer.due(firstHeld: firstHeldAt)
+                let due = min(pacer.due(firstHeld: firstHeldAt), verificationDue(ranSince: ranSince))
                 let now = MonotonicClock.now()
                 let inFlight = sealed.number - pace.acknowledged.number
                 // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
@@ -315,6 +316,7 @@ final class Protection {
         wakefulness.begin(epoch)
         var timings = EpochTimings()
         timings.epoch = epoch
+        try verificationBegins(epoch)
         // What is written again before the pause would travel twice.
         if !isLinkFull, precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
         isLinkFull = false
@@ -376,6 +378,7 @@ final class Protection {
         timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
         timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
         shipper.push(.end(epoch, timings))
+        askToVerify(epoch)
         // What follows is no longer waited for.
         pacer.resumed(at: runsSince, timings)
         try guest.confirmMemory()

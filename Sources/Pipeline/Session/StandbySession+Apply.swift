@@ -77,6 +77,7 @@ extension StandbySession {
         case .read(let request): answer(request)
         case .digests(let request): answer(request)
         case .pageDigests(let request): try answer(request)
+        case .verify(let epoch, let question): try answer(question, at: epoch)
         case .load(let epoch): load(from: epoch, applier.deviceState)
         case .resume(let epoch): resume(from: epoch)
         case .endReplica:

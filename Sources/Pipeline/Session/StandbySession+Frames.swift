@@ -49,6 +49,9 @@ extension StandbySession {
         case .pageDigests:
             state.enqueue(
                 .pageDigests(try parse(body) { (bytes) throws(WireError) in try PageDigests(parsing: bytes) }))
+        case .verify:
+            let question = try parse(body) { (bytes) throws(WireError) in try VerifyQuestion(parsing: bytes) }
+            state.enqueue(.verify(Epoch(header.epoch), question))
         case .takeOver:
             let asked = try parse(body) { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
             let reason =
@@ -77,7 +80,7 @@ extension StandbySession {
                     "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
         case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
-            .registerRequest, .registerReply, .join, .turn:
+            .registerRequest, .registerReply, .join, .turn, .verifyReply:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }

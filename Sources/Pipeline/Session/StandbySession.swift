@@ -23,6 +23,7 @@ public final class StandbySession: LinkHandler, Sendable {
         case read(DiskRead)
         case digests(DiskDigests)
         case pageDigests(PageDigests)
+        case verify(Epoch, VerifyQuestion)
         case load(from: Epoch)
         case resume(from: Epoch)
         case endReplica
@@ -250,7 +251,7 @@ public final class StandbySession: LinkHandler, Sendable {
     public var acceptance: ByteBuffer {
         AcceptMessage(
             identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description,
-            baseBytes: replica.baseBytes, heartbeatMilliseconds: heartbeatMilliseconds
+            baseBytes: replica.baseBytes, heartbeatMilliseconds: heartbeatMilliseconds, verifies: true
         ).frame
     }
 }

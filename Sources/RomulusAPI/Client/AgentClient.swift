@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Model
+import NIOHTTP1
 
 /// Asks an agent over its unix socket. Every function is one HTTP/1.1 request on a connection of its own; what is
 /// thrown is either what the agent answered or says that it could not be asked.
@@ -48,6 +49,23 @@ public struct AgentClient: AgentService {
 
     public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.unprotect(request.vm), request)
+    }
+
+    public func verify(
+        _ request: VerifyRequest, _ progress: @escaping @Sendable (Verification) -> Void
+    ) async throws(APIError) -> Verification {
+        let path = Paths.verify(request.vm)
+        var last: Verification?
+        try await stream(.POST, path, body: try encode(request, path), silence: Self.silence) {
+            (result: Verification) throws(APIError) in
+            last = result
+            if !result.isOver { progress(result) }
+            return !result.isOver
+        }
+        guard let last, last.isOver else {
+            throw APIError(.agentUnreachable, "the agent stopped telling of the replica of \(request.vm)")
+        }
+        return last
     }
 
     public func failover(_ request: FailoverRequest) async throws(APIError) -> VMStatus {
@@ -101,7 +119,7 @@ public struct AgentClient: AgentService {
         _ vm: VMName, every interval: Duration = .seconds(1), _ body: (VMStatus) async throws(APIError) -> Bool
     ) async throws(APIError) {
         let query = [("interval_ms", String(interval.milliseconds))]
-        try await stream(Paths.watch(vm), query, silence: Self.silence + interval, body)
+        try await stream(.GET, Paths.watch(vm), query, silence: Self.silence + interval, body)
     }
 
     /// Gives `body` each event that `query` asks for, those there are and then each as it happens, until `body` returns
@@ -111,7 +129,7 @@ public struct AgentClient: AgentService {
     ) async throws(APIError) {
         var query = query
         query.newest = false
-        try await stream(Paths.events, Self.parameters(query) + [("follow", "1")], silence: Self.silence, body)
+        try await stream(.GET, Paths.events, Self.parameters(query) + [("follow", "1")], silence: Self.silence, body)
     }
 
     private static func parameters(_ query: EventQuery) -> [(String, String)] {
@@ -136,22 +154,27 @@ public struct AgentClient: AgentService {
     private func post<Reply: Decodable>(
         _ path: String, _ request: some Encodable, longer: Duration = .zero
     ) async throws(APIError) -> Reply {
-        let body: Data
-        do {
-            body = try JSONCoding.encode(request)
-        } catch {
-            throw APIError(.badRequest, "the request for \(path) cannot be written as JSON: \(error)")
-        }
+        let body = try encode(request, path)
         let data = try await AgentConnection(socket: socket).exchange(
             .POST, path, body: body, timeout: timeout + longer)
         return try decode(data, path)
     }
 
+    private func encode(_ request: some Encodable, _ path: String) throws(APIError) -> Data {
+        do {
+            return try JSONCoding.encode(request)
+        } catch {
+            throw APIError(.badRequest, "the request for \(path) cannot be written as JSON: \(error)")
+        }
+    }
+
     private func stream<Value: Decodable>(
-        _ path: String, _ query: [(String, String)], silence: Duration, _ body: (Value) async throws(APIError) -> Bool
+        _ method: HTTPMethod, _ path: String, _ query: [(String, String)] = [], body request: Data? = nil,
+        silence: Duration, _ body: (Value) async throws(APIError) -> Bool
     ) async throws(APIError) {
         let connection = AgentConnection(socket: socket)
-        try await connection.lines(target(path, query), timeout: timeout, silence: silence) { line throws(APIError) in
+        try await connection.lines(method, target(path, query), body: request, timeout: timeout, silence: silence) {
+            line throws(APIError) in
             // Empty lines only show that the agent is still there.
             if line.isEmpty { return true }
             if let failure = try? JSONCoding.decode(ErrorReply.self, from: line) { throw failure.error }

@@ -28,12 +28,13 @@ struct AgentConnection: Sendable {
         }
     }
 
-    /// Sends a GET and gives `line` each line of a 2xx answer as it comes, until it returns false or the answer ends.
+    /// Sends a request and gives `line` each line of a 2xx answer as it comes, until it returns false or the answer ends.
     /// `timeout` bounds the time to the head of the answer, `silence` the time from one piece of it to the next.
     func lines(
-        _ target: String, timeout: Duration, silence: Duration, _ line: (Data) async throws(APIError) -> Bool
+        _ method: HTTPMethod, _ target: String, body: Data?, timeout: Duration, silence: Duration,
+        _ line: (Data) async throws(APIError) -> Bool
     ) async throws(APIError) {
-        try await request(.GET, target, body: nil, timeout: timeout) { status, parts, timer throws(APIError) in
+        try await request(method, target, body: body, timeout: timeout) { status, parts, timer throws(APIError) in
             var iterator = parts
             guard (200..<300).contains(status.code) else { throw error(status, try await readAll(&iterator)) }
             var pending = Data()

@@ -53,6 +53,8 @@ private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     case .pageDigests: again(PageDigests.self, body)
     case .pageDigestsReply: again(PageDigestsReply.self, body)
     case .synced: again(Synced.self, body)
+    case .verify: again(VerifyQuestion.self, body)
+    case .verifyReply: again(VerifyReply.self, body)
     case .join: again(Join.self, body)
     }
 }
