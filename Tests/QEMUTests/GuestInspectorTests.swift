@@ -167,12 +167,12 @@ import Testing
         #expect(RefusalError(all).description.contains("; "))
     }
 
-    @Test func refusesSeveralQueues() throws {
+    @Test(arguments: [",id=eth0", ""]) func refusesSeveralQueues(_ id: String) throws {
         // Made and removed here; the name is unique to this process.
         let tap = "rq\(getpid())"
         let all = try refusals([
             "-m", "64", "-nodefaults", "-netdev", "tap,id=n0,ifname=\(tap),script=no,downscript=no,queues=2", "-device",
-            "virtio-net-pci,netdev=n0,mq=on,id=eth0",
+            "virtio-net-pci,netdev=n0,mq=on\(id)",
         ])
         #expect(all.map(\.code) == [.nic])
         #expect(all.first?.message.contains("2 queues") == true && all.first?.message.contains("queues=1") == true)
