@@ -22,7 +22,7 @@ extension Inspection {
             let nic = GuestNIC(
                 name: client.name, model: client.fields["model"] ?? "",
                 mac: (client.fields["macaddr"] ?? "").lowercased(), netdev: peer?.name, backend: peer?.type ?? "",
-                interface: peer?.fields["ifname"])
+                interface: peer?.fields["ifname"] ?? peer?.fields["fd"].flatMap(facts.interface))
             nics.append(nic)
             checkNIC(nic, vhost: vhost)
         }
