@@ -12,7 +12,7 @@ extension Configuration {
             qemu.sandbox ? "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny" : nil
         guard let configured = vms[vm]?.whenStandby else { return options }
         for (id, disk) in configured.disks {
-            let original = guest.disks.first { [$0.name, $0.device, $0.node, $0.qdev].contains(id) }
+            let original = guest.disks.first { $0.keys.contains(id) }
             options.disks[id] = StandbyDisk(
                 path: disk.path, format: disk.format?.rawValue ?? original?.format ?? "raw",
                 isBlockDevice: disk.path.hasPrefix("/dev/"))

@@ -167,15 +167,167 @@ import Testing
         #expect(RefusalError(all).description.contains("; "))
     }
 
-    @Test func refusesSeveralQueues() throws {
+    @Test(arguments: [",id=eth0", ""]) func refusesSeveralQueues(_ id: String) throws {
         // Made and removed here; the name is unique to this process.
         let tap = "rq\(getpid())"
         let all = try refusals([
             "-m", "64", "-nodefaults", "-netdev", "tap,id=n0,ifname=\(tap),script=no,downscript=no,queues=2", "-device",
-            "virtio-net-pci,netdev=n0,mq=on,id=eth0",
+            "virtio-net-pci,netdev=n0,mq=on\(id)",
         ])
         #expect(all.map(\.code) == [.nic])
         #expect(all.first?.message.contains("2 queues") == true && all.first?.message.contains("queues=1") == true)
+    }
+
+    static let group = ["-object", #"{"qom-type":"throttle-group","id":"tg","limits":{}}"#]
+
+    @Test(arguments: [
+        group + [
+            "-blockdev",
+            #"{"driver":"throttle","node-name":"top","throttle-group":"tg","file":{"driver":"qcow2","file":{"driver":"file","filename":"IMAGE"}}}"#,
+        ],
+        [
+            "-blockdev",
+            "driver=copy-on-read,node-name=top,file.driver=qcow2,file.file.driver=file,file.file.filename=IMAGE",
+        ],
+        [
+            "-blockdev",
+            #"{"driver":"compress","node-name":"top","file":{"driver":"qcow2","file":{"driver":"preallocate","file":{"driver":"file","filename":"IMAGE"}}}}"#,
+        ],
+    ]) func describesTheImageBelowFilters(_ nodes: [String]) throws {
+        let directory = TestDirectory()
+        let image = try qcow2("disk.qcow2", in: directory)
+        let arguments =
+            nodes.map { $0.replacing("IMAGE", with: image) } + ["-device", "virtio-blk-pci,drive=top,id=d0"]
+        let disk = try #require(try inspect(["-m", "64", "-nodefaults"] + arguments, in: directory).disks.first)
+        #expect(disk.format == "qcow2" && disk.file == image && disk.node == "top" && disk.storage == "file")
+        #expect(disk.virtualSize == 8 << 20 && disk.isReplicated && disk.keys.contains("d0"))
+    }
+
+    @Test func describesADiskWithoutAFormat() throws {
+        let directory = TestDirectory()
+        let image = try directory.file("a.img", size: 1 << 20)
+        let disk = try #require(
+            try inspect(
+                [
+                    "-m", "64", "-nodefaults", "-blockdev", "driver=file,filename=\(image),node-name=plain", "-device",
+                    "virtio-blk-pci,drive=plain",
+                ], in: directory
+            ).disks.first)
+        #expect(disk.format == "raw" && disk.file == image)
+    }
+
+    private func qcow2(_ name: String, in directory: TestDirectory) throws -> String {
+        let path = "\(directory.path)/\(name)"
+        try run(["qemu-img", "create", "-q", "-f", "qcow2", path, "8M"])
+        return path
+    }
+
+    private func run(_ words: [String]) throws {
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+        defer { for word in arguments { free(word) } }
+        arguments.append(nil)
+        var child: pid_t = 0
+        try #require(posix_spawnp(&child, words[0], nil, nil, arguments, environ) == 0)
+        var status: Int32 = 0
+        try #require(waitpid(child, &status, 0) == child && status == 0)
+    }
+
+    @Test(arguments: [["-vga", "qxl"], ["-vga", "qxl", "-device", "qxl,id=second"]])
+    func findsTheMemoryOfQXLCards(_ cards: [String]) throws {
+        let directory = TestDirectory()
+        let qemu = try RunningQEMU(["-m", "64", "-display", "none", "-nic", "none"] + cards, in: directory)
+        let monitor = try qemu.connect()
+        let deadline = ContinuousClock.now + .seconds(30)
+        // Until the firmware has placed the cards' memory.
+        while try !monitor.monitor("info mtree -f").contains("): qxl.vrom"), ContinuousClock.now < deadline {
+            usleep(20_000)
+        }
+        usleep(500_000)
+        let guest = try GuestInspector.inspect(monitor)
+        let blocks = guest.blocks.filter { $0.name.contains("qxl") || $0.name.hasSuffix("vga.vram") }
+        #expect(blocks.filter { $0.name.hasSuffix("/qxl.vrom") }.count == cards.filter { $0.contains("qxl") }.count)
+        for block in blocks {
+            #expect(block.tracked == !block.name.hasSuffix(".rom"), "\(block)")
+            #expect(!block.tracked || block.hostAddress != nil, "\(block)")
+        }
+        #expect(Set(blocks.compactMap(\.hostAddress)).count == blocks.compactMap(\.hostAddress).count)
+        let rom = try #require(blocks.first { $0.name.hasSuffix("/qxl.vrom") }?.hostAddress)
+        // hw/display/qxl.c writes its magic, "QXRO", at the beginning of what the guest's driver reads.
+        #expect(try qemu.memory(at: rom, count: 4) == Array("QXRO".utf8))
+    }
+
+    @Test func readsOptionsInAFile() throws {
+        let directory = TestDirectory()
+        let path = "\(directory.path)/vm.cfg"
+        let text = """
+            # A machine as two products write it.
+            [machine]
+              type = "q35"
+            [memory]
+            size = "96"
+            [device "late"]
+            driver = "virtio-rng-pci"
+            bus = "pcie.0"
+            addr = "5.0"
+
+            [smp-opts]
+            cpus = "2"
+            """
+        let file = open(path, O_WRONLY | O_CREAT, 0o600)
+        try #require(write(file, text, text.utf8.count) == text.utf8.count)
+        close(file)
+        let guest = try inspect(["-nodefaults", "-readconfig", path, "-uuid", Self.uuid], in: directory)
+        #expect(guest.machineType.hasPrefix("pc-q35-"))
+        let words = guest.arguments.dropFirst().prefix { !$0.hasPrefix("-qmp") }
+        #expect(
+            Array(words.suffix(10)) == [
+                "-machine", "type=q35", "-m", "size=96", "-device", "id=late,driver=virtio-rng-pci,bus=pcie.0,addr=5.0",
+                "-smp", "cpus=2", "-uuid", Self.uuid,
+            ], "\(words)")
+        let command = try StandbyCommand.derive(guest, StandbyOptions(runDirectory: directory.path))
+        #expect(!command.options.contains { $0.name == "-readconfig" })
+        unlink(path)
+        #expect(
+            try refusals(["-nodefaults"], afterRemoving: path, text).first?.message.contains("cannot be read any more")
+                == true)
+    }
+
+    private static let uuid = "7e3bd9a0-5d11-4c7a-9a35-0c64bfb2a111"
+
+    private func refusals(_ arguments: [String], afterRemoving path: String, _ text: String) throws -> [Refusal] {
+        let directory = TestDirectory()
+        let file = open(path, O_WRONLY | O_CREAT, 0o600)
+        try #require(write(file, text, text.utf8.count) == text.utf8.count)
+        close(file)
+        let qemu = try RunningQEMU(["-S", "-display", "none"] + arguments + ["-readconfig", path], in: directory)
+        let monitor = try qemu.connect()
+        unlink(path)
+        do {
+            _ = try GuestInspector.inspect(monitor)
+            return []
+        } catch {
+            return error.refusals
+        }
+    }
+
+    @Test func tellsTheInterfaceOfAPassedTap() throws {
+        let directory = TestDirectory()
+        let name = "rf\(getpid())"
+        let tap = open("/dev/net/tun", O_RDWR)
+        try #require(tap >= 0)
+        defer { close(tap) }
+        var request = [UInt8](repeating: 0, count: 40)
+        request.replaceSubrange(0..<name.utf8.count, with: Array(name.utf8))
+        // IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, by TUNSETIFF.
+        request[16] = 0x02
+        request[17] = 0x50
+        try #require(ioctl(tap, 0x4004_54ca, &request) == 0)
+        let guest = try inspect(
+            ["-m", "64", "-nodefaults", "-nic", "tap,fd=\(tap),model=virtio-net-pci"], in: directory)
+        #expect(guest.nics.first?.interface == name && guest.nics.first?.netdev?.hasPrefix("#net") == true)
+        let command = try StandbyCommand.derive(guest, StandbyOptions(runDirectory: directory.path))
+        let expected = "-nic tap,model=virtio-net-pci,script=no,downscript=no,ifname=\(name)"
+        #expect(command.options.map(\.description).contains(expected), "\(command.shellText)")
     }
 
     @Test func refusesAMachineWithoutMemory() throws {

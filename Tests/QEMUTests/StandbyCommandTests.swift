@@ -156,6 +156,165 @@ import Testing
         #expect(!found.contains { $0.contains("base") })
     }
 
+    struct NodeCase: Sendable, CustomTestStringConvertible {
+        var given: [String]
+        var target = StandbyDisk(path: "/srv/d", format: "qcow2")
+        var expected: [String]
+        var testDescription: String { given.joined(separator: " ") }
+    }
+
+    static let filterCases = [
+        NodeCase(
+            given: [
+                "-blockdev",
+                #"{"driver":"throttle","node-name":"top","throttle-group":"g","file":{"driver":"qcow2","file":{"driver":"file","filename":"/a"}}}"#,
+            ],
+            expected: [
+                #"-blockdev {"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","drop-cache":false,"filename":"/srv/d"}},"node-name":"top","throttle-group":"g"}"#
+            ]),
+        NodeCase(
+            given: [
+                "-blockdev",
+                "driver=copy-on-read,node-name=top,bottom=x,file.driver=raw,file.offset=512,file.size=1024"
+                    + ",file.file.driver=file,file.file.filename=/a",
+            ],
+            expected: [
+                "-blockdev driver=copy-on-read,node-name=top,file.driver=qcow2,file.file.driver=file"
+                    + ",file.file.filename=/srv/d,file.file.drop-cache=off"
+            ]),
+        NodeCase(
+            given: [
+                "-blockdev", "driver=file,filename=/a,node-name=low", "-blockdev",
+                #"{"driver":"preallocate","file":"low","node-name":"mid"}"#, "-blockdev",
+                "driver=qcow2,file=mid,node-name=top",
+            ], target: StandbyDisk(path: "/dev/x", format: "raw", isBlockDevice: true),
+            expected: [
+                "-blockdev driver=host_device,filename=/dev/x,node-name=low,drop-cache=off",
+                #"-blockdev {"driver":"preallocate","file":"low","node-name":"mid"}"#,
+                "-blockdev driver=raw,file=mid,node-name=top",
+            ]),
+        NodeCase(
+            given: [
+                "-blockdev",
+                #"{"driver":"throttle","node-name":"upper","throttle-group":"g","file":{"driver":"raw","node-name":"top","file":{"driver":"rbd","pool":"p","image":"i","node-name":"r"}}}"#,
+            ],
+            expected: [
+                #"-blockdev {"driver":"throttle","file":{"driver":"qcow2","file":{"driver":"file","drop-cache":false,"filename":"/srv/d","node-name":"r"},"node-name":"top"},"node-name":"upper","throttle-group":"g"}"#
+            ]),
+    ]
+
+    @Test(arguments: filterCases) func looksThroughFilters(_ example: NodeCase) throws {
+        var disk = Self.disk
+        (disk.name, disk.device, disk.node, disk.file) = ("top", "", "top", "/a")
+        disk.storage = example.given.contains { $0.contains("rbd") } ? "rbd" : "file"
+        let found = try lines(example.given, disks: [disk]) { $0.disks["top"] = example.target }
+        for line in example.expected { #expect(found.contains(line), "\(found)") }
+    }
+
+    @Test(arguments: [
+        (
+            "driver=throttle,throttle-group=g,file.driver=qcow2,file.file.filename=/a,if=virtio",
+            "driver=throttle,throttle-group=g,file.driver=raw,file.file.filename=/srv/d,if=virtio,file.file.driver=file"
+                + ",file.file.drop-cache=off"
+        ),
+        (
+            "file=/a,format=qcow2,if=virtio,throttling.iops-total=9,throttling.group=g",
+            "file=/srv/d,format=raw,if=virtio,throttling.iops-total=9,throttling.group=g,file.drop-cache=off"
+        ),
+        (
+            #"file=json:{"driver":"throttle",,"file":{"driver":"qcow2",,"file":{"driver":"file",,"filename":"/a"}}},if=virtio"#,
+            #"file=json:{"driver":"throttle",,"file":{"driver":"raw",,"file":{"driver":"file",,"drop-cache":false,,"filename":"/srv/d"}}},if=virtio"#
+        ),
+    ]) func looksThroughFiltersOfDrives(_ given: String, _ expected: String) throws {
+        var disk = Self.disk
+        disk.file = "/a"
+        let found = try lines(["-drive", given], disks: [disk]) {
+            $0.disks["virtio0"] = StandbyDisk(path: "/srv/d", format: "raw")
+        }
+        #expect(found.contains("-drive " + expected), "\(found)")
+    }
+
+    private func problems(
+        _ arguments: [String], disks: [GuestDisk] = [], _ configure: (inout StandbyOptions) -> Void = { _ in }
+    ) -> [String] {
+        do {
+            _ = try lines(arguments, disks: disks, configure)
+            return []
+        } catch {
+            return (error as? StandbyCommandError)?.problems ?? ["\(error)"]
+        }
+    }
+
+    @Test func refusesToOpenAnotherImageThanTheReplica() throws {
+        // A snapshot put an overlay above the image that the command line names.
+        var disk = Self.disk
+        (disk.name, disk.device, disk.node, disk.file) = ("over", "", "over", "/v/over.qcow2")
+        disk.format = "qcow2"
+        let given = [
+            "-blockdev", "driver=qcow2,node-name=first,file.driver=file,file.filename=/v/first.qcow2", "-device",
+            "virtio-blk-pci,drive=first",
+        ]
+        #expect(problems(given, disks: [disk]).map { $0.contains("over.qcow2) is not where") } == [true])
+        // With an id it is known which device it is, and the node keeps the name that the device wants.
+        disk.qdev = "/machine/peripheral/d0/virtio-backend"
+        let known = given.dropLast() + ["virtio-blk-pci,drive=first,id=d0"]
+        let lines = try lines(
+            Array(known), disks: [disk],
+            devices: [
+                GuestDevice(path: "/machine/peripheral/d0", type: "virtio-blk-pci")
+            ]
+        ) { _ in }
+        #expect(
+            lines.contains(
+                "-blockdev driver=qcow2,node-name=first,file.driver=file,file.filename=/v/over.qcow2,file.drop-cache=off"
+            ))
+    }
+
+    @Test func refusesWhatTheStandbysImageCannotBe() {
+        var disk = Self.disk
+        (disk.name, disk.device, disk.node, disk.file, disk.storage) = ("top", "", "top", "rbd:p/i", "rbd")
+        let rbd = ["-blockdev", #"{"driver":"raw","node-name":"top","file":{"driver":"rbd","pool":"p","image":"i"}}"#]
+        #expect(problems(rbd, disks: [disk]).first?.contains("lies on rbd") == true)
+        disk.storage = "file"
+        let compress = [
+            "-blockdev", "driver=compress,node-name=top,file.driver=qcow2,file.file.driver=file,file.file.filename=/a",
+        ]
+        let raw = StandbyDisk(path: "/srv/d", format: "raw")
+        #expect(problems(compress, disks: [disk]) { $0.disks["top"] = raw }.first?.contains("compressed") == true)
+        let bare = ["-blockdev", "driver=file,node-name=top,filename=/a"]
+        let qcow2 = StandbyDisk(path: "/srv/d", format: "qcow2")
+        #expect(problems(bare, disks: [disk]) { $0.disks["top"] = qcow2 }.first?.contains("without a format") == true)
+    }
+
+    @Test func tellsEveryEntryThatMatchesNothing() {
+        let given = ["-drive", "file=a,,b.img,format=raw,if=virtio", "-netdev", "tap,id=n0,ifname=t0"]
+        let found = problems(given, disks: [Self.disk]) {
+            $0.disks = [
+                "virtio0": StandbyDisk(path: "/a", format: "raw"), "vdz": StandbyDisk(path: "/b", format: "raw"),
+            ]
+            $0.taps = ["n0": "t1", "n1": "t2"]
+            $0.files = ["/no/such.iso": "/b.iso"]
+        }
+        #expect(found.count == 3, "\(found)")
+        for (word, text) in zip(["“vdz”", "“n1”", "“/no/such.iso”"], found) { #expect(text.contains(word)) }
+        #expect(found.first?.contains("virtio0") == true)
+    }
+
+    @Test(arguments: [
+        ("/machine/peripheral/virtio-disk2/virtio-backend", ["virtio-disk2", "vdc"]),
+        ("/machine/peripheral/sata0-0-1", ["sata0-0-1", "sdb"]), ("ide0-1-0", ["ide0-1-0", "hdc"]),
+        ("/machine/peripheral/scsi1-0-0-0", ["scsi1-0-0-0", "sdh"]),
+        ("/machine/peripheral/virtio-disk26/virtio-backend", ["virtio-disk26", "vdaa"]),
+        ("/machine/peripheral-anon/device[3]/virtio-backend", []),
+    ]) func knowsADiskByEveryNameThatItHas(_ qdev: String, _ names: [String]) {
+        var disk = Self.disk
+        disk.qdev = qdev
+        disk.nodes = ["libvirt-1-format", "libvirt-1-storage"]
+        #expect(disk.keys.contains("virtio0") && disk.keys.contains("libvirt-1-storage"))
+        for name in names { #expect(disk.keys.contains(name), "\(disk.keys)") }
+        #expect(names.isEmpty ? !disk.keys.contains { $0.contains("device[") } : true)
+    }
+
     @Test func namesTheTapOfAPassedDescriptor() throws {
         let given = ["-netdev", #"{"type":"tap","fd":"33","vhost":false,"id":"hostnet0"}"#]
         #expect(throws: StandbyCommandError.self) { try lines(given) }
@@ -234,10 +393,6 @@ import Testing
         #expect(!found.contains { $0.hasPrefix("-display") })
         let kept = try lines(["-sandbox", "on,spawn=deny"]) { $0.sandbox = "on" }
         #expect(kept.filter { $0.hasPrefix("-sandbox") } == ["-sandbox on,spawn=deny"])
-    }
-
-    @Test func refusesOptionFiles() {
-        #expect(throws: StandbyCommandError.self) { try lines(["-readconfig", "/etc/vm.cfg"]) }
     }
 
     @Test func printsForAShell() throws {

@@ -344,7 +344,7 @@ public final class Replica: @unchecked Sendable {
 
     /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
     private static func target(of disk: GuestDisk, _ offer: OfferMessage, _ standby: StandbyOptions) -> StandbyDisk {
-        for key in [disk.name, disk.device, disk.node ?? ""] where !key.isEmpty {
+        for key in disk.keys {
             if let mapped = standby.disks[key] { return mapped }
         }
         let path = disk.file.hasPrefix("/") ? disk.file : "\(offer.guest.workingDirectory)/\(disk.file)"
@@ -383,7 +383,13 @@ public final class Replica: @unchecked Sendable {
 
     /// The way out for held frames, in place before it is needed.
     private func attachFilters() throws {
-        for nic in offer.nics { outputs.append(try StandbyOutput(nic, qemu.monitor)) }
+        for nic in offer.nics {
+            guard Int(nic.index) < offer.guest.nics.count else {
+                throw SessionError(.protocolBroken, "the offer names NIC \(nic.index), which its guest does not have")
+            }
+            let netdev = try qemu.netdev(of: offer.guest.nics[Int(nic.index)])
+            outputs.append(try StandbyOutput(nic, netdev: netdev, qemu.monitor))
+        }
     }
 
     /// The guest is away for as long as its QEMU loads it, whatever else the host does then: QEMU comes first. Waiting, it
@@ -544,9 +550,9 @@ private final class StandbyOutput {
     let nic: UInt16
     private var filter: OutputFilter
 
-    init(_ nic: OfferedNIC, _ monitor: QMPConnection) throws(DeviceError) {
+    init(_ nic: OfferedNIC, netdev: String, _ monitor: QMPConnection) throws(DeviceError) {
         self.nic = nic.index
-        filter = try OutputFilter.install(monitor, netdev: nic.netdev, index: Int(nic.index), holding: false)
+        filter = try OutputFilter.install(monitor, netdev: netdev, index: Int(nic.index), holding: false)
     }
 
     func send(_ bytes: [UInt8]) {

@@ -4,7 +4,7 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public var qemu: QEMUVersion
     /// QEMU's executable, resolved.
     public var executable: String
-    /// `/proc/PID/cmdline`, the program name first.
+    /// `/proc/PID/cmdline`, the program name first, with the options of `-readconfig` files in their place.
     public var arguments: [String]
     public var workingDirectory: String
     /// `-name`'s guest name; empty when there is none.
@@ -123,7 +123,7 @@ public struct GuestDisk: Hashable, Sendable, Codable {
     public var qdev: String?
     /// The top node, what a mirror job works on; nil without a medium.
     public var node: String?
-    /// The format driver, for example `raw` or `qcow2`.
+    /// The format driver, for example `raw` or `qcow2`, below any filters such as `throttle`.
     public var format: String
     /// As QEMU names it, relative to its working directory; empty without a medium.
     public var file: String
@@ -132,13 +132,29 @@ public struct GuestDisk: Hashable, Sendable, Codable {
     public var virtualSize: UInt64
     public var readOnly: Bool
     public var removable: Bool
+    /// QEMU's driver below the format, for example `file`, `host_device` or `rbd`; nil without a medium.
+    public var storage: String?
+    /// The named nodes from the top node down to the storage; nil without a medium.
+    public var nodes: [String]?
+
+    /// What it may be called in a configuration: the drive's id, its nodes' names, the guest device's id, and the target
+    /// (`vda`) that libvirt makes such an id from.
+    public var keys: [String] {
+        var keys = [name, device, node ?? ""] + (nodes ?? [])
+        let words = (qdev ?? "").split(separator: "/").map(String.init)
+        // Paths of devices without an id name nothing: /machine/peripheral-anon/device[3].
+        if let qdev, words.count <= 1 { keys.append(qdev) }
+        if words.count >= 3, words[1] == "peripheral" { keys.append(words[2]) }
+        keys += keys.compactMap(LibvirtNames.target)
+        return keys.filter { !$0.isEmpty }
+    }
 
     /// True when its contents must be mirrored: it has a medium that the guest can write.
     public var isReplicated: Bool { node != nil && !readOnly }
 
     public init(
         name: String, device: String, qdev: String?, node: String?, format: String, file: String, isBlockDevice: Bool,
-        virtualSize: UInt64, readOnly: Bool, removable: Bool
+        virtualSize: UInt64, readOnly: Bool, removable: Bool, storage: String? = nil, nodes: [String]? = nil
     ) {
         self.name = name
         self.device = device
@@ -150,6 +166,8 @@ public struct GuestDisk: Hashable, Sendable, Codable {
         self.virtualSize = virtualSize
         self.readOnly = readOnly
         self.removable = removable
+        self.storage = storage
+        self.nodes = nodes
     }
 }
 
@@ -164,7 +182,7 @@ public struct GuestNIC: Hashable, Sendable, Codable {
     public var netdev: String?
     /// `tap`, `user`, `socket`, …; empty without a netdev.
     public var backend: String
-    /// The tap's interface as far as QEMU tells it.
+    /// The tap's interface, also of one that QEMU was given as a descriptor.
     public var interface: String?
 
     public init(

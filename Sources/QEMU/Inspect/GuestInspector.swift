@@ -34,6 +34,7 @@ struct Inspection {
         try checkState()
         let devices = try listDevices()
         checkDevices(devices)
+        try checkObjects()
         let machine = try monitor.execute("qom-get", ["path": "/machine", "property": "type"]).string ?? ""
         let kvm = try monitor.execute("query-kvm")["enabled"]?.bool ?? false
         let cpus = try monitor.execute("query-cpus-fast").array ?? []
@@ -61,6 +62,7 @@ struct Inspection {
 
     private mutating func checkProcess() {
         arguments = facts.arguments ?? []
+        expandConfigurationFiles()
         if arguments.isEmpty {
             refuse(
                 .process, "",
@@ -98,40 +100,18 @@ struct Inspection {
     }
 
     func listDevices() throws(QMPError) -> [GuestDevice] {
-        var devices: [GuestDevice] = []
-        for parent in ["/machine/peripheral", "/machine/peripheral-anon"] {
-            for child in try monitor.execute("qom-list", ["path": .string(parent)]).array ?? [] {
-                guard let name = child["name"]?.string, let type = child["type"]?.string, type.hasPrefix("child<"),
-                    type.hasSuffix(">")
-                else { continue }
-                devices.append(GuestDevice(path: "\(parent)/\(name)", type: String(type.dropFirst(6).dropLast())))
-            }
+        try (children(of: "/machine/peripheral") + children(of: "/machine/peripheral-anon")).sorted {
+            $0.path < $1.path
         }
-        return devices.sorted { $0.path < $1.path }
     }
 
-    /// Devices whose state lies outside of QEMU, by type name or its beginning.
-    private static let impossible: [(prefix: String, reason: String)] = [
-        ("vfio-", "it is a passed-through device, whose state cannot be copied; use an emulated or virtio one"),
-        ("usb-host", "it is a passed-through USB device, whose state cannot be copied; remove it"),
-        ("vhost-vsock", "vsock is carried by the host's kernel, which cannot be moved; remove it"),
-        ("vhost-user-", "it is served by a process outside of QEMU, which is not replicated; use QEMU's own device"),
-        ("vhost-scsi", "its disk is served by the host's kernel and cannot be mirrored; use virtio-scsi"),
-        ("virtio-9p", "it shares a host directory, which is not replicated; remove it or use a disk"),
-        ("ivshmem", "it shares memory with other processes; remove it"),
-        ("scsi-block", "it passes a host disk through; use scsi-hd on a block device"),
-        ("scsi-generic", "it passes a host device through; use scsi-hd on a block device"),
-        ("nvdimm", "its backing file is storage that is not mirrored; use a disk"),
-        ("virtio-pmem", "its backing file is storage that is not mirrored; use a disk"),
-        ("virtio-mem", "its size changes with the guest's wishes; give the guest fixed memory"),
-        ("tpm-tis-", "a passed-through or emulated TPM keeps its state outside of QEMU; remove it"),
-    ]
-
-    private mutating func checkDevices(_ devices: [GuestDevice]) {
-        for device in devices {
-            guard let match = Self.impossible.first(where: { device.type.hasPrefix($0.prefix) }) else { continue }
-            let name = device.path.split(separator: "/").last.map(String.init) ?? device.path
-            refuse(.device, name, "device \(name) (\(device.type)) cannot be protected: \(match.reason)")
+    /// The QOM objects right below a path.
+    func children(of parent: String) throws(QMPError) -> [GuestDevice] {
+        try (monitor.execute("qom-list", ["path": .string(parent)]).array ?? []).compactMap { child in
+            guard let name = child["name"]?.string, let type = child["type"]?.string, type.hasPrefix("child<"),
+                type.hasSuffix(">")
+            else { return nil }
+            return GuestDevice(path: "\(parent)/\(name)", type: String(type.dropFirst(6).dropLast()))
         }
     }
 }

@@ -1,8 +1,8 @@
 extension Inspection {
     /// Contents that QEMU loads from its own files at start and never changes: firmware tables, and PCI option ROMs
-    /// (named after their device's path). qxl writes into its ROM, so that one is not among them.
+    /// (named after their device's path). What qxl writes into is another one, `qxl.vrom`.
     static func isConstant(_ name: String) -> Bool {
-        name.hasPrefix("/rom@") || (name.contains("/") && name.hasSuffix(".rom") && !name.hasSuffix("/qxl.rom"))
+        name.hasPrefix("/rom@") || (name.contains("/") && name.hasSuffix(".rom"))
     }
 
     /// The name of the memory region within the block's name: devices put their path before it.
@@ -38,9 +38,10 @@ extension Inspection {
         }
         let tables = named.map { Self.regionName($0.name) }
         for index in blocks.indices where blocks[index].tracked && blocks[index].hostAddress == nil {
-            // Two devices of one kind name their regions alike; such a name tells nothing.
-            guard tables.filter({ $0 == tables[index] }).count == 1 else { continue }
-            blocks[index].hostAddress = try locate(tables[index], in: view)
+            // Two devices of one kind name their regions alike; then it is told by where the device's BARs are.
+            let isUnique = tables.filter { $0 == tables[index] }.count == 1
+            let windows = isUnique ? nil : try pciWindows()[Self.devicePath(blocks[index].name)] ?? []
+            blocks[index].hostAddress = try locate(tables[index], in: view, within: windows)
         }
         locateByShape(&blocks)
         checkLocated(&blocks)
@@ -78,8 +79,42 @@ extension Inspection {
         }
     }
 
-    private func locate(_ region: String, in view: [MonitorText.Range]) throws(QMPError) -> UInt64? {
+    /// What QEMU puts before the name of a device's memory: `0000:00:02.0` of `0000:00:02.0/vga.vram`.
+    private static func devicePath(_ block: String) -> String {
+        block.lastIndex(of: "/").map { String(block[..<$0]) } ?? ""
+    }
+
+    /// The guest addresses of each PCI device's memory BARs, by the device's path as QEMU names it (hw/pci/pci.c
+    /// `pcibus_get_dev_path`): domain and root bus, then slot and function of each bridge on the way and of the device.
+    private func pciWindows() throws(QMPError) -> [String: [ClosedRange<UInt64>]] {
+        var windows: [String: [ClosedRange<UInt64>]] = [:]
+        var buses = (try monitor.execute("query-pci").array ?? []).map { (path: "0000:00", bus: $0) }
+        while let (path, bus) = buses.popLast() {
+            for device in bus["devices"]?.array ?? [] {
+                let slot = hex(device["slot"]?.uint64 ?? 0)
+                let own = "\(path):\(slot).\(device["function"]?.uint64 ?? 0)"
+                windows[own] = (device["regions"]?.array ?? []).compactMap { region in
+                    guard region["type"]?.string == "memory", let start = region["address"]?.uint64,
+                        let size = region["size"]?.uint64, size > 0,
+                        case (let end, let overflow) = start.addingReportingOverflow(size - 1), !overflow
+                    else { return nil }
+                    return start...end
+                }
+                if let bridge = device["pci_bridge"] { buses.append((own, bridge)) }
+            }
+        }
+        return windows
+    }
+
+    private func hex(_ slot: UInt64) -> String { (slot < 16 ? "0" : "") + String(slot, radix: 16) }
+
+    private func locate(
+        _ region: String, in view: [MonitorText.Range], within windows: [ClosedRange<UInt64>]?
+    ) throws(QMPError) -> UInt64? {
         for range in view where range.name == region {
+            if let windows, !windows.contains(where: { $0.contains(range.start) && $0.contains(range.end) }) {
+                continue
+            }
             let text = try monitor.monitor("gpa2hva 0x\(String(range.start, radix: 16))")
             guard let found = MonitorText.hostAddress(text), found.region == region, found.address >= range.offset
             else { continue }

@@ -2,11 +2,9 @@ extension Inspection {
     mutating func listNICs() throws(QMPError) -> [GuestNIC] {
         let clients = MonitorText.clients(try monitor.monitor("info network"))
         let vhost = facts.openFiles.contains { $0.hasPrefix("/dev/vhost-") }
+        let queues = MonitorText.queues(clients)
         var nics: [GuestNIC] = []
-        var queues: [String: Int] = [:]
-        for (position, client) in clients.enumerated() where client.type == "nic" {
-            queues[client.name, default: 0] += 1
-            guard client.index == 0 else { continue }
+        for (position, client) in clients.enumerated() where client.type == "nic" && client.index == 0 {
             let peer: MonitorText.Client?
             if let hub = client.hub {
                 let others = clients.filter { $0.hub == hub && $0.name != client.name }
@@ -24,15 +22,16 @@ extension Inspection {
             let nic = GuestNIC(
                 name: client.name, model: client.fields["model"] ?? "",
                 mac: (client.fields["macaddr"] ?? "").lowercased(), netdev: peer?.name, backend: peer?.type ?? "",
-                interface: peer?.fields["ifname"])
+                interface: peer?.fields["ifname"] ?? peer?.fields["fd"].flatMap(facts.interface))
             nics.append(nic)
             checkNIC(nic, vhost: vhost)
         }
-        for nic in nics where queues[nic.name, default: 1] > 1 {
+        for nic in nics {
+            guard let netdev = nic.netdev, let count = queues[netdev], count > 1 else { continue }
             refuse(
                 .nic, nic.name,
-                "NIC \(nic.name) has \(queues[nic.name, default: 1]) queues, and output can be held on one only: "
-                    + "start QEMU with queues=1 on netdev \(nic.netdev ?? "") and mq=off on the device")
+                "NIC \(nic.name) has \(count) queues, and output can be held on one only: "
+                    + "start QEMU with queues=1 on netdev \(netdev) and mq=off on the device")
         }
         return nics
     }

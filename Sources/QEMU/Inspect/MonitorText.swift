@@ -117,6 +117,16 @@ enum MonitorText {
         }
     }
 
+    /// How many queues of NICs each netdev serves. All have the netdev's name, whereas a NIC without an id has another name for
+    /// each of its queues (seen: `virtio-net-pci.0`, `virtio-net-pci.1`).
+    static func queues(_ clients: [Client]) -> [String: Int] {
+        var counts: [String: Int] = [:]
+        for (nic, peer) in zip(clients, clients.dropFirst()) where nic.type == "nic" && nic.hub == nil && peer.isPeer {
+            counts[peer.name, default: 0] += 1
+        }
+        return counts
+    }
+
     private static func hex(_ word: Substring) -> UInt64? {
         word.hasPrefix("0x") ? UInt64(word.dropFirst(2), radix: 16) : nil
     }

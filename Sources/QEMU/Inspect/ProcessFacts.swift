@@ -50,6 +50,15 @@ struct ProcessFacts {
         return header[4] == 2
     }
 
+    /// The interface of a tap that the process has open as that descriptor: drivers/net/tun.c tells it in `fdinfo`.
+    func interface(_ descriptor: String) -> String? {
+        guard let text = read("fdinfo/\(descriptor)") else { return nil }
+        for line in String(decoding: text, as: UTF8.self).split(separator: "\n") where line.hasPrefix("iff:") {
+            return line.dropFirst(4).split(whereSeparator: \.isWhitespace).first.map(String.init)
+        }
+        return nil
+    }
+
     /// What the process's descriptors point to.
     var openFiles: [String] {
         guard let directory = opendir("/proc/\(pid)/fd") else { return [] }

@@ -171,6 +171,22 @@ public final class StandbyProcess {
         if let problem { throw StandbyError(.mismatch(problem)) }
     }
 
+    /// What this QEMU calls the netdev of the primary's NIC. A netdev without an id has a name that each QEMU makes up
+    /// (`#net050`); the NICs are named alike.
+    public func netdev(of nic: GuestNIC) throws(StandbyError) -> String {
+        let own: [GuestNIC]
+        do throws(QMPError) {
+            var inspection = Inspection(monitor: monitor)
+            own = try inspection.listNICs()
+        } catch {
+            throw failure(error)
+        }
+        guard let netdev = own.first(where: { $0.name == nic.name })?.netdev else {
+            throw StandbyError(.mismatch("without a netdev for NIC \(nic.name)"))
+        }
+        return netdev
+    }
+
     /// The blocks as `resume` wants them, in the primary's order, with those found blank that this QEMU has not touched
     /// since its start. To be called once, before the resume, as it takes some milliseconds.
     public func resumeBlocks(_ guest: GuestDescription) throws(StandbyError) -> [ResumeBlock] {

@@ -11,10 +11,20 @@ struct Derivation {
     /// Chardevs that only monitors use.
     var monitorChardevs: Set<String> = []
     var serials = 0
-    /// Which disk a `-blockdev` node carries.
-    var diskOfNode: [String: GuestDisk] = [:]
+    /// Where each named `-blockdev` node is written.
+    var places: [String: NodePlace] = [:]
+    /// By the number of a `-blockdev` option: the disk that it carries, and where within it that begins.
+    var carriers: [Int: (prefix: String, disk: GuestDisk)] = [:]
+    /// Names of disks with a format node in a `-blockdev`.
+    var formatted: Set<String> = []
     /// `-blockdev` nodes that only carry backing files.
     var backingNodes: Set<String> = []
+    /// Keys of `options.files` and `options.taps` that some option was rewritten by.
+    var used: Set<String> = []
+    /// Of the NICs whose netdev has a name of QEMU's own: those that a line was given an id for.
+    var namedNICs = 0
+    /// What stands in the way of a command line, one sentence each.
+    var problems: [String] = []
 
     init(guest: GuestDescription, options: StandbyOptions) {
         self.guest = guest
@@ -30,7 +40,9 @@ struct Derivation {
         }
         planMemory()
         planDisks()
-        for option in source { try translate(option) }
+        for (index, option) in source.enumerated() {
+            collect { (work) throws(StandbyCommandError) in try work.translate(option, at: index) }
+        }
         finishMachine()
         finishConsole()
         result.append(contentsOf: options.display.map(QEMUOption.init(line:)))
@@ -41,11 +53,22 @@ struct Derivation {
         let monitor = OptionValue.escape(options.monitorPath)
         result.append(QEMUOption("-qmp", "unix:\(monitor),server=on,wait=off"))
         result.append(QEMUOption("-incoming", "defer"))
-        try applyOverrides()
-        try checkDevices()
+        collect { (work) throws(StandbyCommandError) in try work.applyOverrides() }
+        checkDevices()
+        checkDisks()
+        checkKeys()
+        guard problems.isEmpty else { throw StandbyCommandError(problems) }
         return StandbyCommand(
             program: options.program ?? guest.executable, options: result, workingDirectory: "/",
             monitorPath: options.monitorPath, memoryFiles: memoryFiles, requiredFiles: required, notes: notes)
+    }
+
+    private mutating func collect(_ step: (inout Derivation) throws(StandbyCommandError) -> Void) {
+        do throws(StandbyCommandError) {
+            try step(&self)
+        } catch {
+            problems += error.problems
+        }
     }
 
     /// Options that belong to the running process, its monitors and its displays.
@@ -56,7 +79,7 @@ struct Derivation {
         "-writeconfig",
     ]
 
-    private mutating func translate(_ option: QEMUOption) throws(StandbyCommandError) {
+    private mutating func translate(_ option: QEMUOption, at index: Int) throws(StandbyCommandError) {
         guard !Self.dropped.contains(option.name) else { return }
         switch option.name {
         case "-machine", "-M": machine(option)
@@ -67,16 +90,12 @@ struct Derivation {
         case "-audiodev", "-audio": audio(option)
         case "-drive", "-blockdev", "-hda", "-hdb", "-hdc", "-hdd", "-cdrom", "-fda", "-fdb", "-pflash", "-sd",
             "-mtdblock", "":
-            try disk(option)
+            try disk(option, at: index)
         case "-netdev", "-nic", "-net": try network(option)
         case "-device": device(option)
         case "-kernel", "-initrd", "-dtb", "-bios": file(option)
         case "-fw_cfg", "-acpitable", "-smbios": fileWithin(option)
         case "-option-rom": fileWithin(option, key: "romfile")
-        case "-readconfig":
-            throw StandbyCommandError(
-                option: option.description,
-                problem: "options in a file cannot be rewritten; start QEMU with them on its command line")
         default: result.append(option)
         }
     }
@@ -84,10 +103,29 @@ struct Derivation {
     // MARK: Files
 
     /// Where a file of the primary is here: mapped, else the same path, made absolute.
-    func localPath(_ path: String) -> String {
-        if let mapped = options.files[path] { return mapped }
+    mutating func localPath(_ path: String) -> String {
         let absolute = path.hasPrefix("/") ? path : "\(guest.workingDirectory)/\(path)"
-        return options.files[absolute] ?? absolute
+        for key in [path, absolute] {
+            guard let mapped = options.files[key] else { continue }
+            used.insert(key)
+            return mapped
+        }
+        return absolute
+    }
+
+    /// An entry that means nothing is a typing mistake, and what it should have said would be missed at a failover only.
+    private mutating func checkKeys() {
+        for key in options.disks.keys.sorted() where !guest.disks.contains(where: { $0.keys.contains(key) }) {
+            let known = guest.disks.filter { $0.node != nil }.map { Array($0.keys.prefix(3)).joined(separator: " or ") }
+            problems.append(
+                "“\(key)” in the VM's standby disks is no disk of it, which has \(known.joined(separator: ", "))")
+        }
+        for key in options.taps.keys.sorted() where !used.contains(key) {
+            problems.append("“\(key)” in the VM's standby taps is no netdev, NIC or tap of it")
+        }
+        for key in options.files.keys.sorted() where !used.contains(key) {
+            problems.append("“\(key)” in the VM's standby files is no file of its command line")
+        }
     }
 
     /// Notes that `path` must be here. Names without a slash are looked up by QEMU in its data directories.
@@ -140,7 +178,7 @@ struct Derivation {
     }
 
     /// Devices that were plugged in while the VM ran are not on its command line.
-    private func checkDevices() throws(StandbyCommandError) {
+    private mutating func checkDevices() {
         var ids: Set<String> = []
         for option in result where option.name == "-device" {
             if let id = OptionValue(option.value ?? "", impliedKey: "driver")["id"] { ids.insert(id) }
@@ -152,10 +190,8 @@ struct Derivation {
         for device in guest.devices where device.path.hasPrefix(prefix) {
             let id = String(device.path.dropFirst(prefix.count))
             guard !ids.contains(id) else { continue }
-            throw StandbyCommandError(
-                option: "",
-                problem:
-                    "device \(id) (\(device.type)) was plugged into the running VM; add its option line to the VM's"
+            problems.append(
+                "device \(id) (\(device.type)) was plugged into the running VM; add its option line to the VM's"
                     + " standby overrides, for example “-device \(device.type),id=\(id)”")
         }
     }

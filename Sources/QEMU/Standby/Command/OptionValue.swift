@@ -90,6 +90,20 @@ struct OptionValue: Hashable {
         }
     }
 
+    /// The keys right below `prefix` (which ends with a dot, or is empty), without what lies within them.
+    func keys(below prefix: String) -> Set<String> {
+        switch form {
+        case .pairs(let pairs):
+            Set(
+                pairs.filter { $0.key.hasPrefix(prefix) }
+                    .map { String($0.key.dropFirst(prefix.count).prefix { $0 != "." }) })
+        case .json(let root):
+            Set(
+                (prefix.isEmpty ? root : Self.find(String(prefix.dropLast()), in: root))?.object.map(\.keys) ?? [:].keys
+            )
+        }
+    }
+
     /// Sets `key`; in the key=value form booleans become `on` and `off`.
     mutating func set(_ key: String, _ value: JSONValue) {
         switch form {

@@ -6,11 +6,11 @@ public struct StandbyOptions: Hashable, Sendable, Codable {
     public var memoryDirectory: String?
     /// The program to start instead of the primary's.
     public var program: String?
-    /// By the disk's name (`GuestDisk.name`), device or node: its image here. Others keep their path and format.
+    /// By one of the disk's names (`GuestDisk.keys`): its image here. Others keep their path and format.
     public var disks: [String: StandbyDisk] = [:]
     /// Paths of other files (kernel, CD images, firmware) that are elsewhere here.
     public var files: [String: String] = [:]
-    /// By netdev id, or by the primary's interface name: the tap's interface here.
+    /// By netdev id, the NIC's id, or the primary's interface name: the tap's interface here.
     public var taps: [String: String] = [:]
     /// Option lines for the display, for example `-vnc :1`; the primary's own are dropped.
     public var display = ["-display none"]
@@ -59,14 +59,14 @@ public struct StandbyOverrides: Hashable, Sendable, Codable {
     public init() {}
 }
 
-/// Why no command line for the standby could be derived.
+/// Why no command line for the standby could be derived: all reasons at once.
 public struct StandbyCommandError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The option meant, as a line.
-    public var option: String
-    public var problem: String
-    public var description: String {
-        option.isEmpty
-            ? "no command line for the standby: \(problem)"
-            : "no command line for the standby: \(option): \(problem)"
-    }
+    /// One sentence each.
+    public var problems: [String]
+    public var description: String { "no command line for the standby: \(problems.joined(separator: "; "))" }
+
+    init(_ problems: [String]) { self.problems = problems }
+
+    /// `option` is the one meant, as a line; empty when it is the VM as a whole.
+    init(option: String, problem: String) { problems = [option.isEmpty ? problem : "\(option): \(problem)"] }
 }
