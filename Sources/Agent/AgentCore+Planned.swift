@@ -7,11 +7,12 @@ extension AgentCore {
     public func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
         let record = try record(of: request.vm)
         do throws(APIError) {
-            try beginSwitchover(of: record)
+            try await beginSwitchover(of: record)
         } catch {
             if error.code == .refused { note(request.vm, .refused, "a switchover was refused: \(error.message)") }
             throw error
         }
+        if case .primary(let session) = record.part { try await awaitSounding(session, of: request.vm) }
         guard let wait = request.waitMilliseconds else { return try self.record(of: request.vm).status() }
         let deadline = ContinuousClock.now + .milliseconds(wait)
         while ContinuousClock.now < deadline {
@@ -27,7 +28,14 @@ extension AgentCore {
             "the switchover of \(request.vm) is not over after \(wait) ms: “romulus why \(request.vm)” tells more")
     }
 
-    private func beginSwitchover(of record: VMRecord) throws(APIError) {
+    /// Until the arbiter has answered, which it does within seconds or counts as away; its session notes why not.
+    private func awaitSounding(_ session: PrimarySession, of vm: VMName) async throws(APIError) {
+        while session.isSounding { try? await Task.sleep(for: .milliseconds(2)) }
+        guard case .failed = session.switchover, let refusal = session.switchoverRefusal else { return }
+        throw APIError(.refused, "\(vm) cannot be moved now, and runs on: \(refusal)")
+    }
+
+    private func beginSwitchover(of record: VMRecord) async throws(APIError) {
         let (vm, state) = (record.name, record.state)
         guard state == .protected else {
             throw APIError(.refused, "\(vm) is \(state.rawValue), not protected: no other host could go on with it")
@@ -38,6 +46,10 @@ extension AgentCore {
             if let refusal = session.switchOver() { throw APIError(.refused, "\(vm) cannot be moved now: \(refusal)") }
         case .standby(let session):
             note(vm, .request, "a switchover was asked for: this host is to go on with the guest")
+            if let reason = await session.reasonToWait() {
+                throw APIError(
+                    .refused, "\(vm) cannot be moved now, and runs on: the arbiter would have to agree, and \(reason)")
+            }
             guard session.ask(.switchover, because: "\(configuration.node) asked for a switchover") else {
                 throw APIError(.refused, "\(record.peer) cannot be asked: it is not heard")
             }

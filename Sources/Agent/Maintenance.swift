@@ -100,7 +100,10 @@ final class Maintenance: Sendable {
                 return core.note(vm, .error, "\(vm) is not moved, that it was moved cannot be kept: \(error)")
             }
             noteAsked(vm)
-            core.note(vm, .request, "maintenance: \(record.peer) is to go on with the guest")
+            // What is asked again and again for the same reason is no news; that it was refused, the session notes.
+            if session.switchoverRefusal == nil {
+                core.note(vm, .request, "maintenance: \(record.peer) is to go on with the guest")
+            }
             if let refusal = session.switchOver() { core.note(vm, .refused, "\(vm) cannot be moved now: \(refusal)") }
         case .standby(let session) where record.state == .protected || record.state == .syncing:
             guard mayAsk(vm) else { return }
@@ -134,18 +137,24 @@ final class Maintenance: Sendable {
 
     private func noteAsked(_ vm: VMName) { state.withLock { $0.asked[vm] = .now } }
 
+    /// Why a VM is still here while the host is to be empty, and whether that stays so.
+    private static func look(at record: VMRecord) -> (stays: Bool, reason: String) {
+        let here = "\(record.role.rawValue) here (\(record.state.rawValue))"
+        guard case .primary(let session) = record.part else { return (false, "\(here), is being moved away") }
+        if session.isAlone {
+            return (true, "runs here without a standby, so it stays until it is protected or moved by hand")
+        }
+        guard let refusal = session.switchoverRefusal else { return (false, "\(here), is being moved away") }
+        return (false, "\(here), cannot be moved yet: \(refusal)")
+    }
+
     func status(of core: AgentCore) -> MaintenanceStatus {
         let wanted = state.withLock { $0.wanted }
         let active = core.refreshed().filter(\.isActive)
         var left: [MaintenanceStatus.VM] = []
         if wanted.isOn {
             left = active.map { record in
-                let stays: Bool
-                if case .primary(let session) = record.part { stays = session.isAlone } else { stays = false }
-                let reason =
-                    stays
-                    ? "runs here without a standby, so it stays until it is protected or moved by hand"
-                    : "\(record.role.rawValue) here (\(record.state.rawValue)), is being moved away"
+                let (stays, reason) = Self.look(at: record)
                 return MaintenanceStatus.VM(name: record.name, stays: stays, reason: reason)
             }
         } else {

@@ -150,6 +150,7 @@ extension PrimaryMachine {
     /// I12: whatever was asked for before may still take effect; only SOLO at a later term lets output leave again.
     private mutating func beLonely(_ actions: inout [Action]) {
         actions += [.closeLink, .report("the standby is lost: output is held until it is decided who goes on")]
+        letRunHeld(&actions)
         if arbitration == .manual(.freeze), !isLeaving {
             state = .frozen
             request = nil
@@ -161,14 +162,53 @@ extension PrimaryMachine {
 
     // MARK: - Switchover
 
+    /// I34: an arbiter is asked first, while the guest runs. One that is away would let nobody go on.
     mutating func switchOver(_ actions: inout [Action]) {
-        guard case .paired(let session) = state, session.last == nil, !guestStandsStill, !isDismissing, request == nil
+        guard case .paired(var session) = state, session.last == nil, !guestStandsStill, !isDismissing, request == nil,
+            !session.isSounding
         else {
-            actions.append(.report("a switchover needs a pair, and no other change under way"))
+            actions.append(.refuseSwitchover("a switchover needs a pair, and no other change under way"))
             return
         }
+        guard !arbitration.isManual else { return stopForSwitchover(&actions) }
+        session.isSounding = true
+        state = .paired(session)
+        actions.append(.readRegister)
+    }
+
+    private mutating func stopForSwitchover(_ actions: inout [Action]) {
         guestStandsStill = true
         actions.append(.sealLast)
+    }
+
+    mutating func learnBeforeStopping(_ current: Register?, _ actions: inout [Action]) {
+        guard case .paired(var session) = state, session.isSounding, request == nil else { return }
+        guard current == register else { return refuseUnsounded("it has another register of this VM", &actions) }
+        session.isSounding = false
+        state = .paired(session)
+        stopForSwitchover(&actions)
+    }
+
+    /// The arbiter is as good as away, and the guest was not stopped for it.
+    mutating func refuseUnsounded(_ reason: String, _ actions: inout [Action]) {
+        guard case .paired(var session) = state, session.isSounding else { return }
+        session.isSounding = false
+        state = .paired(session)
+        actions.append(.refuseSwitchover("the arbiter would have to agree, and \(reason)"))
+    }
+
+    /// True from the asking for a switchover until it is known what becomes of the guest.
+    public var isSwitchingOver: Bool {
+        switch state {
+        case .paired(let session): guestStandsStill || session.isSounding
+        case .handingOver: true
+        default: false
+        }
+    }
+
+    /// I34: whoever goes on is decided later; until then the guest runs here, and nothing of it leaves.
+    private func letRunHeld(_ actions: inout [Action]) {
+        if guestStandsStill, !arbitration.isManual { actions.append(.resumeGuest) }
     }
 
     private mutating func handOver(_ session: Session, _ actions: inout [Action]) {
@@ -198,8 +238,18 @@ extension PrimaryMachine {
         takeBack(&actions)
     }
 
+    /// The standby has asked nobody and loaded nothing, so the pair is as it was.
+    mutating func beDeclined(_ id: SessionID, _ reason: String, _ actions: inout [Action]) {
+        guard case .handingOver(var session) = state, session.id == id, !arbitration.isManual else { return }
+        session.last = nil
+        state = .paired(session)
+        guestStandsStill = false
+        actions += [.resumeGuest, .refuseSwitchover("\(session.standby.node) did not go on: \(reason)")]
+    }
+
     private mutating func takeBack(_ actions: inout [Action]) {
         actions.append(.closeLink)
+        letRunHeld(&actions)
         state = .lonely
         ask(.solo, from: register, &actions)
     }
@@ -286,6 +336,7 @@ extension PrimaryMachine {
             actions.append(.report("another change is under way: turn the dial again when it is done"))
             return
         }
+        if isSwitchingOver { return actions.append(.report("a switchover is under way: turn the dial when it is done")) }
         switch state {
         case .solo, .paired:
             // I21. In `paired` output is held already; in `solo` the register says SOLO before and after.

@@ -99,7 +99,7 @@ extension PrimaryMachine {
 
     /// What the register is, from an answer or a reading.
     mutating func learn(_ current: Register?, _ actions: inout [Action]) {
-        guard isAsking else { return }
+        guard isAsking else { return learnBeforeStopping(current, &actions) }
         if let request, current == request.expecting {
             actions.append(.compareAndSet(expecting: request.expecting, to: request.new, nonce: request.nonce))
             return
@@ -123,6 +123,10 @@ extension PrimaryMachine {
             register = current
             ask(request.purpose, from: current, &actions)
         }
+    }
+
+    mutating func failToRead(_ reason: String, _ actions: inout [Action]) {
+        if isAsking { actions.append(.readRegister) } else { refuseUnsounded("it gives no answer: \(reason)", &actions) }
     }
 
     /// I11: what was granted is made durable before anything rests on it.

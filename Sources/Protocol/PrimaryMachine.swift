@@ -44,6 +44,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         public var acknowledged = Epoch.firstCopy
         /// The epoch after which the guest stands still for a switchover.
         public var last: Epoch?
+        /// A switchover was asked for, and the arbiter is read before the guest is stopped.
+        public var isSounding = false
 
         public init(id: SessionID, standby: StandbyIdentity) {
             self.id = id
@@ -104,6 +106,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case handOverOverdue
         /// The standby was asked to take over and could not: its QEMU is proven gone, and the guest is ours again.
         case handedBack(SessionID)
+        /// The standby was asked to take over and did nothing for it, for this reason: it is the standby as before.
+        case declined(SessionID, String)
         /// The standby's operator wants it to be a standby no longer; it goes on acknowledging until it is dismissed.
         case standbyLeaves(SessionID)
         /// The guest's QEMU is gone without having been asked to, or after `killGuest`.
@@ -201,6 +205,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         /// Drop what is held and forget this machine. Whatever machine comes next for the VM begins with the record that
         /// was last to be written.
         case end
+        /// The switchover that was asked for does not come: nothing was done for it.
+        case refuseSwitchover(String)
         /// One sentence for the operator and the journal.
         case report(String)
     }
@@ -308,6 +314,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .standbyLost(let session): loseStandby(session, &actions)
         case .handOverOverdue: handOverIsOverdue(&actions)
         case .handedBack(let session): beHandedBack(session, &actions)
+        case .declined(let session, let reason): beDeclined(session, reason, &actions)
         case .standbyLeaves(let session): letStandbyGo(session, &actions)
         case .guestLost: loseGuest(&actions)
         case .guestEnded: endGuest(&actions)
@@ -322,7 +329,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .giveUp: giveUp(&actions)
         case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
         case .registerRead(let current): learn(current, &actions)
-        case .registerUnreadable: if isAsking { actions.append(.readRegister) }
+        case .registerUnreadable(let reason): failToRead(reason, &actions)
         case .persisted(let term): enter(term, &actions)
         }
         return actions

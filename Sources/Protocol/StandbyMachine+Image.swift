@@ -18,7 +18,8 @@ extension StandbyMachine {
         let known = max(seen, register?.term ?? Term(0))
         guard offer.term >= known else { return "\(node) knows term \(known), the offer is of term \(offer.term)" }
         switch state {
-        case .none, .preparing, .receiving, .holding, .orphaned, .loading, .arbitrating, .returning: return nil
+        case .none, .preparing, .receiving, .holding, .orphaned, .consulting, .loading, .arbitrating, .returning:
+            return nil
         case .takingOver, .resuming, .running, .failed: return "\(node) itself took the guest over"
         }
     }
@@ -114,7 +115,8 @@ extension StandbyMachine {
         switch state {
         case .preparing, .receiving:
             drop(&actions)
-        case .holding:
+        case .holding, .consulting:
+            handOver = nil
             actions += [.discard(after: staged), .reportPrimaryLost]
             primaryIsSilent = true
             if arbitration.isManual { beOrphaned(image, &actions) } else { arbitrate(&actions) }
@@ -126,7 +128,7 @@ extension StandbyMachine {
     mutating func beDismissed(_ session: SessionID, _ actions: inout [Action]) {
         guard let image, image.session == session else { return }
         switch state {
-        case .preparing, .receiving, .holding:
+        case .preparing, .receiving, .holding, .consulting:
             actions += [.confirmDismissal(session), .closeLink]
             drop(&actions)
         default:
@@ -144,7 +146,7 @@ extension StandbyMachine {
                 .refuseCommand("the arbiter was asked whether \(node) goes on: the answer must come first"))
         case .preparing, .receiving, .holding:
             actions.append(.refuseCommand("the primary is there: end protection there"))
-        case .none, .takingOver, .loading, .resuming, .returning, .running:
+        case .none, .takingOver, .consulting, .loading, .resuming, .returning, .running:
             actions.append(.refuseCommand("there is no image to give up"))
         }
     }
@@ -157,7 +159,7 @@ extension StandbyMachine {
         case .preparing, .receiving, .holding, .orphaned, .arbitrating, .takingOver:
             actions += [.report("the image is lost: \(reason)"), .closeLink]
             drop(&actions)
-        case .loading:
+        case .consulting, .loading:
             loseHandedOver(reason, &actions)
         case .none, .resuming, .returning, .running, .failed:
             break

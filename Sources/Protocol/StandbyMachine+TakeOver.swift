@@ -59,7 +59,16 @@ extension StandbyMachine {
         }
     }
 
+    mutating func failToRead(_ reason: String, _ actions: inout [Action]) {
+        switch state {
+        case .arbitrating: actions.append(.readRegister)
+        case .consulting: decline("the arbiter gives it no answer: \(reason)", &actions)
+        default: break
+        }
+    }
+
     mutating func learn(_ current: Register?, _ actions: inout [Action]) {
+        if case .consulting = state { return consult(current, &actions) }
         guard case .arbitrating = state, let image else { return }
         guard let current, current.term >= seen else {
             actions += [
@@ -89,11 +98,40 @@ extension StandbyMachine {
     mutating func beAsked(_ session: SessionID, _ term: Term, guestStands: Bool, _ actions: inout [Action]) {
         // The primary asks only after acknowledgement 1; while the arbiter is being asked, its answer decides.
         guard case .holding = state, let image, image.session == session else { return }
-        actions.append(.discard(after: staged))
-        guard guestStands else { return goAhead(term, &actions) }
+        guard guestStands, !arbitration.isManual else {
+            actions.append(.discard(after: staged))
+            guard guestStands else { return goAhead(term, &actions) }
+            handOver = term
+            return beginLoading(&actions)
+        }
         handOver = term
+        state = .consulting
+        actions.append(.readRegister)
+    }
+
+    private mutating func beginLoading(_ actions: inout [Action]) {
         state = .loading
         loadIfReady(&actions)
+    }
+
+    /// I34: an arbiter that answers now will most likely answer in the few milliseconds that loading takes.
+    private mutating func consult(_ current: Register?, _ actions: inout [Action]) {
+        guard let image else { return }
+        guard let current, current.term >= seen, isEligible(current, image) else {
+            return decline("the arbiter has another register of this VM", &actions)
+        }
+        seen = current.term
+        register = current
+        actions.append(.discard(after: staged))
+        beginLoading(&actions)
+    }
+
+    /// Nobody was asked for anything and QEMU waits as before: what was acknowledged counts on.
+    private mutating func decline(_ reason: String, _ actions: inout [Action]) {
+        guard let image else { return }
+        handOver = nil
+        state = .holding
+        actions.append(.decline(image.session, reason))
     }
 
     /// The primary wants this host to go on: the arbiter is asked, or its agent's word is enough where there is none.
@@ -129,7 +167,7 @@ extension StandbyMachine {
             actions.append(.refuseCommand("there is no whole image here to go on from"))
         case .takingOver, .resuming, .running:
             actions.append(.refuseCommand("the guest is being resumed, or runs here"))
-        case .loading, .returning:
+        case .consulting, .loading, .returning:
             actions.append(.refuseCommand("a switchover is under way"))
         }
     }

@@ -12,10 +12,10 @@ import Model
 /// run, and its image is as good as before. In a switchover the state is loaded first and the arbiter asked after that, so
 /// that a QEMU that refuses it costs nothing:
 ///
-///     holding --asked to take over--> loading --loaded--> arbitrating
-///                                       | refused
-///                                       v
-///                                   returning --its QEMU is gone, the guest is given back--> none
+///     holding --asked to take over--> consulting --answered--> loading --loaded--> arbitrating
+///        ^                               |                       | refused
+///        +-------------- declined -------+                       v
+///                                                            returning --its QEMU is gone, the guest is given back--> none
 ///
 /// Staging, acknowledging and resuming are one machine, so that nothing is acknowledged once it asked to take over (I5).
 /// `docs/PROTOCOL.md` has the whole table.
@@ -65,6 +65,9 @@ public struct StandbyMachine: Sendable, Equatable {
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
+        /// The guest stands still at the primary: the arbiter is read before anything is done here that cannot be undone,
+        /// and nothing is acknowledged.
+        case consulting
         /// The guest stands still at the primary, and QEMU is to load its state here; nothing is acknowledged any more.
         case loading
         /// QEMU refused the state of a guest that stands still at the primary: it is given back.
@@ -148,7 +151,8 @@ public struct StandbyMachine: Sendable, Equatable {
         case discard(after: Epoch)
         /// As for the primary: `answered` with the same nonce follows in any case.
         case compareAndSet(expecting: Register?, to: Register, nonce: Nonce)
-        /// As for the primary: `registerRead` or `registerUnreadable` follows.
+        /// As for the primary: `registerRead` or `registerUnreadable` follows. In `consulting`, within half a second: a guest
+        /// stands still for it.
         case readRegister
         /// As for the primary: `peerFenced`, `fencingFailed` or `peerHeard` follows. Once this host won with the arbiter's
         /// word, nothing waits for the answer.
@@ -173,6 +177,9 @@ public struct StandbyMachine: Sendable, Equatable {
         case endReplica
         /// Tell the primary on the session's link that the guest is its again.
         case giveBack(SessionID)
+        /// Tell the primary on the session's link, for this reason, that nothing was done to take over, and that this is its
+        /// standby as before.
+        case decline(SessionID, String)
         /// End the standby QEMU and remove the replica, its identity first.
         case dismantle
         /// The primary is not heard any more.
@@ -262,7 +269,7 @@ public struct StandbyMachine: Sendable, Equatable {
         case .imageLost(let reason): loseImage(reason, &actions)
         case .answered(let nonce, let answer): take(answer, to: nonce, &actions)
         case .registerRead(let current): learn(current, &actions)
-        case .registerUnreadable: if case .arbitrating = state { actions.append(.readRegister) }
+        case .registerUnreadable(let reason): failToRead(reason, &actions)
         case .persisted(let term): note(durable: term, &actions)
         case .resumed: run(&actions)
         case .loaded: beLoaded(&actions)

@@ -2,7 +2,7 @@ import Foundation
 import TestBed
 import Testing
 
-/// Reads that are under way while memory is protected and copied, on disks that write into pinned guest memory (I34).
+/// Reads that are under way while memory is protected and copied, on disks that write into pinned guest memory (I35).
 @Suite(.serialized, .timeLimit(.minutes(4))) struct ReadsInFlightTests {
     struct Way: CustomTestStringConvertible {
         var testDescription: String

@@ -63,6 +63,56 @@ import Testing
         }
     }
 
+    /// Nobody could say who goes on: the guest is not stopped, at neither host's word, nor by maintenance.
+    @Test func withoutTheWitnessAGuestIsNotStopped() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, .witness)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await scene.pair.agent(bed.witness)?.killAndWait()
+            for host in [bed.a, bed.b] {
+                let outcome = try scene.pair.romulus(host, ["switchover", Scene.vm, "--wait"])
+                #expect(outcome.status == 5 && outcome.errors.contains("the arbiter would have to agree"), "\(outcome)")
+            }
+            try run(scene.pair, bed.a, ["maintenance", "on"])
+            try await eventually("maintenance says what it waits for", within: .seconds(20)) {
+                let text = try scene.pair.romulus(bed.a, ["maintenance"]).output
+                return text.contains("cannot be moved yet") && text.contains("gave no answer") ? true : nil
+            }
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.state == "protected")
+            try await scene.pair.restartArbiter()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(30))
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            #expect(report.longestSilenceMs < 1500, "\(report.longestSilenceMs) ms")
+        }
+    }
+
+    /// Only the standby's host cannot reach the witness: the guest comes back at once, and stays protected.
+    @Test func aStandbyThatCannotReachTheWitnessDeclines() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, .witness)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            try await scene.pair.protect(scene.guest)
+            try await Task.sleep(for: .seconds(1))
+            try bed.b.setLink("lan0", up: false)
+            let outcome = try scene.pair.romulus(bed.a, ["switchover", Scene.vm, "--wait"])
+            #expect(outcome.status == 1 && outcome.errors.contains("hostb did not go on"), "\(outcome)")
+            let declined = try #require(try scene.pair.status(bed.a, Scene.vm))
+            #expect(declined.state == "protected" && scene.guest.process.isRunning)
+            try await eventually("epochs go on in the same session", within: .seconds(10)) {
+                let epoch = try scene.pair.status(bed.a, Scene.vm)?.epoch ?? 0
+                return epoch > declined.epoch + 3 ? true : nil
+            }
+            try bed.b.setLink("lan0", up: true)
+            try run(scene.pair, bed.a, ["switchover", Scene.vm, "--wait"])
+            try await verifier.waitForAnswers()
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            #expect(report.longestSilenceMs < 2000, "\(report.longestSilenceMs) ms")
+        }
+    }
+
     @Test func whatIsNotProtectedIsNotMoved() async throws {
         try await Bed.with { bed in
             let scene = try await scene(bed, .witness)

@@ -121,6 +121,7 @@ import Testing
     private func handingOver(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
         var scene = PrimaryScene.paired(arbitration)
         scene.feed(.switchOver)
+        scene.settle()
         scene.feed(.sealedLast(scene.session, Epoch(4)))
         for epoch in 2...4 { scene.feed(.acknowledged(scene.session, Epoch(UInt64(epoch)), digestMatches: true)) }
         return scene
@@ -128,7 +129,8 @@ import Testing
 
     @Test func aSwitchoverAsksTheStandbyOnlyWhenItHasEverything() {
         var scene = PrimaryScene.paired()
-        #expect(scene.feed(.switchOver) == [.sealLast])
+        #expect(scene.feed(.switchOver) == [.readRegister])
+        #expect(scene.feed(.registerRead(scene.register)) == [.sealLast])
         scene.feed(.sealedLast(scene.session, Epoch(4)))
         for epoch in 2...3 {
             let acknowledged = Epoch(UInt64(epoch))
@@ -139,6 +141,57 @@ import Testing
         #expect(
             scene.feed(.acknowledged(scene.session, Epoch(4), digestMatches: true))
                 == [.release(through: Epoch(4)), .askTakeOver(Term(3), guestStands: true)])
+    }
+
+    /// I34: the guest runs while the arbiter is asked, and is not stopped when it does not answer.
+    @Test func anArbiterThatIsAwayIsNoticedBeforeTheGuestIsStopped() {
+        for answer in [PrimaryMachine.Event.registerUnreadable("no answer"), .registerRead(nil)] {
+            var scene = PrimaryScene.paired()
+            scene.feed(.switchOver)
+            #expect(scene.machine.isSwitchingOver)
+            #expect(scene.feed(.sealed(scene.session, Epoch(4))) == [])
+            let actions = scene.feed(answer)
+            guard actions.count == 1, case .refuseSwitchover = actions.first else {
+                Issue.record("\(answer) led to \(actions)")
+                continue
+            }
+            #expect(!scene.machine.isSwitchingOver)
+            #expect(
+                scene.feed(.acknowledged(scene.session, Epoch(2), digestMatches: true))
+                    == [.release(through: Epoch(2))])
+            #expect(scene.feed(.switchOver) == [.readRegister])
+        }
+    }
+
+    @Test func whatIsAskedForWhileTheArbiterIsSoundedTakesThePlaceOfTheSwitchover() {
+        var scene = PrimaryScene.paired()
+        scene.feed(.switchOver)
+        #expect(scene.feed(.setLevel(.component)).deeds == [])
+        #expect(scene.feed(.unprotect).request?.new.mode == .solo)
+        #expect(scene.feed(.registerRead(scene.register)).deeds.contains(.sealLast) == false)
+    }
+
+    /// The standby could not ask the arbiter: nothing was done there, so the pair goes on.
+    @Test func aSwitchoverThatIsDeclinedLeavesThePairAsItWas() {
+        var scene = handingOver()
+        #expect(scene.feed(.declined(SessionID(1), "no answer")) == [])
+        #expect(scene.feed(.declined(scene.session, "no answer")).first == .resumeGuest)
+        #expect(!scene.machine.isSwitchingOver)
+        scene.feed(.sealed(scene.session, Epoch(5)))
+        #expect(
+            scene.feed(.acknowledged(scene.session, Epoch(5), digestMatches: true)) == [.release(through: Epoch(5))])
+        #expect(scene.feed(.switchOver) == [.readRegister])
+    }
+
+    /// I34: whoever is to go on, the guest does not stand still for an arbiter that is away. Nothing of it leaves.
+    @Test func aGuestThatWasStoppedRunsOnWhileItIsDecidedWhoHasIt() {
+        var overdue = handingOver()
+        #expect(overdue.feed(.handOverOverdue).contains(.resumeGuest))
+        var lost = PrimaryScene.paired()
+        lost.feed(.switchOver)
+        lost.settle()
+        let actions = lost.feed(.standbyLost(lost.session))
+        #expect(actions.contains(.resumeGuest) && !actions.releasesFreely)
     }
 
     @Test func aSwitchoverThatNothingCameOfIsTakenBackByTheArbiter() {
@@ -202,6 +255,7 @@ import Testing
     @Test func aStandbyDoesNotLeaveDuringASwitchover() {
         var scene = PrimaryScene.paired()
         scene.feed(.switchOver)
+        scene.settle()
         #expect(scene.feed(.standbyLeaves(scene.session)) == [])
     }
 

@@ -178,7 +178,14 @@ extension [PrimaryMachine.Action] {
         return nil
     }
     /// Without what is only said.
-    var deeds: [PrimaryMachine.Action] { filter { if case .report = $0 { false } else { true } } }
+    var deeds: [PrimaryMachine.Action] {
+        filter {
+            switch $0 {
+            case .report, .refuseSwitchover: false
+            default: true
+            }
+        }
+    }
     var releasesFreely: Bool { contains(.releaseEverything) }
 }
 

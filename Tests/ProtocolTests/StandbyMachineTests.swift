@@ -289,7 +289,12 @@ import Testing
     private func loading(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
         var scene = StandbyScene.holding(arbitration)
         let asked = scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
-        #expect(asked == [.discard(after: Epoch(2))], "epoch 2 is not applied yet")
+        if arbitration == .arbiter {
+            #expect(asked == [.readRegister], "nothing that cannot be undone before the arbiter answers")
+            #expect(scene.feed(.registerRead(scene.pair)) == [.discard(after: Epoch(2))])
+        } else {
+            #expect(asked == [.discard(after: Epoch(2))], "epoch 2 is not applied yet")
+        }
         #expect(scene.feed(.applied(offer.session, Epoch(2))) == [.load(from: Epoch(2))])
         return scene
     }
@@ -304,6 +309,32 @@ import Testing
         #expect(scene.feed(.persisted(Term(6))) == [.resume(from: Epoch(2))])
         let register = scene.solo(beta, term: 6)
         #expect(scene.feed(.resumed) == [.tellRunning(register), .closeLink, .becomePrimary(register)])
+    }
+
+    /// I34: it has loaded nothing and asked nobody, so it is the standby as before.
+    @Test func aStandbyThatCannotAskTheArbiterDeclines() {
+        for answer in [StandbyMachine.Event.registerUnreadable("no answer"), .registerRead(nil)] {
+            var scene = StandbyScene.holding()
+            scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
+            #expect(scene.feed(.staged(offer.session, Epoch(3))) == [])
+            scene = StandbyScene.holding()
+            scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
+            let declined = scene.feed(answer)
+            guard declined.count == 1, case .decline(offer.session, _) = declined.first else {
+                Issue.record("\(answer) led to \(declined)")
+                continue
+            }
+            #expect(
+                scene.feed(.staged(offer.session, Epoch(3))) == [.acknowledge(Epoch(3)), .apply(Epoch(3))])
+        }
+    }
+
+    @Test func aPrimaryThatIsLostWhileTheArbiterIsReadIsReplaced() {
+        var scene = StandbyScene.holding()
+        scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
+        let actions = scene.feed(.linkLost(offer.session))
+        #expect(actions.request?.new == scene.solo(beta, term: 6))
+        #expect(scene.machine.state == .arbitrating)
     }
 
     @Test func withoutAnArbiterThePrimarysWordIsEnough() {

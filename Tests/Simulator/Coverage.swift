@@ -45,7 +45,12 @@ struct Coverage {
 }
 
 extension PrimaryMachine.Action {
-    var isWords: Bool { if case .report = self { true } else { false } }
+    var isWords: Bool {
+        switch self {
+        case .refuseSwitchover, .report: true
+        default: false
+        }
+    }
 }
 
 extension StandbyMachine.Action {
@@ -88,7 +93,7 @@ extension PrimaryMachine.Event {
         "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",
         "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
-        "letGo", "peerFenced", "fencingFailed", "peerHeard",
+        "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined",
     ]
     var number: Int {
         switch self {
@@ -119,6 +124,7 @@ extension PrimaryMachine.Event {
         case .peerFenced: 24
         case .fencingFailed: 25
         case .peerHeard: 26
+        case .declined: 27
         }
     }
 }
@@ -126,7 +132,7 @@ extension PrimaryMachine.Event {
 extension StandbyMachine.State {
     static let names = [
         "none", "preparing", "receiving", "holding", "orphaned", "loading", "arbitrating", "takingOver", "resuming",
-        "returning", "running", "failed",
+        "returning", "running", "failed", "consulting",
     ]
     var name: String { Self.names[number] }
     var number: Int {
@@ -143,6 +149,7 @@ extension StandbyMachine.State {
         case .returning: 9
         case .running: 10
         case .failed: 11
+        case .consulting: 12
         }
     }
 }

@@ -139,6 +139,12 @@ struct Plan {
             let begin = random.within(500...faultPhase)
             faults += [(begin, .resumeFails(0)), (begin, .resumeFails(1)), (begin, .command(.switchOver))]
         }
+        if random.chance(perMille: 60) {
+            // A switchover whose new host stands still until it was taken back.
+            let begin = random.within(500...faultPhase)
+            let stall = Fault.stall(random.below(2), milliseconds: random.within(900...2200))
+            faults += [(begin, .command(.switchOver)), (begin + random.within(5...90), stall)]
+        }
     }
 
     private func fault(of kind: Kind, _ random: inout Random) -> Fault {

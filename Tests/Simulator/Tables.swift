@@ -20,7 +20,7 @@ enum Tables {
             "peerRegister sealedLast acknowledged standbyLost standbyLeaves guestLost guestEnded unprotect "
                 + "switchOver setLevel answered registerRead registerUnreadable persisted letGo"
         ),
-        ("handingOver", "peerRegister standbyLost handOverOverdue handedBack guestLost guestEnded goOn"),
+        ("handingOver", "peerRegister standbyLost handOverOverdue handedBack declined guestLost guestEnded goOn"),
         ("lonely", "guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),
         (
             "frozen",
@@ -41,6 +41,7 @@ enum Tables {
         ),
         ("takingOver", "applied imageLost persisted loaded loadFailed"),
         ("resuming", "resumed resumeFailed"),
+        ("consulting", "offered linkLost dismissed imageLost registerRead registerUnreadable"),
         ("loading", "offered applied imageLost loaded loadFailed"),
         ("returning", "offered replicaEnded"),
         ("failed", "force giveUp"),

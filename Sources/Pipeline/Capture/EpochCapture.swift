@@ -36,7 +36,7 @@ final class EpochCapture {
         self.isExact = isExact
     }
 
-    /// Whether a page that was protected while disks worked can still change unseen (I34).
+    /// Whether a page that was protected while disks worked can still change unseen (I35).
     private var mindsPins: Bool { isExact && guest.mayPinMemory }
 
     /// Takes the protections out of the guest's memory; nothing else may follow.

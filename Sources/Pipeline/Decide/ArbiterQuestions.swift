@@ -34,14 +34,31 @@ final class ArbiterQuestions: Sendable {
         }
     }
 
-    /// As `compareAndSet`.
-    func read(_ answer: @escaping @Sendable (RegisterReading) -> Void) {
-        ask { [vm, arbiter] in
+    /// As `compareAndSet`; where a `limit` is given, an answer that takes longer is none.
+    func read(within limit: Duration? = nil, _ answer: @escaping @Sendable (RegisterReading) -> Void) {
+        let asked = ask { [vm, arbiter] in
             await arbiter.read(vm)
         } isKnown: {
             if case .unknown = $0 { false } else { true }
         } then: {
             answer($0)
+        }
+        guard let limit else { return }
+        Task.detached(priority: .high) { [self] in
+            try? await Task.sleep(for: limit)
+            if abandon(asked) { answer(.unknown("\(arbiter.name) gave no answer within \(limit)")) }
+        }
+    }
+
+    /// False when that question was answered, or replaced, before.
+    private func abandon(_ generation: UInt64) -> Bool {
+        state.withLock { state in
+            guard state.generation == generation, let task = state.task else { return false }
+            task.cancel()
+            state.task = nil
+            state.generation += 1
+            state.unanswered += 1
+            return true
         }
     }
 
@@ -53,10 +70,10 @@ final class ArbiterQuestions: Sendable {
         }
     }
 
-    private func ask<Answer: Sendable>(
+    @discardableResult private func ask<Answer: Sendable>(
         _ question: @escaping @Sendable () async -> Answer, isKnown: @escaping @Sendable (Answer) -> Bool,
         then: @escaping @Sendable (Answer) -> Void
-    ) {
+    ) -> UInt64 {
         state.withLock { state in
             state.generation += 1
             let generation = state.generation
@@ -69,10 +86,12 @@ final class ArbiterQuestions: Sendable {
                 let isCurrent = self.state.withLock { state in
                     guard state.generation == generation else { return false }
                     state.unanswered = isKnown(answer) ? 0 : state.unanswered + 1
+                    state.task = nil
                     return true
                 }
                 if isCurrent { then(answer) }
             }
+            return generation
         }
     }
 }

@@ -75,6 +75,11 @@ extension PrimarySession {
             case .stopFencing: for fence in custody.fences.values { fence.stop(for: options.vm) }
             case .becomeStandby(let record): state.wishes.standby = record
             case .end: state.wishes.end = true
+            case .refuseSwitchover(let text):
+                if state.switchoverRefusal?.text != text {
+                    report(.event("refused", "\(options.vm) is not moved to \(options.standby): \(text)"))
+                }
+                state.switchoverRefusal = (text, isNew: true)
             case .report(let text):
                 state.status.lastError = text
                 guard state.lastRefusal != text else { break }

@@ -31,7 +31,9 @@ extension StandbySession {
                     self?.handle(.answered(nonce, answer))
                 }
             case .readRegister:
-                questions?.read { [weak self] reading in
+                var limit: Duration?
+                if case .consulting = state.machine.state { limit = Self.consultingMax }
+                questions?.read(within: limit) { [weak self] reading in
                     switch reading {
                     case .value(let register): self?.handle(.registerRead(register))
                     case .unknown(let reason):
@@ -59,6 +61,12 @@ extension StandbySession {
             case .giveBack:
                 let reason = "\(custody.node) gave the guest back: \(state.status.lastError ?? "no reason given")"
                 state.link?.send(GoodbyeMessage(kind: .handedBack, reason: reason).frame)
+            case .decline(_, let reason):
+                state.takeOver = nil
+                state.declined = reason
+                let text = "\(custody.node) did not take over, and is the standby as before: \(reason)"
+                report(.event("refused", text))
+                state.link?.send(GoodbyeMessage(kind: .handedBack, reason: reason, staysStandby: true).frame)
             case .reportPrimaryLost:
                 state.status.phase = .peerLost
             case .dismantle:
@@ -123,7 +131,7 @@ extension StandbySession {
         }
         let before = state.machine.state
         let actions = state.machine.handle(.linkLost(session))
-        if !actions.isEmpty, before == .holding {
+        if !actions.isEmpty, before == .holding || before == .consulting {
             report(.event("peer-lost", "the primary is not heard any more: \(reason)"))
         }
         perform(actions, &state)

@@ -111,10 +111,14 @@ public struct GoodbyeMessage: Codable, Sendable {
     }
     public var kind: Kind
     public var reason: String
+    /// With `handedBack`: nothing was done to take over, and the session goes on as before. Absent in what older agents
+    /// wrote, which give up the replica with the guest.
+    public var staysStandby: Bool?
 
-    public init(kind: Kind, reason: String) {
+    public init(kind: Kind, reason: String, staysStandby: Bool? = nil) {
         self.kind = kind
         self.reason = reason
+        self.staysStandby = staysStandby
     }
 }
 

@@ -57,7 +57,10 @@ extension PrimarySession {
             let message = try GoodbyeMessage(body)
             state.withLock { state in
                 let id = state.connection.session
-                if message.kind == .handedBack {
+                if message.kind == .handedBack, message.staysStandby == true {
+                    state.connection.askedAt = nil
+                    perform(state.machine.handle(.declined(id, message.reason)), &state)
+                } else if message.kind == .handedBack {
                     perform(state.machine.handle(.handedBack(id)), &state)
                     state.status.lastError = message.reason
                 } else {

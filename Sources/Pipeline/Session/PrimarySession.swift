@@ -87,6 +87,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var isUnprotectAsked = false
         /// Why the last offer was refused; a node that goes on refusing for the same reason is no news.
         var lastRefusal: String?
+        /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
+        var switchoverRefusal: (text: String, isNew: Bool)?
         /// A standby had agreed once: one that is lost from then on may come back.
         var hadStandby = false
         /// The operator wants a standby.
@@ -179,7 +181,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     let bases: MemoryBases?
 
     /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
-    static let handOverMax: UInt64 = 15_000_000_000
+    static let handOverMax: UInt64 = 2_000_000_000
     /// Between two offers to a node that was lost or said no, in nanoseconds.
     static let offerPeriod: UInt64 = 2_000_000_000
 
@@ -315,12 +317,14 @@ public final class PrimarySession: LinkHandler, Sendable {
         wake.signal()
     }
 
-    /// The guest is to go on at the standby. Returns why not, when it cannot; else what comes of it shows in the status.
+    /// The guest is to go on at the standby. Returns why not, when that is known at once; else what comes of it shows in
+    /// `switchover`. Where there is an arbiter it is asked first, with the guest running (`isSounding`).
     public func switchOver() -> String? {
         let refusal = state.withLock { state -> String? in
             guard !state.isGuestPaused else { return "somebody paused the guest: let it run on first" }
             let actions = state.machine.handle(.switchOver)
-            if case .report(let reason)? = actions.first { return reason }
+            if case .refuseSwitchover(let reason)? = actions.first { return reason }
+            state.switchoverRefusal?.isNew = false
             perform(actions, &state)
             return nil
         }
@@ -328,10 +332,23 @@ public final class PrimarySession: LinkHandler, Sendable {
         return refusal
     }
 
+    /// True while the arbiter is asked before the guest is stopped for a switchover.
+    public var isSounding: Bool { state.withLock { $0.machine.session?.isSounding ?? false } }
+
+    /// Why the switchover that was asked for last did not come; nil when it did, or while that is open.
+    public var switchoverRefusal: String? {
+        state.withLock { state in
+            guard let refusal = state.switchoverRefusal, refusal.isNew else { return nil }
+            return refusal.text
+        }
+    }
+
     /// How a switchover from this host stands, after `switchOver`.
     public var switchover: Switchover {
         state.withLock { state in
             switch state.machine.state {
+            case .paired where !state.machine.isSwitchingOver:
+                .failed(state.switchoverRefusal?.text ?? state.status.lastError ?? "no reason given")
             case .paired, .handingOver, .adopting, .lonely, .fencing: .underWay
             case .fenced: .done
             default: .failed(state.status.lastError ?? "no reason given")

@@ -437,7 +437,11 @@ final class Protection {
         if wishes.killGuest { guest.end(by: session) }
         if endGuest { guest.kill() }
         if wishes.stopGuest, !guest.isHeldStill { try guest.holdStill() }
-        if wishes.resumeGuest { guest.letRunOn() }
+        if wishes.resumeGuest {
+            guest.letRunOn()
+            // A switchover that did not come: the epochs of this session go on.
+            if connection.linkDown == nil { isLastSealed = false }
+        }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
         guard wishes.end || wishes.detach else { return nil }
         if let failure { throw failure }

@@ -43,6 +43,8 @@ public final class StandbySession: LinkHandler, Sendable {
         var readingPaused = false
         var outputs: [HeldOutput] = []
         var takeOver: TakeOverRequest?
+        /// Why the switchover that was asked of this host last did not come.
+        var declined: String?
         /// Of epochs that are staged and not acknowledged.
         var digests: [Epoch: CheckpointDigest] = [:]
         var hasStarted = false
@@ -84,6 +86,9 @@ public final class StandbySession: LinkHandler, Sendable {
 
     /// How often the arbiter is read while nothing is to be asked, in nanoseconds.
     static let readingPeriod: UInt64 = 10_000_000_000
+
+    /// A guest stands still while the arbiter is read before a switchover: no longer than this.
+    static let consultingMax = Duration.milliseconds(500)
 
     /// The most of the first copy that waits in memory for the apply thread, in bytes.
     static let directBytesMax = 64 << 20
@@ -208,15 +213,24 @@ public final class StandbySession: LinkHandler, Sendable {
             switch state.machine.state {
             case .running: .done
             case .failed, .returning, .none: .failed(state.status.lastError ?? "no reason given")
+            case .holding where state.declined != nil: .failed(state.declined ?? "")
             default: .underWay
             }
         }
+    }
+
+    /// Why the arbiter cannot be asked whether this host may run the guest; nil when it answers, and where there is none.
+    public func reasonToWait() async -> String? {
+        guard let arbiter = custody.arbiter else { return nil }
+        if case .unknown(let reason) = await arbiter.read(vm) { return reason }
+        return nil
     }
 
     /// Tells the primary what this host's operator wants of it. False when there is no primary to tell.
     public func ask(_ wish: WishMessage.Wish, because reason: String) -> Bool {
         state.withLock { state in
             guard let link = state.link else { return false }
+            state.declined = nil
             link.send(WishMessage(wish: wish, reason: reason).frame)
             return true
         }

@@ -75,6 +75,7 @@ enum Message {
     case released(SessionID, Epoch)
     case takeOver(SessionID, Term, guestStands: Bool)
     case handedBack(SessionID)
+    case declined(SessionID)
     case leaves(SessionID)
     case goodbye(SessionID)
     case closed

@@ -19,6 +19,9 @@ final class Host {
     /// The last step that its guest sent out without waiting for an acknowledgement.
     var lastFree = -1
 
+    /// When its guest was stopped for a switchover; nil when nothing keeps it standing for one.
+    var stoodSince: Int?
+
     // the agent's own
     var isUp = true
     /// Counts starts of the agent; whatever was under way for an earlier one is gone.
@@ -44,6 +47,11 @@ final class Host {
     var held: [(epoch: Epoch, packet: Int)] = []
     var copyIsDone = false
     var question = 0
+    /// When the arbiter was last heard, in this life; -1 before.
+    var answeredAt = -1
+    /// When a switchover was asked for here, and when the other host asked for one.
+    var switchAskedAt = 0
+    var handOverAskedAt = 0
     /// Readings of the register, one after the other.
     var readings = 0
     var applyQueue: [Epoch] = []
@@ -88,7 +96,8 @@ final class Host {
         offers = []
         newestOffer = -1
         (sealed, held, copyIsDone) = (.firstCopy, [], false)
-        (question, readings) = (0, 0)
+        (question, readings, answeredAt) = (0, 0, -1)
+        stoodSince = nil
         applyQueue = []
         (fencing, fencingFailures) = (nil, 0)
         isTold = false

@@ -71,7 +71,14 @@ extension World {
         queue.add(.agent(question.host, life: question.life, reply), at: now + random.within(1...10))
     }
 
+    /// I34: nothing stands still, or is used up, for a question to an arbiter that did not answer the one before.
+    func checkAnswered(_ host: Host, since asked: Int, _ what: String) {
+        guard plan.arbitration == .arbiter, host.answeredAt < asked else { return }
+        verdict.fail("I34", "\(what), and the arbiter did not answer it since step \(asked)")
+    }
+
     func take(_ answer: RegisterAnswer, to question: Question, _ host: Host) {
+        host.answeredAt = now
         guard host.question == question.id, case .compareAndSet(_, _, let nonce) = question.kind else { return }
         if mutant == .ignoresConflict, case .conflict = answer { return }
         host.question = 0
@@ -81,6 +88,7 @@ extension World {
     func take(_ register: Register?, to question: Int, _ host: Host) {
         guard host.question == question else { return }
         host.question = 0
+        host.answeredAt = now
         var register = register
         if mutant == .skipsEligibility, let replica = host.replica, host.standby != nil, register?.owner != host.name {
             register?.standby = replica.identity

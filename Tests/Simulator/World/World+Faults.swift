@@ -18,6 +18,7 @@ extension World {
             if requests { cutToArbiter[host] = max(cutToArbiter[host], now + milliseconds) }
             if replies { cutFromArbiter[host] = max(cutFromArbiter[host], now + milliseconds) }
         case .stall(let index, let milliseconds):
+            hosts[index].stoodSince = nil
             hosts[index].stalledUntil = max(hosts[index].stalledUntil, now + milliseconds)
         case .crash(let index, let actions, let milliseconds):
             let host = hosts[index]

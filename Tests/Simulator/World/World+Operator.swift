@@ -5,7 +5,11 @@ import Protocol
 extension World {
     func carryOut(_ command: Command) {
         switch command {
-        case .switchOver: for host in hosts { feed(host, PrimaryMachine.Event.switchOver) }
+        case .switchOver:
+            for host in hosts {
+                host.switchAskedAt = now
+                feed(host, PrimaryMachine.Event.switchOver)
+            }
         case .unprotect:
             for host in hosts {
                 if mutant == .releasesOnUnprotect, host.primary?.session != nil {
@@ -74,8 +78,21 @@ extension World {
 
     func operatorLooks() {
         queue.add(.operatorLooks, at: now + 250)
-        for host in hosts where host.isUp && host.isPowered && host.stalledUntil <= now { lookAfter(host) }
+        for host in hosts where host.isUp && host.isPowered && host.stalledUntil <= now {
+            checkStandstill(host)
+            lookAfter(host)
+        }
         lookAfterBoots()
+    }
+
+    /// I34: whoever may run the guest in the end, it runs again somewhere.
+    private func checkStandstill(_ host: Host) {
+        guard plan.arbitration == .arbiter, let since = host.stoodSince, now - since > Self.standstillMax,
+            let guest = host.guest, guest.isAlive, !guest.isRunning, hosts[host.other].guest?.isAlive != true
+        else { return }
+        // A peer with a newer register ran it: this copy is to be ended.
+        if case .adopting = host.primary?.state { return }
+        verdict.fail("I34", "the guest stands still at \(host.name) for a switchover since step \(since)")
     }
 
     private func lookAfter(_ host: Host) {

@@ -10,7 +10,7 @@ extension World {
         case .releaseEverything: releaseEverything(host)
         case .dropHeld: dropHeld(host)
         case .compareAndSet(let expecting, let new, let nonce): askForChange(expecting, new, nonce, host)
-        case .readRegister: ask(.read, host)
+        case .readRegister: read(host)
         case .persist(let record): persist(record, host)
         case .offer(let offer, _): connect(offer, host)
         case .startCopy: startCopy(host)
@@ -19,9 +19,14 @@ extension World {
             wasPaired = wasPaired || register.mode == .paired
             send(.registerTold(host.session, register), on: host.link, from: host)
         case .sealLast:
+            checkAnswered(host, since: host.switchAskedAt, "\(host.name) stops its guest for a switchover")
+            host.stoodSince = now
             if mutant != .handsOverRunning { host.guest?.isRunning = false }
             later(host, 1, .cutLastEpoch(host.session))
-        case .resumeGuest: host.guest?.isRunning = true
+        case .resumeGuest:
+            if mutant == .standsUntilDecided, case .lonely = host.primary?.state { break }
+            host.stoodSince = nil
+            host.guest?.isRunning = true
         case .stopGuest: host.guest?.isRunning = false
         case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
         case .dismissStandby:
@@ -36,8 +41,16 @@ extension World {
         case .stopFencing: stopFencing(host)
         case .becomeStandby(let record): becomeStandby(record, host)
         case .end: endProtection(host)
-        case .report: break
+        case .refuseSwitchover, .report: break
         }
+    }
+
+    private func read(_ host: Host) {
+        // The arbiter is taken to be there.
+        if mutant == .stopsUnasked, case .paired = host.primary?.state, let register = host.primary?.register {
+            return feed(host, PrimaryMachine.Event.registerRead(register))
+        }
+        ask(.read, host)
     }
 
     // MARK: - Output
@@ -245,7 +258,11 @@ extension World {
 
     func arriveAtPrimary(_ message: Message, _ link: Int, _ host: Host) {
         guard host.primary != nil else {
-            if case .closed = message { close(link, at: host) }
+            // A session that is over has no connection.
+            switch message {
+            case .closed, .declined: close(link, at: host)
+            default: break
+            }
             return
         }
         switch message {
@@ -262,6 +279,7 @@ extension World {
             loseLink(link, host)
         case .registerTold(_, let register): feed(host, .peerRegister(register))
         case .handedBack(let session): feed(host, .handedBack(session))
+        case .declined(let session): feed(host, .declined(session, "planned"))
         case .leaves(let session): feed(host, .standbyLeaves(session))
         case .goodbye(let session): feed(host, .letGo(session))
         case .offer, .copy, .data, .checkpointEnd, .released, .takeOver: break
@@ -279,6 +297,7 @@ extension World {
     }
 
     private func killGuest(_ host: Host) {
+        host.stoodSince = nil
         if !host.isTold, host.guest?.isAlive == true, host.guest?.lineage == newestRegister?.lineage,
             newestRegister?.owner == host.name
         {

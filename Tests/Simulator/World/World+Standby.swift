@@ -18,13 +18,14 @@ extension World {
         case .discard(let epoch): discard(after: epoch, host)
         case .compareAndSet(let expecting?, let new, let nonce): askToTakeOver(expecting, new, nonce, host)
         case .compareAndSet: verdict.fail("I16", "a takeover was asked for without a register")
-        case .readRegister:
-            host.replica?.hasAsked = true
-            ask(.read, host)
+        case .readRegister: read(host)
         case .closeLink:
             close(host.link, at: host)
             host.link = -1
         case .load(let epoch):
+            if case .loading = host.standby?.state {
+                checkAnswered(host, since: host.handOverAskedAt, "\(host.name) uses its image up")
+            }
             if let session = host.replica?.session { later(host, 30, .load(session, epoch)) }
         case .resume(let epoch):
             if let session = host.replica?.session { later(host, 30, .resume(session, epoch)) }
@@ -36,6 +37,7 @@ extension World {
             if mutant == .givesBackRunning { runUnnoticed(host) }
             if let session = host.replica?.session { later(host, random.within(5...500), .replicaIsGone(session)) }
         case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
+        case .decline(let session, _): send(.declined(session), on: host.link, from: host)
         case .dismantle: dismantle(host)
         case .reportPrimaryLost: alarm(host)
         case .fencePeer(_, let nonce): fencePeer(nonce, host)
@@ -43,6 +45,16 @@ extension World {
         case .confirmDismissal(let session): send(.goodbye(session), on: host.link, from: host)
         case .refuseCommand, .report: break
         }
+    }
+
+    private func read(_ host: Host) {
+        guard case .consulting = host.standby?.state else {
+            host.replica?.hasAsked = true
+            return ask(.read, host)
+        }
+        // The arbiter is taken to be there.
+        if mutant == .loadsUnasked { return feed(host, StandbyMachine.Event.registerRead(host.standby?.register)) }
+        ask(.read, host)
     }
 
     private func askToTakeOver(_ expecting: Register, _ new: Register, _ nonce: Nonce, _ host: Host) {
@@ -142,12 +154,13 @@ extension World {
             guard belongs(session, host) else { return }
             host.replica?.outputs.removeAll { $0.epoch <= epoch }
         case .takeOver(let session, let term, let stands):
+            if stands { host.handOverAskedAt = now }
             feed(host, .takeOver(session, term, guestStands: stands))
         case .goodbye(let session):
             host.isTold = true
             feed(host, .dismissed(session))
             host.isTold = false
-        case .accept, .refuse, .acknowledge, .handedBack, .leaves: break
+        case .accept, .refuse, .acknowledge, .handedBack, .declined, .leaves: break
         }
     }
 

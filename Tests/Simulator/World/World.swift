@@ -36,6 +36,8 @@ final class World {
     var looksInVain = 0
 
     static let silence = 500
+    /// A guest stands still no longer for a switchover: until a silence or the clock for it is noticed.
+    static let standstillMax = 1600
     static let healingMax = 12_000
 
     init(seed: UInt64, mutant: Mutant?, coverage: Coverage, isTraced: Bool) {
