@@ -71,6 +71,12 @@ extension EventKind {
     public static let qemu = EventKind(rawValue: "qemu")
     /// The arbiter was asked and nobody knows its answer: it may have granted what it was asked for, or may yet.
     public static let unanswered = EventKind(rawValue: "unanswered")
+    /// The arbiter does not answer: whatever it would have to decide waits.
+    public static let arbiterLost = EventKind(rawValue: "arbiter_lost")
+    public static let arbiterBack = EventKind(rawValue: "arbiter_back")
+    /// The guest's QEMU does nothing for a checkpoint that is due, and then does again.
+    public static let stalled = EventKind(rawValue: "stalled")
+    public static let stallOver = EventKind(rawValue: "stall_over")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -78,7 +84,8 @@ extension EventKind {
     public static let journal = EventKind(rawValue: "journal")
 
     public static let informational: [EventKind] = [
-        .state, .session, .tuned, .qemu, .unanswered, .error, .agent, .journal,
+        .state, .session, .tuned, .qemu, .unanswered, .arbiterLost, .arbiterBack, .stalled, .stallOver, .error, .agent,
+        .journal,
     ]
 }
 

@@ -93,6 +93,8 @@ public enum Families {
         "Guest pages (4096 bytes) looked at for first copies, by what became of them.")
     public static let keptMemory = Family(
         "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
+    public static let arbiterUp = Family(
+        "romulus_arbiter_up", .gauge, "1 while the arbiter answers, else 0; not there without one.")
     // fencing
     public static let fencing = Family(
         "romulus_fencing_total", .counter, "Fence commands of peers, by what came of them.")
@@ -125,7 +127,7 @@ public enum Families {
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
-        firstCopyPages, keptMemory, fencing,
+        firstCopyPages, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]
