@@ -19,9 +19,15 @@ extension AgentCore: AgentService {
             processorSeconds: ProcessFiles.processorSeconds(of: getpid()))
     }
 
-    public func list() async throws(APIError) -> [VMStatus] { refreshed().map { $0.status() } }
+    public func list() async throws(APIError) -> [VMStatus] { refreshed().map { withArbiter($0.status()) } }
 
-    public func status(of vm: VMName) async throws(APIError) -> VMStatus { try record(of: vm).status() }
+    public func status(of vm: VMName) async throws(APIError) -> VMStatus { withArbiter(try record(of: vm).status()) }
+
+    private func withArbiter(_ status: VMStatus) -> VMStatus {
+        var status = status
+        status.arbiter = arbiterReport
+        return status
+    }
 
     public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
         let configured = configuration.vms[request.vm]
@@ -123,7 +129,7 @@ extension AgentCore: AgentService {
     private func failOver(_ record: VMRecord, _ request: FailoverRequest) async throws(APIError) -> VMStatus {
         switch record.part {
         case .primary(let session):
-            guard record.state == .protected else {
+            guard [.protected, .stalled].contains(record.state) else {
                 throw APIError(
                     .refused,
                     "\(request.vm) is \(record.state.rawValue), not protected: no standby could go on with it")

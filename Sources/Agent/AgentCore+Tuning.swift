@@ -13,6 +13,7 @@ extension AgentCore {
             throw APIError(.refused, "\(configuration.node) does not protect \(vm) (\(record.state.rawValue)): \(way)")
         }
         let tuning = request.applied(to: session.tuning)
+        if let refusal = request.reasonToRefuse(after: session.tuning) { throw APIError(.refused, refusal) }
         session.tune(tuning)
         state.withLock { $0.vms[vm]?.tuning = tuning }
         do throws(SystemError) {

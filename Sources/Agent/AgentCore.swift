@@ -47,7 +47,7 @@ public final class AgentCore: Sendable {
     let maintenance: Maintenance
     let node: NodeName
     /// Nil: the operator decides.
-    let arbiter: (any Arbiter)?
+    let arbiter: WatchedArbiter?
     /// Nil: processors sleep as they like.
     let processorSleep: ProcessorSleep?
     /// Memory of former replicas and guests.
@@ -82,7 +82,7 @@ public final class AgentCore: Sendable {
         store = try VMStore("\(configuration.stateDirectory)/vms")
         maintenance = try Maintenance(stateDirectory: configuration.stateDirectory)
         node = identity.node
-        arbiter = try configuration.makeArbiter(identity: identity, group: group)
+        arbiter = try configuration.makeArbiter(identity: identity, group: group).map { WatchedArbiter($0) }
         processorSleep = configuration.defaults.isAwake ? Self.makeProcessorSleep(log) : nil
         journal = EventJournal(path: "\(configuration.stateDirectory)/journal.sqlite", limits: configuration.journal) {
             log.error("\($0)")
@@ -91,6 +91,7 @@ public final class AgentCore: Sendable {
         secondPaths = Self.secondPaths(configuration, identity, group, journal, registry, log)
         let fences = makeFences()
         self.fences.withLock { $0 = fences }
+        if let arbiter { arbiter.onChange { [weak self] in self?.arbiterChanged(arbiter.name, $0) } }
     }
 
     private static func makeProcessorSleep(_ log: Logger) -> ProcessorSleep? {

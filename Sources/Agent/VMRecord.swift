@@ -87,7 +87,7 @@ struct VMRecord: Sendable {
             epoch = status.acknowledged
             term = status.term
             pid = status.qemuPID
-            if let error = status.lastError { lastError = error }
+            lastError = status.lastError
             if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
                 diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
@@ -96,7 +96,7 @@ struct VMRecord: Sendable {
             metrics.linkReceivedBytes.add(max(status.linkBytesReceived, linkBytesReceived) - linkBytesReceived)
             linkBytesSent = max(status.linkBytesSent, linkBytesSent)
             linkBytesReceived = max(status.linkBytesReceived, linkBytesReceived)
-            enter(ProtectionState(status.phase))
+            enter(ProtectionState(status.phase), since: status.since)
             heldBytes = UInt64(status.heldBytes)
             epochsInFlight = status.phase == .protected ? status.epochsInFlight : nil
             linkConnections = status.phase == .protected ? status.linkConnections : nil
@@ -112,29 +112,36 @@ struct VMRecord: Sendable {
             term = status.term
             pid = status.qemuPID
             qmp = status.qmpPath
-            if let error = status.lastError { lastError = error }
-            enter(ProtectionState(status.phase))
+            lastError = status.lastError
+            enter(ProtectionState(status.phase), since: status.since)
             metrics.stagedBytes.set(Double(status.stagedBytes))
         case .none:
             peerView = nil
             epochsInFlight = nil
             linkConnections = nil
             standing = nil
-            // A guest that goes on here after its failover is watched no closer than this.
-            if state == .running, let process = pid, !processRuns(process) {
-                pid = nil
-                enter(.unprotected)
-            }
+            // A guest that nobody has in hand is watched no closer than this.
+            if let process = pid, process != 0, !processRuns(process) { noteGone(process) }
         }
         metrics.epoch.set(Double(epoch.number))
         metrics.silenceBorne.set(peerView.map { $0.link == .down ? 0 : Double($0.silenceBorne) / 1e9 } ?? 0)
-        metrics.peerUp.set(state == .protected || state == .syncing ? 1 : 0)
+        metrics.peerUp.set([.protected, .stalled, .syncing].contains(state) ? 1 : 0)
     }
 
-    mutating func enter(_ next: ProtectionState) {
+    /// What was said last of a guest that ran is not true any more.
+    private mutating func noteGone(_ process: Int32) {
+        pid = nil
+        let isKnown = lastError?.contains("(pid \(process))") ?? false
+        if !isKnown {
+            lastError = [lastError, "its QEMU (pid \(process)) has ended"].compactMap(\.self).joined(separator: "; ")
+        }
+        if state == .running { enter(.unprotected, since: Date()) }
+    }
+
+    mutating func enter(_ next: ProtectionState, since entered: Date) {
         guard next != state else { return }
         state = next
-        since = Date()
+        since = entered
         metrics.state.set(next.rawValue)
     }
 
@@ -219,6 +226,7 @@ extension ProtectionState {
             case .preparing: .preparing
             case .syncing: .syncing
             case .protected: .protected
+            case .stalled: .stalled
             case .handingOver: .handingOver
             case .frozen: .frozen
             case .forked: .forked

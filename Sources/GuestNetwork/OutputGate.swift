@@ -60,6 +60,7 @@ public final class OutputGate: Sendable {
         var outgoing: [UInt8] = []
         var outgoingOffset = 0
         var parser = FrameCounter()
+        var mender: HeaderMender?
         var closed = false
         var failure: GateError?
         var heldBytes: Int { current.bytes.count + sealed.reduce(0) { $0 + $1.bytes.count } }
@@ -81,16 +82,18 @@ public final class OutputGate: Sendable {
     private let stopping = Atomic(false)
 
     /// Borrows both descriptors until `close` returned: connected stream sockets, `hold` the one that QEMU writes the
-    /// guest's output to, `release` the one that QEMU reads what may leave from.
+    /// guest's output to, `release` the one that QEMU reads what may leave from. `mac` is the NIC's own address.
     public init(
-        nic: UInt16, hold: Int32, release: Int32, firstHeld: @escaping @Sendable () -> Void = {}
+        nic: UInt16, mac: String? = nil, hold: Int32, release: Int32, firstHeld: @escaping @Sendable () -> Void = {}
     ) throws(SystemError) {
         self.nic = nic
         self.firstHeld = firstHeld
         self.hold = hold
         self.release = release
         wake = try EventDescriptor()
-        state = Mutex(State(current: HeldOutput(nic: nic, epoch: .firstCopy)))
+        var first = State(current: HeldOutput(nic: nic, epoch: .firstCopy))
+        first.mender = mac.flatMap { HeaderMender(mac: $0) }
+        state = Mutex(first)
         thread = Mutex(nil)
         for descriptor in [hold, release] {
             let flags = fcntl(descriptor, F_GETFL)
@@ -256,13 +259,19 @@ public final class OutputGate: Sendable {
                 }
                 if state.holding {
                     if state.current.bytes.isEmpty { state.current.firstAt = MonotonicClock.now() }
-                    state.current.bytes.append(contentsOf: bytes)
+                    Self.pass(bytes, &state.mender, to: &state.current.bytes)
                     state.current.frames += frames
                 } else {
-                    state.outgoing.append(contentsOf: bytes)
+                    Self.pass(bytes, &state.mender, to: &state.outgoing)
                 }
             }
         }
+    }
+
+    private static func pass(
+        _ bytes: UnsafeRawBufferPointer, _ mender: inout HeaderMender?, to target: inout [UInt8]
+    ) {
+        if mender == nil { target.append(contentsOf: bytes) } else { mender?.pass(bytes, to: &target) }
     }
 
     private func write(_ state: inout State) {

@@ -22,11 +22,7 @@ public struct EpochTuning: Codable, Hashable, Sendable, CustomStringConvertible 
     /// `an epoch of at most 20 ms, answers within 5.0 ms`.
     public var description: String {
         var parts = ["an epoch of at most \(epochMilliseconds) ms"]
-        switch goal {
-        case .latency(let milliseconds)?: parts.append("answers within \(milliseconds) ms")
-        case .overhead(let percent)?: parts.append("no more than \(percent) % of its work lost")
-        case nil: break
-        }
+        if let goal { parts.append(goal.description) }
         if let pauseBudget { parts.append("a pause budget of \(pauseBudget) %") }
         if let linkCapMegabits { parts.append("no more than \(linkCapMegabits) Mbit/s on the link") }
         return parts.joined(separator: ", ")
@@ -34,9 +30,17 @@ public struct EpochTuning: Codable, Hashable, Sendable, CustomStringConvertible 
 }
 
 /// What the epochs of a VM are fitted to.
-public enum EpochGoal: Codable, Hashable, Sendable {
+public enum EpochGoal: Codable, Hashable, Sendable, CustomStringConvertible {
     /// The guest's answers wait for no longer than this; with as little overhead as that leaves.
     case latency(milliseconds: Double)
     /// Protection costs the guest no more than this share of its work; with answers as soon as that leaves.
     case overhead(percent: Double)
+
+    /// `answers within 5.0 ms`.
+    public var description: String {
+        switch self {
+        case .latency(let milliseconds): "answers within \(milliseconds) ms"
+        case .overhead(let percent): "no more than \(percent) % of its work lost"
+        }
+    }
 }

@@ -73,6 +73,12 @@ extension EventKind {
     public static let unanswered = EventKind(rawValue: "unanswered")
     /// A replica's memory was compared with its guest's.
     public static let verified = EventKind(rawValue: "verified")
+    /// The arbiter does not answer: whatever it would have to decide waits.
+    public static let arbiterLost = EventKind(rawValue: "arbiter_lost")
+    public static let arbiterBack = EventKind(rawValue: "arbiter_back")
+    /// The guest's QEMU does nothing for a checkpoint that is due, and then does again.
+    public static let stalled = EventKind(rawValue: "stalled")
+    public static let stallOver = EventKind(rawValue: "stall_over")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -80,7 +86,8 @@ extension EventKind {
     public static let journal = EventKind(rawValue: "journal")
 
     public static let informational: [EventKind] = [
-        .state, .session, .tuned, .qemu, .unanswered, .verified, .error, .agent, .journal,
+        .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver, .error,
+        .agent, .journal,
     ]
 }
 

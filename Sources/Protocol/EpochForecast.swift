@@ -109,9 +109,8 @@ public struct ForecastAdvice: Sendable, Equatable {
         if let chosen = forecasts.first(where: { fits($0) && $0.slowdown <= Self.slowdownMax }) {
             length = chosen.length
             sentence =
-                "--epoch-ms \(Self.milliseconds(chosen.length)) suits: the guest loses about"
-                + " \(Self.percent(chosen.slowdown)) of its time, and a quiet guest answers about"
-                + " \(Self.tenths(chosen.answerOnOutput)) ms later."
+                "--epoch-ms \(Self.milliseconds(chosen.length)) suits: work that waits for nobody loses about"
+                + " \(Self.percent(chosen.slowdown)) of its time. " + Self.requests(chosen)
             return
         }
         let best = forecasts.filter(fits).min { $0.slowdown < $1.slowdown }
@@ -121,8 +120,8 @@ public struct ForecastAdvice: Sendable, Equatable {
                 "No epoch here costs the guest less than \(Self.percent(best.slowdown)) of its time, which is what"
                 + " --epoch-ms \(Self.milliseconds(best.length)) takes: "
                 + (best.bound == .pages
-                    ? "\(Int(best.dirtyPages.p50)) written pages an epoch are what limits."
-                    : "QEMU's saving of its devices is what limits.")
+                    ? "\(Int(best.dirtyPages.p50)) written pages an epoch are what limits. "
+                    : "QEMU's saving of its devices is what limits. ") + Self.requests(best)
         } else if let least = forecasts.min(by: { $0.linkBytesPerSecond < $1.linkBytesPerSecond }) {
             sentence =
                 least.encodeShare > Self.shareMax
@@ -134,6 +133,18 @@ public struct ForecastAdvice: Sendable, Equatable {
         } else {
             sentence = "Nothing was watched."
         }
+    }
+
+    /// A request of so many nanoseconds stands for those of a database.
+    static let typicalRequest = 5_000_000.0
+
+    /// Work of requests and answers loses by each answer, not by the pauses: one after the other they wait for checkpoints.
+    private static func requests(_ forecast: EpochForecast) -> String {
+        let slower = typicalRequest + forecast.busyAnswer
+        return "Work that waits for answers (a database's clients, say) loses more: each answer comes about"
+            + " \(tenths(forecast.answerOnOutput)) ms later, \(tenths(forecast.busyAnswer)) ms where one follows the other;"
+            + " of requests that take \(tenths(typicalRequest)) ms now, a client makes"
+            + " \(percent(1 - typicalRequest / slower)) fewer."
     }
 
     private static func milliseconds(_ nanoseconds: Double) -> Int { Int((nanoseconds / 1e6).rounded()) }

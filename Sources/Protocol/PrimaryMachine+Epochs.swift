@@ -336,7 +336,10 @@ extension PrimaryMachine {
             actions.append(.report("another change is under way: turn the dial again when it is done"))
             return
         }
-        if isSwitchingOver { return actions.append(.report("a switchover is under way: turn the dial when it is done")) }
+        guard !isSwitchingOver else {
+            actions.append(.report("a switchover is under way: turn the dial when it is done"))
+            return
+        }
         switch state {
         case .solo, .paired:
             // I21. In `paired` output is held already; in `solo` the register says SOLO before and after.

@@ -126,7 +126,8 @@ extension PrimaryMachine {
     }
 
     mutating func failToRead(_ reason: String, _ actions: inout [Action]) {
-        if isAsking { actions.append(.readRegister) } else { refuseUnsounded("it gives no answer: \(reason)", &actions) }
+        guard isAsking else { return refuseUnsounded("it gives no answer: \(reason)", &actions) }
+        actions.append(.readRegister)
     }
 
     /// I11: what was granted is made durable before anything rests on it.

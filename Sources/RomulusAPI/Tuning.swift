@@ -95,6 +95,13 @@ public struct TuneRequest: Codable, Hashable, Sendable, TuningRequest {
         }
     }
 
+    /// Why it cannot follow `tuning`: a pause budget has no effect beside a target. Nil when it can.
+    public func reasonToRefuse(after tuning: EpochTuning) -> String? {
+        guard pauseBudget != nil, let goal = applied(to: tuning).goal else { return nil }
+        return "a pause budget has no effect on \(vm), whose epochs are fitted to a target (\(goal)): give it"
+            + " with --no-target (“no_target”), or leave it out"
+    }
+
     /// What becomes of `tuning`.
     public func applied(to tuning: EpochTuning) -> EpochTuning {
         EpochTuning(

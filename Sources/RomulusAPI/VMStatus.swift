@@ -18,6 +18,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     case syncing
     /// Checkpoints are committed and output waits for them.
     case protected
+    /// As `protected`, but the guest's QEMU does nothing for the checkpoint that is due: it was stopped, or it hangs.
+    case stalled
     /// The guest stands still for a switchover, and the standby was asked to go on with it.
     case handingOver = "handing_over"
     /// The standby is lost, there is no arbiter, and output is held until the operator decides.
@@ -37,7 +39,7 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     public var exitStatus: ExitStatus {
         switch self {
         case .protected: .ok
-        case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver: .degraded
+        case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver: .degraded
         case .unprotected, .frozen, .forked, .running, .failed: .unprotected
         }
     }
@@ -112,6 +114,31 @@ public struct PeerReport: Codable, Hashable, Sendable {
     }
 }
 
+/// How the arbiter answers this host.
+public struct ArbiterReport: Codable, Hashable, Sendable {
+    /// `witness gamma at 10.0.0.3:7320`.
+    public var name: String
+    /// False when it does not answer.
+    public var isUp: Bool
+    /// How long ago it last answered, in milliseconds; nil before it did.
+    public var lastAnswer: Double?
+    /// Why it did not answer the last question; nil when it did.
+    public var reason: String?
+
+    public init(name: String, isUp: Bool, lastAnswer: Double?, reason: String?) {
+        self.name = name
+        self.isUp = isUp
+        self.lastAnswer = lastAnswer
+        self.reason = reason
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case name, reason
+        case isUp = "up"
+        case lastAnswer = "last_answer_ms"
+    }
+}
+
 /// Everything an agent tells about one VM.
 public struct VMStatus: Codable, Hashable, Sendable {
     public var name: VMName
@@ -158,6 +185,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var processorSeconds: Double?
     /// How the other host is seen; nil without a session.
     public var peerReport: PeerReport?
+    /// How the arbiter answers; nil where there is none.
+    public var arbiter: ArbiterReport?
     /// The last thing that went wrong, in one sentence.
     public var lastError: String?
 
@@ -168,7 +197,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
-        processorSeconds: Double? = nil, peerReport: PeerReport? = nil, lastError: String? = nil
+        processorSeconds: Double? = nil, peerReport: PeerReport? = nil, arbiter: ArbiterReport? = nil,
+        lastError: String? = nil
     ) {
         self.name = name
         self.role = role
@@ -196,11 +226,18 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.heldBytes = heldBytes
         self.processorSeconds = processorSeconds
         self.peerReport = peerReport
+        self.arbiter = arbiter
         self.lastError = lastError
     }
 
+    /// What `romulus status --check` makes of it: a VM that nobody could take over is not well.
+    public var exitStatus: ExitStatus {
+        if state.exitStatus == .ok, arbiter?.isUp == false { return .degraded }
+        return state.exitStatus
+    }
+
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

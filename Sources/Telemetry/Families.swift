@@ -104,6 +104,8 @@ public enum Families {
         "romulus_verify_duration_seconds", .gauge, "How long the last verification of the replica took.")
     public static let keptMemory = Family(
         "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
+    public static let arbiterUp = Family(
+        "romulus_arbiter_up", .gauge, "1 while the arbiter answers, else 0; not there without one.")
     // fencing
     public static let fencing = Family(
         "romulus_fencing_total", .counter, "Fence commands of peers, by what came of them.")
@@ -136,7 +138,7 @@ public enum Families {
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
-        firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, fencing,
+        firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]

@@ -22,7 +22,8 @@ struct ProtectionWait {
             case .failed, .unprotected, .running:
                 throw APIError(
                     .failed, "\(vm) is \(status.state.rawValue): \(status.lastError ?? "no reason was given")")
-            case .connecting, .preparing, .syncing, .handingOver, .frozen, .forked, .peerLost, .failingOver: break
+            case .connecting, .preparing, .syncing, .stalled, .handingOver, .frozen, .forked, .peerLost, .failingOver:
+                break
             }
             if let deadline, deadline < .now {
                 throw APIError(

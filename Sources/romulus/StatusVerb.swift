@@ -51,7 +51,7 @@ struct StatusVerb: AsyncParsableCommand {
                 case .table: Terminal.result(StatusText.list(statuses, colour: Terminal.colour))
                 }
             }
-            let worst = statuses.map(\.state.exitStatus.rawValue).max() ?? 0
+            let worst = statuses.map(\.exitStatus.rawValue).max() ?? 0
             if check, worst != 0 { throw ArgumentParser.ExitCode(worst) }
         }
     }

@@ -25,6 +25,7 @@ struct Romulusd: AsyncParsableCommand {
         }
         do {
             let configuration = try Configuration.load(path: config)
+            try configuration.checkHost(path: config)
             let log = AgentLog.make(level: configuration.logLevel)
             let program: any Service
             if let witness = try WitnessProgram(configuration: configuration, log: log) {

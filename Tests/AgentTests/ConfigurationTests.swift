@@ -3,6 +3,7 @@ import Fencing
 import Foundation
 import Journal
 import Model
+import PKI
 import Testing
 
 @Suite struct ConfigurationTests {
@@ -407,14 +408,33 @@ import Testing
         try Data(Self.minimal.utf8).write(to: file)
         let report = Configuration.report(path: file.path)
         #expect(!report.isGood && report.text.contains("“tls.ca”: /p/ca.crt cannot be read"))
-        let here = Self.minimal.replacing(/\/p\/[a-z.]+/) { _ in file.path }
-        try Data(here.utf8).write(to: file)
-        #expect(Configuration.report(path: file.path) == ("\(file.path): good: node alpha, 0 peers, 0 VMs", true))
-        let fenced = here + "peers: {beta: {address: \"h:1\", fence: {command: [/no/such/program]}}}\n"
-        try Data(fenced.utf8).write(to: file)
-        let unusable = Configuration.report(path: file.path)
+    }
+
+    /// What would keep the agent from starting, or let it start wrongly, is said by the check: all of it at once.
+    @Test func theCheckLooksAtTheHostAsTheStartDoes() throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "romulus-config-\(UUID())").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let authority = try CertificateAuthority.create(directory: directory)
+        for name in ["alpha", "beta"] { _ = try authority.issue(node: NodeName(checking: name)) }
+        func report(node: String = "alpha", certificate: String = "alpha", _ more: String = "") throws -> String {
+            let text = """
+                node: \(node)
+                tls: {ca: \(directory)/ca.crt, certificate: \(directory)/\(certificate).crt, key: \(directory)/alpha.key}
+                \(more)
+                """
+            try Data(text.utf8).write(to: URL(fileURLWithPath: "\(directory)/r.yaml"))
+            return Configuration.report(path: "\(directory)/r.yaml").text
+        }
+        #expect(try report() == "\(directory)/r.yaml: good: node alpha, 0 peers, 0 VMs")
         #expect(
-            !unusable.isGood
-                && unusable.text.contains("“peers.beta.fence.command”: /no/such/program cannot be executed"))
+            try report(node: "beta").contains("“node” is beta, and \(directory)/alpha.crt is the certificate of alpha"))
+        #expect(try report(certificate: "beta").contains("“tls”: "))
+        let group = try report("api: {group: no-such-group}\nmemory_directory: /proc/romulus")
+        #expect(group.contains("“api.group”: there is no group “no-such-group”"), "\(group)")
+        #expect(group.contains("“memory_directory”: /proc/romulus would lie on a disk (/proc, proc)"), "\(group)")
+        let fence = try report("peers: {beta: {address: \"h:1\", fence: {command: [/no/such/program]}}}")
+        #expect(fence.contains("“peers.beta.fence.command”: /no/such/program cannot be executed"))
+        #expect(chmod("\(directory)/alpha.key", 0o644) == 0)
+        #expect(try report().contains("“tls”: "), "a key that others may read")
     }
 }

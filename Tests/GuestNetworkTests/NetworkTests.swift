@@ -18,7 +18,7 @@ private final class FakeFilter {
         hold = pair[1]
         release = second[1]
         ours = [pair[0], second[0]]
-        gate = try OutputGate(nic: nic, hold: pair[0], release: second[0])
+        gate = try OutputGate(nic: nic, mac: "52:54:00:00:00:01", hold: pair[0], release: second[0])
     }
 
     deinit {
@@ -105,6 +105,31 @@ private func framed(_ frames: [UInt8]...) -> [UInt8] {
         filter.emit([3])
         #expect(filter.left(5) == framed([3]))
         #expect(filter.gate.held.frames == 0)
+    }
+
+    /// What `announce-self` sends comes without the header that the guest's frames have, and must leave with one.
+    @Test(arguments: [0, 10, 12])
+    func anAnnouncementLeavesWithTheHeaderOfTheNIC(length: Int) throws {
+        let mac: [UInt8] = [0x52, 0x54, 0, 0, 0, 1]
+        let header = [UInt8](repeating: 0, count: length)
+        let own = header + [UInt8](repeating: 7, count: 6) + mac + [8, 0] + [UInt8](repeating: 9, count: 46)
+        let announcement = [UInt8](repeating: 0xff, count: 6) + mac + [0x80, 0x35] + [UInt8](repeating: 1, count: 46)
+        let filter = try FakeFilter()
+        try filter.gate.startHolding(next: Epoch(2))
+        // Before a frame of the guest nobody knows; and the second comes in pieces.
+        filter.emit(announcement)
+        filter.emit(own)
+        let bytes = framed(announcement)
+        #expect(write(filter.hold, bytes, 20) == 20)
+        #expect(filter.nothingLeft)
+        #expect(bytes.dropFirst(20).withUnsafeBytes { write(filter.hold, $0.baseAddress, $0.count) } == 44)
+        filter.emit(own)
+        let output = try filter.gate.cut(Epoch(2))
+        let expected = framed(announcement, own, header + announcement, own)
+        #expect(output.frames == 4)
+        #expect(output.bytes == expected)
+        _ = filter.gate.release(through: Epoch(2))
+        #expect(filter.left(expected.count) == expected)
     }
 
     @Test func aTornFrameIsNotPassedOffAsWhole() throws {

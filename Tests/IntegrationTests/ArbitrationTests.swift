@@ -186,6 +186,75 @@ import Testing
         }
     }
 
+    /// A witness that is away is seen at both hosts before it is needed, and so is its return.
+    @Test func aWitnessThatIsAwayIsSeen() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            try await scene.pair.protect(scene.guest)
+            try await eventually("both hosts know that it answers", within: .seconds(15)) {
+                try bed.hosts.allSatisfy { try scene.pair.status($0, Scene.vm)?.arbiter?.lastAnswerMs != nil }
+                    ? true : nil
+            }
+            #expect(try scene.pair.romulus(bed.a, ["status", "--check"]).status == 0)
+            try await scene.pair.agent(bed.witness)?.killAndWait()
+            for host in bed.hosts {
+                try await eventually("its loss is seen at host \(host.name)", within: .seconds(15)) {
+                    try scene.pair.romulus(host, ["status", "--check"]).status == 2 ? true : nil
+                }
+                #expect(try scene.pair.status(host, Scene.vm)?.state == "protected")
+                let text = try scene.pair.romulus(host, ["status", Scene.vm]).output
+                #expect(text.contains("does not answer, last answer"), "\(text)")
+                let events = try scene.pair.romulus(host, ["events", "--kind", "arbiter_lost"]).output
+                #expect(events.contains("nobody takes over before it does"), "\(events)")
+            }
+            try await scene.pair.restartArbiter()
+            for host in bed.hosts {
+                try await eventually("its return is seen at host \(host.name)", within: .seconds(15)) {
+                    try scene.pair.romulus(host, ["status", "--check"]).status == 0 ? true : nil
+                }
+                let events = try scene.pair.romulus(host, ["events", "--kind", "arbiter_back"]).output
+                #expect(events.contains("answers again"), "\(events)")
+            }
+        }
+    }
+
+    /// What the standby fails for is known at the primary, and what is told of a VM is true when it is told.
+    @Test func theStandbysReasonTravels() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, reprotects: false)
+            try await scene.pair.protect(scene.guest)
+            kill(try #require(try scene.pair.status(bed.b, Scene.vm)?.pid), SIGKILL)
+            let lost = try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            #expect(lost.lastError?.contains("hostb: the QEMU that waited for web here") == true, "\(lost)")
+            try await Task.sleep(for: .seconds(2))
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.since == lost.since, "the state was entered once")
+            kill(try #require(lost.pid), SIGKILL)
+            try await eventually("the guest's end is told", within: .seconds(10)) {
+                let now = try scene.pair.status(bed.a, Scene.vm)
+                return now?.state == "failed" && now?.lastError?.contains("died") == true ? true : nil
+            }
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.lastError?.contains("runs on") == false)
+        }
+    }
+
+    /// A QEMU that stands still is told while it does, and its end too.
+    @Test func aQEMUThatStandsStillIsSeen() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            try await scene.pair.protect(scene.guest)
+            let pid = try #require(try scene.pair.status(bed.a, Scene.vm)?.pid)
+            kill(pid, SIGSTOP)
+            let status = try await scene.pair.wait(bed.a, Scene.vm, for: "stalled", within: .seconds(8))
+            kill(pid, SIGCONT)
+            #expect(status.lastError == nil, "\(status.lastError ?? "")")
+            let events = try scene.pair.romulus(bed.a, ["events", Scene.vm, "--kind", "stalled"]).output
+            #expect(events.contains("was stopped"), "\(events)")
+            try await scene.pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(8))
+            let over = try scene.pair.romulus(bed.a, ["events", Scene.vm, "--kind", "stall_over"]).output
+            #expect(over.contains("takes checkpoints again"), "\(over)")
+        }
+    }
+
     /// Without the witness a protected VM goes on, and a takeover waits for it.
     @Test func withoutTheWitnessNothingIsDecided() async throws {
         try await Bed.with { bed in

@@ -10,7 +10,7 @@ final class Scratch {
     }
     deinit { try? FileManager.default.removeItem(atPath: path) }
 
-    func slots(_ count: Int, recovering: Bool = false) throws -> [StageSlot] {
-        try (0..<count).map { try StageSlot(path: "\(path)/slot-\($0)", capacity: 8 << 20, recovering: recovering) }
+    func slots(_ count: Int, capacity: Int = 8 << 20, recovering: Bool = false) throws -> [StageSlot] {
+        try (0..<count).map { try StageSlot(path: "\(path)/slot-\($0)", capacity: capacity, recovering: recovering) }
     }
 }

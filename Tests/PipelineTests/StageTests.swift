@@ -56,6 +56,37 @@ private struct SentEpoch {
         #expect(last.recover() == [])
     }
 
+    /// A full file system: what is complete is waited for, and a healthy replica is not given up.
+    @Test func withoutRoomAFrameWaitsForWhatIsApplied() throws {
+        let scratch = try Scratch()
+        #expect(mount("tmpfs", scratch.path, "tmpfs", 0, "size=44m") == 0)
+        defer { umount2(scratch.path, Int32(MNT_DETACH)) }
+        var stage = Stage(slots: try scratch.slots(3, capacity: 64 << 20))
+        let body = [UInt8](repeating: 7, count: 1 << 20)
+        let first = SentEpoch(1, bodies: Array(repeating: body, count: 20))
+        try self.stage(first, &stage)
+        try stage.finish(Epoch(1), first.end)
+        let second = SentEpoch(2, bodies: Array(repeating: body, count: 30))
+        var frames = second.frames[...]
+        while let (header, bytes) = frames.first, case .stored = try stage.add(header, bytes) { frames.removeFirst() }
+        #expect(!frames.isEmpty, "there is no room for both")
+        stage.free(Epoch(1))
+        for (header, bytes) in frames {
+            guard case .stored = try stage.add(header, bytes) else {
+                Issue.record("there is room since epoch 1 was applied")
+                return
+            }
+        }
+        try stage.finish(Epoch(2), second.end)
+        stage.free(Epoch(2))
+        // Nothing waits to be applied: waiting would be for ever.
+        #expect(throws: SessionError.self) {
+            for (header, bytes) in SentEpoch(3, bodies: Array(repeating: body, count: 50)).frames {
+                _ = try stage.add(header, bytes)
+            }
+        }
+    }
+
     @Test func aFrameTooFewTooManyOrOutOfOrderIsRefused() throws {
         let scratch = try Scratch()
         let sent = SentEpoch(1, bodies: [[1], [2], [3]])

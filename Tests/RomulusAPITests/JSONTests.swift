@@ -103,6 +103,8 @@ import Testing
         status.sync = Samples.syncing().sync
         status.lastError = "x"
         status.peerReport = PeerReport(link: .stalled, secondPath: true, silenceBorne: 200)
+        status.arbiter = ArbiterReport(name: "w", isUp: false, lastAnswer: 3100, reason: "r")
+        try check(status.arbiter, "ArbiterReport")
         status.model = Samples.prediction
         status.dirtyPages = Percentiles(p50: 1, p95: 2)
         status.heldBytes = 1
@@ -201,7 +203,7 @@ import Testing
             let expected: RomulusAPI.ExitStatus =
                 switch state {
                 case .protected: .ok
-                case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver: .degraded
+                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver: .degraded
                 case .unprotected, .frozen, .forked, .running, .failed: .unprotected
                 }
             #expect(state.exitStatus == expected)

@@ -27,6 +27,22 @@ import Testing
         #expect(text.contains("bad news"))
     }
 
+    /// A pair that nobody could take over is not well, however well it runs.
+    @Test func anArbiterThatIsAwayIsTold() {
+        var status = Samples.protected()
+        status.arbiter = ArbiterReport(name: "witness gamma", isUp: true, lastAnswer: 3100, reason: nil)
+        #expect(status.exitStatus == .ok)
+        #expect(StatusText.detail(status, colour: false).contains("witness gamma, last answer 3 s ago\n"))
+        status.arbiter?.isUp = false
+        status.arbiter?.reason = "timeout"
+        #expect(status.exitStatus == .degraded)
+        #expect(
+            StatusText.detail(status, colour: false).contains(
+                "witness gamma does not answer, last answer 3 s ago: nobody could take over (timeout)"))
+        status.state = .failed
+        #expect(status.exitStatus == .unprotected)
+    }
+
     @Test func theListShowsOneRowPerVMByName() {
         let now = Samples.since.addingTimeInterval(3725)
         #expect(

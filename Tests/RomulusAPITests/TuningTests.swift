@@ -23,6 +23,15 @@ import Testing
                 == EpochTuning(epochMilliseconds: 20, pauseBudget: 9, linkCapMegabits: 200))
     }
 
+    @Test func aPauseBudgetBesideATargetIsRefused() {
+        let beside = TuneRequest(vm: Self.web, pauseBudget: 9)
+        #expect(beside.reasonToRefuse(after: Self.before)?.contains("has no effect on web") == true)
+        let targeted = TuneRequest(vm: Self.web, targetLatency: 4).applied(to: Self.before)
+        #expect(beside.reasonToRefuse(after: targeted)?.contains("answers within 4.0 ms") == true)
+        #expect(TuneRequest(vm: Self.web, pauseBudget: 9, noTarget: true).reasonToRefuse(after: targeted) == nil)
+        #expect(TuneRequest(vm: Self.web, epochMilliseconds: 9).reasonToRefuse(after: targeted) == nil)
+    }
+
     @Test func aCapOfNothingIsNone() {
         #expect(TuneRequest(vm: Self.web, linkCapMegabits: 10).applied(to: Self.before).linkCapMegabits == 10)
         #expect(TuneRequest(vm: Self.web, linkCapMegabits: 0).applied(to: Self.before).linkCapMegabits == nil)

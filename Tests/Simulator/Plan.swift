@@ -143,7 +143,7 @@ struct Plan {
             // A switchover whose new host stands still until it was taken back.
             let begin = random.within(500...faultPhase)
             let stall = Fault.stall(random.below(2), milliseconds: random.within(900...2200))
-            faults += [(begin, .command(.switchOver)), (begin + random.within(5...90), stall)]
+            faults += [(begin, .command(.switchOver)), (min(begin + random.within(5...90), faultPhase), stall)]
         }
     }
 

@@ -51,22 +51,7 @@ extension Configuration {
     public static func report(path: String) -> (text: String, isGood: Bool) {
         do {
             let configuration = try load(path: path)
-            let missing = configuration.filesNeeded.filter { !FileManager.default.isReadableFile(atPath: $0.path) }
-            guard missing.isEmpty else {
-                let lines = missing.map {
-                    "\(path): “\($0.key)”: \($0.path) cannot be read; make it with “romulus pki issue”"
-                }
-                return (lines.joined(separator: "\n"), false)
-            }
-            let unusable = configuration.programsNeeded.filter {
-                !FileManager.default.isExecutableFile(atPath: $0.path)
-            }
-            guard unusable.isEmpty else {
-                let lines = unusable.map {
-                    "\(path): “\($0.key)”: \($0.path) cannot be executed: install it, or name another program"
-                }
-                return (lines.joined(separator: "\n"), false)
-            }
+            try configuration.checkHost(path: path)
             func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
             let peers = counted(configuration.peers.count, "peer")
             let contents =
@@ -75,25 +60,6 @@ extension Configuration {
             return ("\(path): good: node \(configuration.node), \(contents)", true)
         } catch {
             return (error.description, false)
-        }
-    }
-
-    /// The files that have to be there, with the keys that name them.
-    private var filesNeeded: [(key: String, path: String)] {
-        var files = [("tls.ca", tls.ca), ("tls.certificate", tls.certificate), ("tls.key", tls.key)]
-        if case .etcd(let etcd)? = arbiter, let tls = etcd.tls {
-            files += [
-                ("arbiter.etcd.ca", tls.ca), ("arbiter.etcd.certificate", tls.certificate),
-                ("arbiter.etcd.key", tls.key),
-            ]
-        }
-        return files
-    }
-
-    /// The programs that have to be there, with the keys that name them.
-    private var programsNeeded: [(key: String, path: String)] {
-        peers.sorted { $0.key < $1.key }.compactMap { name, peer in
-            peer.fence?.command.first.map { ("peers.\(name).fence.command", $0) }
         }
     }
 

@@ -278,12 +278,16 @@ public final class Replica: @unchecked Sendable {
         Int(ReplicaMemory.size(of: offer.blocks)) / 50 * 51 + (256 << 20)
     }
 
-    /// The RAM must fit now: a standby that finds out in the middle of an apply would be none.
+    /// The least room for what one epoch of a burst writes (a reboot, say); a large guest writes more.
+    private static let burstMin: UInt64 = 64 << 20
+
+    /// The RAM must fit now, with a burst beside it: a standby that finds out in the middle of an apply would be none.
     /// Bases of other VMs are given up for it.
     private static func checkRoom(
         _ offer: OfferMessage, _ places: ReplicaPlaces, present: UInt64
     ) throws(SessionError) {
-        let wanted = ReplicaMemory.size(of: offer.blocks) - present + UInt64(slotCount * (4 << 20))
+        let memory = ReplicaMemory.size(of: offer.blocks)
+        let wanted = memory - present + UInt64(slotCount * (4 << 20)) + max(memory / 8, burstMin)
         let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
         while true {
             do throws(SessionError) {

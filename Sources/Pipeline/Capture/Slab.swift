@@ -49,6 +49,11 @@ package final class Slab: @unchecked Sendable {
 
     package func reset() { runs.removeAll() }
 
+    /// How many of its pages are not all zeroes.
+    package var pagesWithContents: Int {
+        (0..<runs.pages).count { !PageDigest.isZero(UnsafeRawPointer(pages.baseAddress! + $0 * pageSize)) }
+    }
+
     /// For the test bed only: forgets the last page, as if it had not been written.
     func dropOnePage() {
         guard runs.pages > 1 else { return }

@@ -38,7 +38,7 @@ extension PrimarySession {
                     switch reading {
                     case .value(let register): self?.handle(.registerRead(register))
                     case .unknown(let reason):
-                        self?.state.withLock { $0.status.lastError = reason }
+                        self?.state.withLock { if $0.status.phase != .protected { $0.status.lastError = reason } }
                         self?.handle(.registerUnreadable(reason))
                     }
                 }
@@ -82,9 +82,7 @@ extension PrimarySession {
                 state.switchoverRefusal = (text, isNew: true)
             case .report(let text):
                 state.status.lastError = text
-                guard state.lastRefusal != text else { break }
-                state.lastRefusal = state.machine.state == .solo ? text : nil
-                report(.event("decided", text))
+                if !state.isOldNews { report(.event("decided", text)) }
             }
         }
     }
@@ -94,6 +92,7 @@ extension PrimarySession {
         guard state.status.phase != .protected else { return }
         state.status.phase = .protected
         state.status.lastError = nil
+        state.retry.reset()
         report(.event("protected", "checkpoint 1 is at the standby: it can take over from here on"))
     }
 

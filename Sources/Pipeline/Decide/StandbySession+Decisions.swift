@@ -113,6 +113,7 @@ extension StandbySession {
         log.error("\(error)", metadata: ["vm": "\(vm)"])
         state.status.lastError = error.message
         report(.failure(error))
+        tellWhy(error.message, &state)
         let link = state.link
         state.link = nil
         link?.close()
@@ -120,6 +121,14 @@ extension StandbySession {
             loseLink(error.message, &state)
         } else {
             perform(state.machine.handle(.imageLost(error.message)), &state)
+        }
+    }
+
+    /// The primary is to know more than that the connection was closed. In a switchover it is told by what comes of that.
+    func tellWhy(_ reason: String, _ state: inout State) {
+        switch state.machine.state {
+        case .preparing, .receiving, .holding: state.link?.send(GoodbyeMessage(kind: .failed, reason: reason).frame)
+        default: break
         }
     }
 

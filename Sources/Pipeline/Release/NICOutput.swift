@@ -22,7 +22,8 @@ final class NICOutput {
         // A gate that cannot be made is the end of the session, whose next start takes the filters out.
         do throws(SystemError) {
             gate = try OutputGate(
-                nic: nic.index, hold: filter.heldDescriptor, release: filter.release.number, firstHeld: firstHeld)
+                nic: nic.index, mac: guest.description.nics.first { $0.netdev == nic.netdev }?.mac,
+                hold: filter.heldDescriptor, release: filter.release.number, firstHeld: firstHeld)
         } catch {
             throw SessionError(.system, "the output of NIC \(nic.netdev) cannot be held: \(error)")
         }

@@ -64,6 +64,9 @@ extension PrimarySession {
                     perform(state.machine.handle(.handedBack(id)), &state)
                     state.status.lastError = message.reason
                 } else {
+                    if message.kind == .failed, !state.machine.isDismissing {
+                        return loseStandby("\(options.standby): \(message.reason)", &state)
+                    }
                     // The end of the link that follows is no loss.
                     if state.machine.isDismissing { state.connection.linkDown = "the standby has let go" }
                     perform(state.machine.handle(.letGo(id)), &state)

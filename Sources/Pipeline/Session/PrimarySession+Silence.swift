@@ -27,6 +27,7 @@ extension PrimarySession {
         state.withLock { state in
             guard let link = state.connection.link, state.connection.linkDown == nil else { return .max }
             let now = MonotonicClock.now()
+            lookForStall(now, &state)
             if let askedAt = state.connection.askedAt, now > askedAt + Self.handOverMax {
                 state.connection.askedAt = nil
                 perform(state.machine.handle(.handOverOverdue), &state)

@@ -24,7 +24,11 @@ extension PrimarySession {
         }
         questions?.stop()
         let (link, record) = state.withLock { state in
-            if state.status.phase != .failed { state.status.phase = .ended }
+            if state.status.phase != .failed {
+                state.status.phase = .ended
+                // What was not asked for here leaves its reason.
+                state.status.lastError = state.isUnprotectAsked ? nil : ended
+            }
             return (state.connection.link, state.wishes.standby)
         }
         link?.close()
@@ -88,11 +92,11 @@ extension PrimarySession {
             }
             if let offer = wishes.offer {
                 if let ended = try serve(offer, &guest) { return ended }
-                state.withLock { state in
+                nextOffer = state.withLock { state in
                     state.wishes.detach = false
                     state.isAsked = false
+                    return MonotonicClock.now() + state.retry.wait
                 }
-                nextOffer = MonotonicClock.now() + Self.offerPeriod
                 continue
             }
             if wishes.standby != nil { return "another host goes on with the guest" }
@@ -111,7 +115,7 @@ extension PrimarySession {
             }
             let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
             if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
-                nextOffer = MonotonicClock.now() + Self.offerPeriod
+                nextOffer = MonotonicClock.now() + RetryPace.shortest
                 handle(.candidate(options.standby, asked: isAsked))
                 if state.withLock({ $0.wishes.offer != nil }) { continue }
             }
@@ -163,8 +167,13 @@ extension PrimarySession {
             let attached = try attach(&guest)
             return try protect(attached, offer, link)
         } catch {
-            state.withLock { $0.connection.link }?.close()
+            state.withLock { state in
+                state.connection.link?.close()
+                state.retry.failed(error.code == .standbyRefused ? .refused : .lost, error.message)
+                state.isOldNews = !state.retry.isNews
+            }
             handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
+            state.withLock { $0.isOldNews = false }
             let (isLost, hadStandby) = state.withLock { state in
                 (
                     error.code == .peerLost || error.code == .standbyRefused,
@@ -197,7 +206,6 @@ extension PrimarySession {
             accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
-            state.withLock { $0.lastRefusal = nil }
             handle(.accepted(offer.session, accepted.identity))
             if tuning != offered { link.send(TuningMessage(tuning).frame) }
         } catch {

@@ -1,3 +1,4 @@
+import Foundation
 import GuestNetwork
 import LinuxSystem
 import Logging
@@ -76,8 +77,10 @@ public enum PrimaryOrigin: Sendable {
 /// one lock.
 public final class PrimarySession: LinkHandler, Sendable {
     struct State {
-        var machine: PrimaryMachine
-        var status = PrimaryStatus()
+        var machine: PrimaryMachine { didSet { noteShown() } }
+        var status = PrimaryStatus() { didSet { noteShown() } }
+        /// The phase as it is told, and since when.
+        var shown = (phase: SessionPhase.connecting, since: Date())
         var tuning: EpochTuning
         var guest: GuestDescription?
         var failure: SessionError?
@@ -85,8 +88,10 @@ public final class PrimarySession: LinkHandler, Sendable {
         /// Somebody else paused the guest.
         var isGuestPaused = false
         var isUnprotectAsked = false
-        /// Why the last offer was refused; a node that goes on refusing for the same reason is no news.
-        var lastRefusal: String?
+        /// When to offer again.
+        var retry = RetryPace()
+        /// What is reported now was reported before.
+        var isOldNews = false
         /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
         var switchoverRefusal: (text: String, isNew: Bool)?
         /// A standby had agreed once: one that is lost from then on may come back.
@@ -128,6 +133,8 @@ public final class PrimarySession: LinkHandler, Sendable {
     struct Connection {
         var session = SessionID.none
         var link: Link?
+        /// QEMU does nothing for a checkpoint that is due.
+        var isStalled = false
         /// What the link's cap is told to; nil until there is something to send.
         var sender: FrameSender?
         var wakefulness: Wakefulness?
@@ -173,6 +180,8 @@ public final class PrimarySession: LinkHandler, Sendable {
     let state: Mutex<State>
     let wake: EventDescriptor
     let verification: MemoryVerification
+    /// When the session's thread is heard of again, by `MonotonicClock`.
+    let backAt = Atomic<UInt64>(0)
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
     let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
@@ -182,8 +191,6 @@ public final class PrimarySession: LinkHandler, Sendable {
 
     /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
     static let handOverMax: UInt64 = 2_000_000_000
-    /// Between two offers to a node that was lost or said no, in nanoseconds.
-    static let offerPeriod: UInt64 = 2_000_000_000
 
     /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
     public init(
@@ -205,6 +212,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         verification = try MemoryVerification()
         var first = State(
             machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isNamed)
+        first.noteShown()
         if case .tookOver = origin { first.status.phase = .running }
         state = Mutex(first)
     }
@@ -235,7 +243,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     public var status: PrimaryStatus {
         state.withLock { state in
             var status = state.status
-            status.phase = SessionPhase(state.machine.state) ?? status.phase
+            (status.phase, status.since) = state.shown
             let held = state.gates.map(\.held)
             status.heldBytes = held.reduce(0) { $0 + $1.bytes }
             status.heldFrames = held.reduce(0) { $0 + $1.frames }
@@ -292,7 +300,10 @@ public final class PrimarySession: LinkHandler, Sendable {
 
     /// The operator wants a standby for a guest that runs alone.
     public func protect() {
-        state.withLock { $0.isAsked = true }
+        state.withLock { state in
+            state.isAsked = true
+            state.retry.reset()
+        }
         wake.signal()
     }
 

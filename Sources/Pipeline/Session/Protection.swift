@@ -161,8 +161,8 @@ final class Protection {
                         + " \(comparison.present) with contents were at the standby already"))
             session.report(.memoryCopied(sentPages: comparison.sent, presentPages: comparison.present))
         } else {
-            if let ended = try copyEverything(populated) { return ended }
-            let copied = populated.reduce(0) { $0 + Int($1.count) }
+            var copied = 0
+            if let ended = try copyEverything(populated, &copied) { return ended }
             session.report(
                 .event(
                     "memory-copied",
@@ -193,8 +193,8 @@ final class Protection {
         return nil
     }
 
-    /// Returns why, when protection ended meanwhile.
-    private func copyEverything(_ populated: [TrackedRun]) throws(SessionError) -> String? {
+    /// Returns why, when protection ended meanwhile; counts the pages that were not all zeroes.
+    private func copyEverything(_ populated: [TrackedRun], _ copied: inout Int) throws(SessionError) -> String? {
         let wanted = populated.reduce(0) { $0 + Int($1.count) }
         var done = 0
         var rest = populated[...]
@@ -203,6 +203,7 @@ final class Protection {
             Self.fill(&slab.runs, from: &rest)
             try capture.copy(slab)
             done += slab.runs.pages
+            copied += slab.pagesWithContents
             shipper.push(.pages(.firstCopy, slab))
             report(memory: Double(done) / Double(max(wanted, 1)))
             if let ended = try look() { return ended }
@@ -389,6 +390,7 @@ final class Protection {
 
     func takeSlab() throws(SessionError) -> Slab {
         while true {
+            session.expectBack(after: 0)
             if let slab = pool.pop(milliseconds: 20) { return slab }
             if pool.isClosed { throw SessionError(.system, "the session is being closed") }
         }
@@ -408,6 +410,7 @@ final class Protection {
 
     /// Waits for something to happen, and handles it. Returns why when protection is over.
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
+        session.expectBack(after: waitNanoseconds)
         waitReadable(
             [guest.pollDescriptor, capture.exitNumber, session.wake.number, pacer.wakeNumber],
             nanoseconds: waitNanoseconds)

@@ -1,3 +1,4 @@
+import Foundation
 import GuestNetwork
 import Model
 import Protocol
@@ -41,8 +42,8 @@ public enum Standstill: String, Sendable, CaseIterable {
 
 /// Where a session is; the words are those of the API.
 public enum SessionPhase: String, Sendable, Codable {
-    case connecting, preparing, syncing, protected, handingOver, frozen, forked, peerLost, failingOver, running, failed
-    case ended
+    case connecting, preparing, syncing, protected, stalled, handingOver, frozen, forked, peerLost, failingOver
+    case running, failed, ended
 
     /// What the machine's state alone says; nil where it depends on more.
     init?(_ state: PrimaryMachine.State) {
@@ -91,7 +92,11 @@ public struct TakeOverReport: Sendable, Codable {
 }
 
 public struct StandbyStatus: Sendable {
-    public var phase = SessionPhase.syncing
+    public var phase = SessionPhase.syncing {
+        didSet { if phase != oldValue { since = Date() } }
+    }
+    /// When `phase` was entered.
+    public private(set) var since = Date()
     public var staged = Epoch.firstCopy
     public var applied = Epoch.firstCopy
     public var term = Term(0)
@@ -110,6 +115,8 @@ public struct StandbyStatus: Sendable {
 
 public struct PrimaryStatus: Sendable {
     public var phase = SessionPhase.connecting
+    /// When `phase` was entered.
+    public var since = Date()
     public var sealed = Epoch.firstCopy
     public var acknowledged = Epoch.firstCopy
     /// Checkpoints that are taken and not acknowledged yet.

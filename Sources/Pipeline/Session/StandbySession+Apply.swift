@@ -41,6 +41,7 @@ extension StandbySession {
     func loseQEMU(_ ending: String) {
         state.withLock { state in
             let error = SessionError(.qemu, "the QEMU that waited for \(vm) here \(ending): protect it again")
+            tellWhy(error.message, &state)
             let actions = state.machine.handle(.imageLost(error.message))
             guard !actions.isEmpty else { return }
             state.status.lastError = error.message
@@ -70,6 +71,7 @@ extension StandbySession {
                 perform(state.machine.handle(.applied(session, epoch)), &state)
                 if epoch == Epoch(1), case .holding = state.machine.state {
                     state.status.phase = .protected
+                    state.status.lastError = nil
                     report(.event("standby-ready", "checkpoint 1 is complete: this host can take over"))
                 }
                 resumeReading(&state)

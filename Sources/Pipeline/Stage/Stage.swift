@@ -1,4 +1,5 @@
 import Crypto
+import Glibc
 import GuestNetwork
 import LinuxSystem
 import Model
@@ -20,7 +21,7 @@ package struct Stage {
     package enum Outcome {
         /// Stored; the body lies here until its slot is freed.
         case stored(UnsafeRawBufferPointer)
-        /// All slots are taken: offer the frame again after `free`.
+        /// All slots are taken, or the file system has no room for the frame before one is: offer it again after `free`.
         case full
     }
 
@@ -53,17 +54,33 @@ package struct Stage {
             let stored = try withUnsafeTemporaryAllocation(byteCount: FrameHeader.size, alignment: 8) { raw in
                 header.write(into: raw)
                 let headerBytes = UnsafeRawBufferPointer(raw)
+                let stored = try body.withUnsafeReadableBytes { try append(headerBytes, $0, to: slot) }
                 filling[epoch]!.digest.update(bufferPointer: headerBytes)
-                return try body.withUnsafeReadableBytes { try slot.append(header: headerBytes, body: $0) }
+                return stored
             }
             filling[epoch]!.bytes += UInt64(FrameHeader.size + body.readableBytes)
             return .stored(stored)
         } catch let error as SystemError {
+            // What is complete is applied and gives its room back: the primary waits for it, and its guest runs.
+            if error.errno == ENOSPC, !complete.isEmpty { return .full }
             throw SessionError(
                 .system,
                 "epoch \(epoch) cannot be staged: \(error); give the memory directory more room or protect fewer VMs")
         } catch {
             throw SessionError(.system, "epoch \(epoch) cannot be staged: \(error)")
+        }
+    }
+
+    /// What free slots keep is given up for a frame that needs the room.
+    private func append(
+        _ header: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer, to slot: StageSlot
+    ) throws(SystemError) -> UnsafeRawBufferPointer {
+        do throws(SystemError) {
+            return try slot.append(header: header, body: body)
+        } catch {
+            guard error.errno == ENOSPC else { throw error }
+            for slot in slots where slot.condition == .free { slot.giveRoom() }
+            return try slot.append(header: header, body: body)
         }
     }
 

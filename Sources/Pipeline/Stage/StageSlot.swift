@@ -102,9 +102,14 @@ package final class StageSlot {
 
     package func free() {
         base.storeBytes(of: Condition.free.rawValue, toByteOffset: 8, as: UInt32.self)
-        if reserved > Self.keptWhenFree, ftruncate(descriptor, off_t(Self.headerSize + Self.keptWhenFree)) == 0 {
-            reserved = Self.keptWhenFree
-        }
+        shrink(to: Self.keptWhenFree)
+    }
+
+    /// Gives back what a free slot keeps for the next epoch.
+    package func giveRoom() { shrink(to: Self.growth) }
+
+    private func shrink(to size: Int) {
+        if reserved > size, ftruncate(descriptor, off_t(Self.headerSize + size)) == 0 { reserved = size }
     }
 
     private func reserve(_ wanted: Int) throws(SystemError) {

@@ -42,6 +42,7 @@ public enum StatusText {
             lines.append(("link", link(vm), .plain))
         }
         if let peer = vm.peerReport { lines.append(("peer's host", report(peer), peer.link == .up ? .plain : .bad)) }
+        if let arbiter = vm.arbiter { lines.append(("arbiter", report(arbiter), arbiter.isUp ? .plain : .bad)) }
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
         if let epoch = vm.lastEpoch { lines += report(epoch, vm.model) }
@@ -97,7 +98,7 @@ public enum StatusText {
         case .connecting, .preparing, .syncing, .handingOver, .failingOver: .warning
         case .unprotected: .plain
         case .running: .warning
-        case .frozen, .forked, .peerLost, .failed: .bad
+        case .stalled, .frozen, .forked, .peerLost, .failed: .bad
         }
     }
 
@@ -138,6 +139,13 @@ public enum StatusText {
         case (.down, false?): "not heard on either path"
         case (.down, nil): "not heard"
         }
+    }
+
+    private static func report(_ arbiter: ArbiterReport) -> String {
+        let answer = arbiter.lastAnswer.map { "last answer \(Units.age($0 / 1000)) ago" } ?? "no answer yet"
+        guard !arbiter.isUp else { return "\(arbiter.name), \(answer)" }
+        let reason = arbiter.reason ?? "no reason given"
+        return "\(arbiter.name) does not answer, \(answer): nobody could take over (\(reason))"
     }
 
     private static func report(_ epoch: EpochReport, _ model: EpochPrediction?) -> [(String, String, Style)] {

@@ -298,8 +298,15 @@ public final class Pair: Sendable {
             public var secondPath: Bool?
             public var silenceBorneMs: Double
         }
+        public struct Arbiter: Decodable, Sendable {
+            public var name: String
+            public var up: Bool
+            public var lastAnswerMs: Double?
+        }
+        public var since: String
         public var lastEpoch: Epoch?
         public var peerReport: Peer?
+        public var arbiter: Arbiter?
         public var lastError: String?
     }
 
