@@ -45,6 +45,7 @@ public final class AgentCore: Sendable {
     let log: Logger
     let store: VMStore
     let maintenance: Maintenance
+    let reconciler = Reconciler()
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: (any Arbiter)?
@@ -102,7 +103,7 @@ public final class AgentCore: Sendable {
     private func custody(of vm: VMName) -> Custody {
         Custody(
             node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
-            reprotection: configuration.defaults.reprotection, fences: fences.withLock { $0 }, record: store[vm].local,
+            reprotection: configuration.reprotection(of: vm), fences: fences.withLock { $0 }, record: store[vm].local,
             persist: { [store, node] record in
                 try store.update(vm) { memory in
                     memory.local = record
@@ -373,7 +374,10 @@ public final class AgentCore: Sendable {
 
     // MARK: - As primary
 
-    func startPrimary(_ options: PrimaryOptions, origin: PrimaryOrigin) throws(APIError) -> VMStatus {
+    /// `request` is what the operator asked for, where it was asked.
+    func startPrimary(
+        _ options: PrimaryOptions, origin: PrimaryOrigin, request: ProtectRequest? = nil
+    ) throws(APIError) -> VMStatus {
         let peer = options.standby.description
         guard let settings = configuration.peers[peer] else {
             throw APIError(
@@ -417,21 +421,16 @@ public final class AgentCore: Sendable {
         } catch {
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }
-        let record = VMRecord(
+        var record = VMRecord(
             name: vm, part: .primary(session), role: .primary, peer: peer, level: options.level,
             term: session.status.term, tuning: options.tuning,
             metrics: metrics(of: vm, peer: peer), qmp: options.qmpPath, pid: nil,
             state: ProtectionState(session.status.phase))
-        let taken = state.withLock { state -> VMRecord? in
-            if let known = state.vms[vm], known.isActive { return known }
-            state.vms[vm] = record
-            return nil
-        }
-        if let taken {
-            throw APIError(.refused, "\(vm) is already \(taken.role.rawValue) here (\(taken.state.rawValue))")
-        }
+        record.request = request
+        try take(up: record)
         show(record)
         if origin.isNamed { note(vm, .request, "protection of \(vm) was asked for, with \(peer) as standby") }
+        if case .wanted = origin { tell(vm, .request, "\(vm) is to be protected, with \(peer) as standby: it begins") }
         do throws(SystemError) {
             try session.start()
         } catch {
@@ -441,14 +440,38 @@ public final class AgentCore: Sendable {
         return record.status()
     }
 
+    /// Of one VM there is one session at a time.
+    private func take(up record: VMRecord) throws(APIError) {
+        let vm = record.name
+        let refusal = state.withLock { state -> String? in
+            if let known = state.vms[vm], known.isActive {
+                return "\(vm) is already \(known.role.rawValue) here (\(known.state.rawValue))"
+            }
+            guard !state.preparing.contains(vm) else { return "a replica of \(vm) is being made here" }
+            state.vms[vm] = record
+            return nil
+        }
+        if let refusal { throw APIError(.refused, refusal) }
+    }
+
+    /// As `note`, where each try of the reconciler may say the same.
+    private func tell(_ vm: VMName, _ kind: EventKind, _ message: String) {
+        if reconciler.isNews(vm, message) { note(vm, kind, message) }
+    }
+
     private func primary(_ options: PrimaryOptions, reported report: SessionReport) {
         let vm = options.vm
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
-        case .event(let kind, let message): note(vm, EventKind(sessionWord: kind, role: .primary), message)
+        case .event(let kind, let message):
+            tell(vm, EventKind(sessionWord: kind, role: .primary), message)
+            if kind == "protected" {
+                reconciler.noteProtected(vm)
+                keepRequest(of: vm)
+            }
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
-            note(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+            tell(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
         case .acknowledged(let epoch): state.withLock { $0.vms[vm]?.acknowledged = epoch }
         case .epoch(let timings):
             metrics?.record(timings)
@@ -477,8 +500,12 @@ public final class AgentCore: Sendable {
         case .ended(let reason):
             forgetGuest(of: vm)
             refresh(vm)
-            state.withLock { $0.vms[vm]?.part = .none }
-            note(vm, .ended, "the session of \(vm) ended: \(reason)")
+            let hasFailed = state.withLock { state in
+                state.vms[vm]?.part = .none
+                return state.vms[vm]?.state == .failed
+            }
+            tell(vm, .ended, "the session of \(vm) ended: \(reason)")
+            reconciler.noteEnded(vm, hasFailed ? reason : nil, qmp: options.qmpPath)
         }
     }
 
@@ -498,7 +525,7 @@ public final class AgentCore: Sendable {
     // MARK: - Records
 
     /// Those of a VM that is known already go on: a counter must not begin anew while its VM stays here.
-    private func metrics(of vm: VMName, peer: String) -> VMMetrics {
+    func metrics(of vm: VMName, peer: String) -> VMMetrics {
         VMMetrics(vm: vm, peer: peer, states: ProtectionState.allCases.map(\.rawValue), registry: registry)
     }
 
@@ -524,8 +551,10 @@ public final class AgentCore: Sendable {
     private func refresh(_ vm: VMName) {
         guard let part = state.withLock({ $0.vms[vm]?.part }) else { return }
         let view = part.view()
+        let desired = desired(vm)
         state.withLock { state in
             if state.vms[vm]?.part.session === part.session { state.vms[vm]?.refresh(view) }
+            state.vms[vm]?.show(desired)
         }
     }
 

@@ -29,8 +29,10 @@ public struct AgentProgram: Service {
         if let address = core.configuration.heartbeatListen { listeners.append(try await core.listen(at: address)) }
         for path in core.secondPaths.values { try path.start() }
         let maintenance = Task { [core] in await core.maintenance.run(for: core) }
+        let reconciler = Task { [core] in await core.reconciler.run(for: core) }
         try await APIServer(service: core, configuration: core.configuration, logger: log).run()
         maintenance.cancel()
+        reconciler.cancel()
         for path in core.secondPaths.values { path.stop() }
         for listener in listeners { await listener.shutdown() }
     }

@@ -72,6 +72,9 @@ struct VMRecord: Sendable {
     var standing: EpochTimer.Standing?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
     var acknowledged: Epoch?
+    /// What the operator asked for, where it was by hand.
+    var request: ProtectRequest?
+    private(set) var desired = DesiredReport(protect: .manual)
 
     var isActive: Bool { if case .none = part { false } else { true } }
 
@@ -131,6 +134,13 @@ struct VMRecord: Sendable {
         metrics.peerUp.set(state == .protected || state == .syncing ? 1 : 0)
     }
 
+    mutating func show(_ desired: DesiredReport) {
+        self.desired = desired
+        // What is protected has nothing in its way.
+        if state == .protected { self.desired.reason = nil }
+        metrics.desired.set(desired.protect == .always ? 1 : 0)
+    }
+
     mutating func enter(_ next: ProtectionState) {
         guard next != state else { return }
         state = next
@@ -159,7 +169,7 @@ struct VMRecord: Sendable {
             linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
-            peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
+            peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired)
     }
 }
 

@@ -30,6 +30,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     case failingOver = "failing_over"
     /// The guest runs here after a failover, without a standby.
     case running
+    /// It should be protected, and there is no QEMU to protect.
+    case waiting
     /// Protection ended by an error; `last_error` says which.
     case failed
 
@@ -37,7 +39,7 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     public var exitStatus: ExitStatus {
         switch self {
         case .protected: .ok
-        case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver: .degraded
+        case .connecting, .preparing, .syncing, .handingOver, .peerLost, .failingOver, .waiting: .degraded
         case .unprotected, .frozen, .forked, .running, .failed: .unprotected
         }
     }
@@ -160,6 +162,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var peerReport: PeerReport?
     /// The last thing that went wrong, in one sentence.
     public var lastError: String?
+    /// What is wanted of its protection; nil from older agents.
+    public var desired: DesiredReport?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
@@ -168,7 +172,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
-        processorSeconds: Double? = nil, peerReport: PeerReport? = nil, lastError: String? = nil
+        processorSeconds: Double? = nil, peerReport: PeerReport? = nil, lastError: String? = nil,
+        desired: DesiredReport? = nil
     ) {
         self.name = name
         self.role = role
@@ -197,10 +202,16 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.processorSeconds = processorSeconds
         self.peerReport = peerReport
         self.lastError = lastError
+        self.desired = desired
+    }
+
+    /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
+    public var exitStatusAmongAll: ExitStatus {
+        state == .unprotected && desired?.protect == .manual ? .ok : state.exitStatus
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, desired
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

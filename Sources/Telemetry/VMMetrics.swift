@@ -100,6 +100,8 @@ public struct VMMetrics: Sendable {
     public let role: StateSet
     public let state: StateSet
     public let level: StateSet
+    /// 1 while it should be protected, whatever is there of it.
+    public let desired: Gauge
     public let term: Gauge
     /// Share of the first copy that is done, 0 to 1.
     public let syncProgress: Gauge
@@ -164,6 +166,7 @@ public struct VMMetrics: Sendable {
         role = registry.states(Families.role, [label], label: "role", names: ["primary", "standby"])
         state = registry.states(Families.state, [label], label: "state", names: states)
         level = registry.states(Families.level, [label], label: "level", names: Level.allCases.map(\.rawValue))
+        desired = registry.gauge(Families.desired, [label])
         term = registry.gauge(Families.term, [label])
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])

@@ -65,7 +65,7 @@ extension PrimarySession {
         report(.found(pid: pid, lineage: lineage))
         if case .tookOver = origin {} else { handle(.started) }
 
-        if !origin.isNamed {
+        if !origin.isFresh {
             // Between sessions the monitor is the operator's.
             guest?.close()
             guest = nil
@@ -164,6 +164,8 @@ extension PrimarySession {
             return try protect(attached, offer, link)
         } catch {
             state.withLock { $0.connection.link }?.close()
+            guest?.close()
+            guest = nil
             handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
             let (isLost, hadStandby) = state.withLock { state in
                 (

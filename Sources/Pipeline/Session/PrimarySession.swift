@@ -60,12 +60,22 @@ public struct PrimaryOptions: Sendable {
 public enum PrimaryOrigin: Sendable {
     /// The operator named it.
     case named
+    /// It should be protected, and its QEMU is there. A standby that cannot be had is asked again.
+    case wanted
     /// An earlier run of this agent had it.
     case found(Lineage)
     /// It was resumed here from a replica.
     case tookOver(Register)
 
     public var isNamed: Bool { if case .named = self { true } else { false } }
+
+    /// Whether the guest was not this host's before.
+    var isFresh: Bool {
+        switch self {
+        case .named, .wanted: true
+        case .found, .tookOver: false
+        }
+    }
 }
 
 /// The primary's side of one protected VM, through any number of sessions with a standby, for as long as the guest is
@@ -198,7 +208,7 @@ public final class PrimarySession: LinkHandler, Sendable {
         questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()
         var first = State(
-            machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isNamed)
+            machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isFresh)
         if case .tookOver = origin { first.status.phase = .running }
         state = Mutex(first)
     }
@@ -213,7 +223,7 @@ public final class PrimarySession: LinkHandler, Sendable {
                 level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
         }
         switch origin {
-        case .named: return machine(.fresh(overridesRegister: options.overridesRegister))
+        case .named, .wanted: return machine(.fresh(overridesRegister: options.overridesRegister))
         case .found(let lineage): return machine(.ours(lineage))
         case .tookOver(let register):
             return PrimaryMachine(

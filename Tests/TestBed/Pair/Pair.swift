@@ -291,6 +291,11 @@ public final class Pair: Sendable {
         }
         public var lastEpoch: Epoch?
         public var peerReport: Peer?
+        public struct Desired: Decodable, Sendable {
+            public var protect: String
+            public var reason: String?
+        }
+        public var desired: Desired?
         public var lastError: String?
     }
 

@@ -1,0 +1,114 @@
+import Foundation
+import TestBed
+import Testing
+
+/// What should be protected is, without anybody asking for it again.
+@Suite(.serialized, .timeLimit(.minutes(3))) struct DesiredStateTests {
+    private static let vm = Scene.vm
+
+    private struct Place {
+        let pair: Pair
+        let image: GuestImage
+        let configuration: GuestVM.Configuration
+
+        /// Starts the VM at host A; it need not be ready to be protected.
+        func start() throws -> GuestVM {
+            try GuestVM.start(on: pair.bed.a, image: image, configuration)
+        }
+
+        /// The VM is shut down by whoever manages it.
+        func stop(_ guest: GuestVM) async throws {
+            guest.process.kill(SIGTERM)
+            try await guest.process.wait()
+        }
+
+        func check(_ host: BedHost, _ arguments: [String] = []) throws -> Int32 {
+            try pair.romulus(host, ["status", "--check"] + arguments).status
+        }
+
+        func restartAgent(_ host: BedHost) async throws {
+            try await pair.agent(host)?.killAndWait()
+            try await pair.start(host)
+        }
+
+        /// The events of host A whose text has `words`.
+        func events(with words: String) throws -> Int {
+            try pair.romulus(pair.bed.a, ["events", DesiredStateTests.vm, "--limit", "1000"]).output
+                .split(separator: "\n").filter { $0.contains(words) }.count
+        }
+    }
+
+    /// Both agents, with the VM listed at A, and no QEMU yet.
+    private func place(
+        on bed: Bed, arbiter: Pair.Arbiter = .operator, hasDisk: Bool = true, _ arguments: [String] = []
+    ) async throws -> Place {
+        var configuration = GuestVM.Configuration()
+        configuration.name = Self.vm
+        configuration.memoryMiB = 128
+        configuration.moreArguments = arguments
+        let primaryDisk = "\(bed.a.stateDirectory)/web.raw"
+        if hasDisk {
+            configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 16, content: .random(seed: 7))]
+        }
+        var options = Pair.Options()
+        options.arbiter = arbiter
+        options.reprotectsByItself = true
+        func disk(_ path: String) -> [String] { ["    disks:", "      disk0: {path: \(path), format: raw}"] }
+        options.vms["a"] =
+            ["  \(Self.vm):", "    qmp: \(bed.a.runtimeDirectory)/\(Self.vm).qmp", "    standby: hostb"]
+            + disk(primaryDisk)
+        options.vms["b"] = ["  \(Self.vm):"] + disk("\(bed.b.stateDirectory)/web.raw")
+        for host in bed.hosts { try host.addTap("tap0") }
+        return Place(
+            pair: try await Pair(on: bed, options), image: try GuestImage.build(), configuration: configuration)
+    }
+
+    @Test func aListedVMIsProtectedWheneverItsQEMUIsThere() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed)
+            let pair = place.pair
+            let row = try await pair.wait(bed.a, Self.vm, for: "waiting", within: .seconds(10))
+            #expect(row.desired?.protect == "always")
+            #expect(row.desired?.reason?.contains("web.qmp") == true, "\(row)")
+            #expect(try place.check(bed.a) == 2, "a VM that should be protected counts")
+            #expect(try place.check(bed.b) == 0, "it is not for B to protect")
+
+            let first = try place.start()
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+            #expect(try place.check(bed.a) == 0)
+            try await place.stop(first)
+            try await pair.wait(bed.a, Self.vm, for: "waiting", within: .seconds(10))
+            try await Task.sleep(for: .seconds(2))
+            #expect(try place.events(with: "is to be protected and waits") == 2, "a state that lasts is told once")
+
+            let second = try place.start()
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+            // The guest goes while nobody looks.
+            try await pair.agent(bed.a)?.killAndWait()
+            try await second.killAndWait()
+            try await pair.start(bed.a)
+            try await pair.wait(bed.a, Self.vm, for: "waiting", within: .seconds(10))
+        }
+    }
+
+    @Test func unprotectIsTheLastWord() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed, hasDisk: false)
+            let pair = place.pair
+            _ = try place.start()
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+            try await place.restartAgent(bed.a)
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+
+            #expect(try pair.romulus(bed.a, ["unprotect", Self.vm]).status == 0)
+            #expect(try place.check(bed.a) == 0, "nobody wants it protected")
+            #expect(try place.check(bed.a, [Self.vm]) == 3, "asked by name it is what it is")
+            try await place.restartAgent(bed.a)
+            try await Task.sleep(for: .seconds(3))
+            #expect(try pair.list(bed.a).isEmpty, "the word holds over a restart")
+
+            #expect(try pair.romulus(bed.a, ["protect", Self.vm, "--wait", "--timeout", "40"]).status == 0)
+            #expect(try pair.status(bed.a, Self.vm)?.desired?.protect == "always")
+        }
+    }
+}
