@@ -79,6 +79,8 @@ extension AgentCore: AgentService {
             epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget,
             linkCapMegabits: request.linkCap(
                 unlessSaid: configured?.linkCapMegabits ?? configuration.defaults.linkCapMegabits))
+        options.reserve = configured?.standbys.compactMap { NodeName($0) }.filter { $0 != standbyNode } ?? []
+        options.replaceAfterSeconds = configuration.replaceAfter(of: request.vm)
         options.planted = planted
         options.overridesRegister = request.claim ?? false
         return options

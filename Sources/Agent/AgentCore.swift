@@ -104,6 +104,7 @@ public final class AgentCore: Sendable {
         Custody(
             node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
             reprotection: configuration.reprotection(of: vm), fences: fences.withLock { $0 }, record: store[vm].local,
+            identify: { [self] (found, isFresh) throws(SessionError) in try identify(vm, found, isFresh) },
             persist: { [store, node] record in
                 try store.update(vm) { memory in
                     memory.local = record
@@ -150,6 +151,7 @@ public final class AgentCore: Sendable {
         }
 
         let custody = custody(of: offer.vm)
+        try checkIdentity(of: offer)
         var machine = try machine(for: offer, custody)
         guard let identity = machine.image?.identity else {
             throw SessionError(.refused, "\(configuration.node) cannot be the standby of \(offer.vm)")
@@ -222,6 +224,8 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
         options.level = guest.level
         options.tuning = guest.tuning
+        options.reserve = guest.reserve ?? []
+        options.replaceAfterSeconds = guest.replaceAfterSeconds ?? configuration.replaceAfter(of: vm)
         do throws(APIError) {
             _ = try startPrimary(options, origin: .found(guest.lineage))
         } catch {
@@ -356,6 +360,9 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
         options.level = register.level
         options.tuning = record.tuning
+        options.identity = offer.identity
+        options.reserve = whatIsLeft(of: offer)
+        options.replaceAfterSeconds = offer.replaceAfterSeconds ?? configuration.replaceAfter(of: offer.vm)
         do throws(APIError) {
             _ = try startPrimary(options, origin: .tookOver(register))
         } catch {
@@ -379,43 +386,32 @@ public final class AgentCore: Sendable {
         _ options: PrimaryOptions, origin: PrimaryOrigin, request: ProtectRequest? = nil
     ) throws(APIError) -> VMStatus {
         let peer = options.standby.description
-        guard let settings = configuration.peers[peer] else {
+        guard configuration.peers[peer] != nil else {
             throw APIError(
                 .noSuchPeer,
                 "there is no peer “\(peer)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
             )
         }
-        let (identity, group, vm) = (identity, group, options.vm)
+        let vm = options.vm
         var options = options
         options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
         options.heartbeatMilliseconds = configuration.detection.heartbeatMilliseconds
-        options.secondPath = secondPaths[peer]
+        for (name, path) in secondPaths { if let node = NodeName(name) { options.secondPaths[node] = path } }
         options.idleEpochMilliseconds = configuration.defaults.idleEpochMilliseconds
         options.checkpointsOnOutput = configuration.defaults.checkpointsOnOutput
         options.pauseBudget = configuration.defaults.pauseBudget
         options.isRealTime = configuration.defaults.isRealTime
         options.sleep = processorSleep
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
-        let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
                 bases: bases, log: log,
-                connect: { (handler) throws(SessionError) in
-                    try blocking { () async throws(SessionError) in
-                        do throws(LinkError) {
-                            let link = try await LinkDialer.connect(
-                                host: settings.address.host, port: settings.address.port, identity: identity,
-                                expectedPeer: peer, timeout: .seconds(10), group: group,
-                                connections: settings.connections, handler: handler)
-                            hear()
-                            return link
-                        } catch {
-                            throw SessionError(.peerLost, "\(error)")
-                        }
-                    }
+                connect: { [weak self] (node, handler) throws(SessionError) in
+                    guard let self else { throw SessionError(.system, "the agent ends") }
+                    return try connect(to: node, handler)
                 },
                 report: { [weak self, options] in self?.primary(options, reported: $0) })
         } catch {
@@ -438,6 +434,27 @@ public final class AgentCore: Sendable {
             throw APIError(.failed, "the session of \(vm) cannot be started: \(error)")
         }
         return record.status()
+    }
+
+    /// Opens the link to a node that is to be a standby; blocks.
+    private func connect(to node: NodeName, _ handler: any LinkHandler) throws(SessionError) -> Link {
+        let peer = node.description
+        guard let settings = configuration.peers[peer] else {
+            throw SessionError(.peerLost, "there is no peer “\(peer)” in the configuration")
+        }
+        let (identity, group) = (identity, group)
+        let link = try blocking { () async throws(SessionError) in
+            do throws(LinkError) {
+                return try await LinkDialer.connect(
+                    host: settings.address.host, port: settings.address.port, identity: identity,
+                    expectedPeer: peer, timeout: .seconds(10), group: group, connections: settings.connections,
+                    handler: handler)
+            } catch {
+                throw SessionError(.peerLost, "\(error)")
+            }
+        }
+        hear(peer)
+        return link
     }
 
     /// Of one VM there is one session at a time.
@@ -467,7 +484,7 @@ public final class AgentCore: Sendable {
             tell(vm, EventKind(sessionWord: kind, role: .primary), message)
             if kind == "protected" {
                 reconciler.noteProtected(vm)
-                keepRequest(of: vm)
+                keepStandby(of: vm)
             }
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
@@ -492,6 +509,7 @@ public final class AgentCore: Sendable {
                 try store.update(vm) { memory in
                     memory.local = record
                     memory.guest = nil
+                    memory.identity = nil
                 }
             } catch {
                 note(vm, .error, "that \(vm) was given away cannot be remembered: \(error)")
@@ -514,6 +532,8 @@ public final class AgentCore: Sendable {
         var guest = VMStore.Guest(
             pid: pid, startTime: VMStore.startTime(of: pid) ?? 0, lineage: lineage, qmp: options.qmpPath,
             standby: options.standby, level: options.level, epochMilliseconds: options.tuning.epochMilliseconds)
+        guest.reserve = options.reserve.isEmpty ? nil : options.reserve
+        guest.replaceAfterSeconds = options.replaceAfterSeconds
         guest.tuning = state.withLock { $0.vms[options.vm]?.tuning } ?? options.tuning
         do throws(SystemError) {
             try store.update(options.vm) { $0.guest = guest }

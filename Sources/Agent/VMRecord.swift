@@ -43,7 +43,7 @@ struct VMRecord: Sendable {
     let name: VMName
     var part: Part
     let role: Role
-    let peer: String
+    private(set) var peer: String
     let level: Level
     var term: Term
     var tuning: EpochTuning
@@ -72,6 +72,8 @@ struct VMRecord: Sendable {
     var standing: EpochTimer.Standing?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
     var acknowledged: Epoch?
+    /// Which VM it is; nil while nobody knows.
+    var identity: VMIdentity?
     /// What the operator asked for, where it was by hand.
     var request: ProtectRequest?
     private(set) var desired = DesiredReport(protect: .manual)
@@ -83,6 +85,8 @@ struct VMRecord: Sendable {
         switch view {
         case .primary(let status, let guest):
             peerView = status.peer
+            if let standby = status.standby { show(peer: standby.description) }
+            identity = status.identity ?? identity
             tuning = status.tuning
             standing = status.phase == .protected ? status.standing : nil
             let target = TargetReport(tuning.goal, standing, peer: peer)
@@ -110,6 +114,7 @@ struct VMRecord: Sendable {
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
         case .standby(let status):
             peerView = status.peer
+            identity = status.identity
             if let known = status.tuning { tuning = known }
             epoch = status.staged
             term = status.term
@@ -134,10 +139,17 @@ struct VMRecord: Sendable {
         metrics.peerUp.set(state == .protected || state == .syncing ? 1 : 0)
     }
 
+    /// Another host is the standby now, or is asked to be.
+    private mutating func show(peer next: String) {
+        guard next != peer else { return }
+        metrics.show(peer: next, insteadOf: peer)
+        peer = next
+    }
+
     mutating func show(_ desired: DesiredReport) {
         self.desired = desired
-        // What is protected has nothing in its way.
-        if state == .protected { self.desired.reason = nil }
+        // What stands in the way of a session is its own to tell.
+        if isActive { (self.desired.reason, self.desired.nextTry) = (nil, nil) }
         metrics.desired.set(desired.protect == .always ? 1 : 0)
     }
 
@@ -169,7 +181,8 @@ struct VMRecord: Sendable {
             linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
-            peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired)
+            peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired,
+            identity: identity)
     }
 }
 

@@ -164,6 +164,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var lastError: String?
     /// What is wanted of its protection; nil from older agents.
     public var desired: DesiredReport?
+    /// Which VM it is, beside its name; nil while nobody knows, and from older agents.
+    public var identity: VMIdentity?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
@@ -173,7 +175,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
         processorSeconds: Double? = nil, peerReport: PeerReport? = nil, lastError: String? = nil,
-        desired: DesiredReport? = nil
+        desired: DesiredReport? = nil, identity: VMIdentity? = nil
     ) {
         self.name = name
         self.role = role
@@ -203,6 +205,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.peerReport = peerReport
         self.lastError = lastError
         self.desired = desired
+        self.identity = identity
     }
 
     /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
@@ -211,7 +214,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, desired
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, desired, identity
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

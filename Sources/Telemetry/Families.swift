@@ -71,7 +71,7 @@ public enum Families {
 
     // standing
     public static let info = Family(
-        "romulus_vm_info", .gauge, "Always 1; carries the name of the other host as a label.")
+        "romulus_vm_info", .gauge, "1 for the name of the other host, which is a label; 0 for one that it was before.")
     public static let role = Family("romulus_role", .gauge, "1 for the role that this host has for the VM, else 0.")
     public static let state = Family("romulus_state", .gauge, "1 for the state that protection is in, else 0.")
     public static let level = Family("romulus_level", .gauge, "1 for the level that was asked for, else 0.")

@@ -184,6 +184,13 @@ public struct VMMetrics: Sendable {
         registry.gauge(Families.info, with("peer", peer)).set(1)
     }
 
+    /// Another host is the other one now.
+    public func show(peer: String, insteadOf before: String) {
+        for (name, value) in [(before, 0), (peer, 1)] {
+            registry.gauge(Families.info, [Label("vm", vm), Label("peer", name)]).set(value)
+        }
+    }
+
     /// Counts one committed checkpoint and everything it cost. Call it once per epoch, when its acknowledgement is in.
     public func record(_ timings: EpochTimings) {
         epochsCommitted.add()

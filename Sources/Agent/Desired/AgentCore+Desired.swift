@@ -30,23 +30,34 @@ extension AgentCore {
 
     /// Keeps the operator's word, durably; nil takes the last one back.
     func keep(_ word: Word?, of vm: VMName) throws(APIError) {
-        guard store[vm].word != word else { return }
+        guard store[vm].word != word || (word == .unprotect && store[vm].identity != nil) else { return }
         do throws(SystemError) {
-            try store.update(vm) { $0.word = word }
+            try store.update(vm) { memory in
+                memory.word = word
+                // What comes next under that name may be another VM.
+                if word == .unprotect { memory.identity = nil }
+            }
         } catch {
             throw APIError(.failed, "what was said about \(vm) cannot be kept, so nothing was done: \(error)")
         }
     }
 
-    /// The VM is protected, as the operator asked: from now on that is what should be.
-    func keepRequest(of vm: VMName) {
-        guard let request = state.withLock({ $0.vms[vm]?.request }) else { return }
-        // A session must not wait for the disk.
+    /// The VM is protected: who its standby is, and that it should be where the operator asked for it, is kept.
+    func keepStandby(of vm: VMName) {
+        // A session must not wait for the disk, and says who its standby is outside of its report.
         onDecisionQueue { [self] in
-            do throws(APIError) {
-                try keep(Word(protecting: request), of: vm)
+            let (request, part) = state.withLock { ($0.vms[vm]?.request, $0.vms[vm]?.part) }
+            do {
+                if let request { try keep(Word(protecting: request), of: vm) }
+                guard case .primary(let session)? = part, let guest = store[vm].guest else { return }
+                let standby = session.standby
+                guard guest.standby != standby else { return }
+                try store.update(vm) { memory in
+                    memory.guest?.reserve = ([guest.standby] + (guest.reserve ?? [])).filter { $0 != standby }
+                    memory.guest?.standby = standby
+                }
             } catch {
-                note(vm, .error, error.message)
+                note(vm, .error, "\(error)")
             }
         }
     }
@@ -92,6 +103,7 @@ extension AgentCore {
             tuning: options?.tuning ?? EpochTuning(epochMilliseconds: configuration.defaults.epochMilliseconds),
             metrics: metrics(of: vm, peer: peer), qmp: options?.qmpPath ?? configured?.qmp, pid: nil,
             state: .unprotected)
+        record.identity = store[vm].identity
         record.metrics.level.set(record.level.rawValue)
         body(&record)
         state.withLock { state in

@@ -37,6 +37,9 @@ extension Configuration {
         }
     }
 
+    /// How long a standby of the VM may be lost, in seconds, before another one is asked.
+    func replaceAfter(of vm: VMName) -> Int { vms[vm]?.replaceAfter ?? defaults.replaceAfter }
+
     /// Whether a lost standby of the VM is replaced without being asked to.
     func reprotection(of vm: VMName) -> PrimaryMachine.Reprotection {
         vms[vm]?.protect == .always ? .automatic : defaults.reprotection

@@ -89,6 +89,7 @@ extension PrimarySession {
         guard state.status.phase != .protected else { return }
         state.status.phase = .protected
         state.status.lastError = nil
+        state.choice.settle()
         report(.event("protected", "checkpoint 1 is at the standby: it can take over from here on"))
     }
 

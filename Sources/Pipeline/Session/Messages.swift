@@ -54,6 +54,12 @@ public struct OfferMessage: Codable, Sendable {
     public var goal: EpochGoal?
     public var pauseBudget: Int?
     public var linkCapMegabits: Int?
+    /// Which VM it is; absent in what older agents wrote, as are the next two.
+    public var identity: VMIdentity?
+    /// The other hosts that could be its standby, in the order in which they are asked.
+    public var reserve: [NodeName]?
+    /// How long a standby may be lost before another one is asked, in seconds.
+    public var replaceAfterSeconds: Int?
     /// The most silence of the other side that is borne, in milliseconds.
     public var silenceMilliseconds: Int
     /// The least; absent in what older agents wrote, as is the next.

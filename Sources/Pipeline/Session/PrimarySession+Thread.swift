@@ -57,9 +57,12 @@ extension PrimarySession {
     private func carry(_ found: GuestHandle, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
         var guest: GuestHandle? = found
         let pid = found.pid
+        let identity = try custody.identify(
+            found.description.identity ?? options.identity, origin.isFresh && !options.overridesRegister)
         let lineage = state.withLock { state in
             state.status.qemuPID = pid
             state.guest = found.description
+            state.identity = identity
             return state.machine.lineage
         }
         report(.found(pid: pid, lineage: lineage))
@@ -112,7 +115,7 @@ extension PrimarySession {
             let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
             if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
                 nextOffer = MonotonicClock.now() + Self.offerPeriod
-                handle(.candidate(options.standby, asked: isAsked))
+                handle(.candidate(nextStandby(), asked: isAsked))
                 if state.withLock({ $0.wishes.offer != nil }) { continue }
             }
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
@@ -159,7 +162,7 @@ extension PrimarySession {
             state.status.diskProgress = 0
         }
         do throws(SessionError) {
-            let link = try connect(self)
+            let link = try connect(standby, self)
             let attached = try attach(&guest)
             return try protect(attached, offer, link)
         } catch {
@@ -195,7 +198,7 @@ extension PrimarySession {
             }
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
             let offered = tuning
-            link.send(guest.offer(offer, options, offered).frame)
+            link.send(message(offer, guest, offered).frame)
             accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
@@ -217,6 +220,30 @@ extension PrimarySession {
         }
         protection.takeDown()
         return try outcome.get()
+    }
+
+    private func message(_ offer: SessionOffer, _ guest: GuestHandle, _ tuning: EpochTuning) -> OfferMessage {
+        var message = guest.offer(offer, options, tuning)
+        message.replaceAfterSeconds = options.replaceAfterSeconds
+        (message.identity, message.reserve) = state.withLock { ($0.identity, $0.choice.reserve) }
+        return message
+    }
+
+    /// Whom to ask now.
+    private func nextStandby() -> NodeName {
+        let (node, lost) = state.withLock { state in
+            let (before, wasReplacing) = (state.choice.current, state.choice.isReplacing)
+            let node = state.choice.next(at: MonotonicClock.now())
+            return (node, state.choice.isReplacing && !wasReplacing ? before : nil)
+        }
+        if let lost {
+            report(
+                .event(
+                    "replacing",
+                    "\(lost) has not been the standby of \(options.vm) for \(options.replaceAfterSeconds) s: others are"
+                        + " asked too, \(node) first"))
+        }
+        return node
     }
 
     func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {

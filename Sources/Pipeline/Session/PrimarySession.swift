@@ -15,6 +15,11 @@ public struct PrimaryOptions: Sendable {
     public var level = Level.system
     /// The node that is to be the standby.
     public var standby: NodeName
+    /// Who is asked when that one is lost for `replaceAfterSeconds`.
+    public var reserve: [NodeName] = []
+    public var replaceAfterSeconds = 60
+    /// Which VM it is, where its QEMU does not say.
+    public var identity: VMIdentity?
     /// What its epochs are to be like at first.
     public var tuning = EpochTuning(epochMilliseconds: 20)
     /// The longest epoch of a guest that hardly works and sends nothing.
@@ -31,8 +36,8 @@ public struct PrimaryOptions: Sendable {
     public var silenceMilliseconds = 500
     public var silenceFloorMilliseconds = 300
     public var heartbeatMilliseconds = 50
-    /// Another way to the standby's host.
-    public var secondPath: SecondPath?
+    /// Other ways to the standbys' hosts.
+    public var secondPaths: [NodeName: SecondPath] = [:]
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.
@@ -90,6 +95,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var status = PrimaryStatus()
         var tuning: EpochTuning
         var guest: GuestDescription?
+        var identity: VMIdentity?
+        var choice: StandbyChoice
         var failure: SessionError?
         var endGuestRequested = false
         /// Somebody else paused the guest.
@@ -180,7 +187,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     let wake: EventDescriptor
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
-    let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
+    let connect: @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link
     let software: String
     let origin: PrimaryOrigin
     let bases: MemoryBases?
@@ -194,7 +201,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     public init(
         options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
         bases: MemoryBases? = nil, log: Logger,
-        connect: @escaping @Sendable (any LinkHandler) throws(SessionError) -> Link,
+        connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         self.options = options
@@ -208,7 +215,11 @@ public final class PrimarySession: LinkHandler, Sendable {
         questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()
         var first = State(
-            machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isFresh)
+            machine: Self.machine(origin, options, custody), tuning: options.tuning,
+            choice: StandbyChoice(
+                options.standby, reserve: options.reserve,
+                replaceAfter: UInt64(options.replaceAfterSeconds) * 1_000_000_000),
+            isAsked: origin.isFresh)
         if case .tookOver = origin { first.status.phase = .running }
         state = Mutex(first)
     }
@@ -250,6 +261,8 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.linkConnections = state.connection.link?.connectionCount ?? 0
             status.peer = state.connection.watch?.view
             status.tuning = state.tuning
+            status.standby = state.choice.current
+            status.identity = state.identity
             return status
         }
     }
@@ -290,6 +303,9 @@ public final class PrimarySession: LinkHandler, Sendable {
     public var lastHeard: UInt64 {
         state.withLock { $0.connection.linkDown == nil ? $0.connection.link?.lastReceived ?? 0 : 0 }
     }
+
+    /// The standby, or who was last asked to be.
+    public var standby: NodeName { state.withLock { $0.choice.current } }
 
     /// Who may run the guest, as last won or read.
     public var register: Register? { state.withLock { $0.machine.register } }

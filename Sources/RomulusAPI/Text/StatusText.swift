@@ -26,6 +26,10 @@ public enum StatusText {
     public static func detail(_ vm: VMStatus, now: Date = Date(), colour: Bool) -> String {
         var lines: [(String, String, Style)] = [
             ("name", vm.name.description, .bold),
+            (
+                "uuid", vm.identity.map { $0.isMade ? "\($0) (made by Romulus: its QEMU has none)" : "\($0)" } ?? "-",
+                .plain
+            ),
             ("role", vm.role.rawValue, .plain),
             ("state", "\(state(vm)) for \(Units.age(now.timeIntervalSince(vm.since)))", style(vm.state)),
             ("level", vm.level.rawValue, .plain),
@@ -45,7 +49,7 @@ public enum StatusText {
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
         if let epoch = vm.lastEpoch { lines += report(epoch, vm.model) }
-        if let desired = vm.desired { lines.append(report(desired, now)) }
+        if let desired = vm.desired, vm.role == .primary { lines.append(report(desired, now)) }
         if let error = vm.lastError { lines.append(("last error", error, .bad)) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { line in
