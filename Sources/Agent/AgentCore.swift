@@ -125,10 +125,12 @@ public final class AgentCore: Sendable {
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
                 hear(link.peerNode)
-                return Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
-                    (offer, link, order) throws(SessionError) in
-                    try self.accept(offer, from: link, order)
-                }
+                return Reception(
+                    node: configuration.node, secondPath: secondPaths[link.peerNode], log: log,
+                    judge: { [self] in reasonNotToYield($0, to: $1) },
+                    prepare: { [self] (offer, link, order) throws(SessionError) in
+                        try accept(offer, from: link, order)
+                    })
             })
     }
 
@@ -373,7 +375,10 @@ public final class AgentCore: Sendable {
     private func forgetGuest(of vm: VMName) {
         bases.forgetGuest(vm)
         do throws(SystemError) {
-            try store.update(vm) { $0.guest = nil }
+            try store.update(vm) { memory in
+                memory.left = memory.guest.flatMap { $0.isAlive ? $0 : nil } ?? memory.left
+                memory.guest = nil
+            }
         } catch {
             note(vm, .error, "that the guest of \(vm) is gone cannot be remembered: \(error)")
         }
@@ -489,6 +494,7 @@ public final class AgentCore: Sendable {
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
             tell(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+            if let register = error.knows { reconciler.noteContested(vm, register) }
         case .acknowledged(let epoch): state.withLock { $0.vms[vm]?.acknowledged = epoch }
         case .epoch(let timings):
             metrics?.record(timings)

@@ -11,6 +11,8 @@ final class VMStore: Sendable {
         var local = LocalRecord()
         /// The guest that this host has in hand; nil when it has none.
         var guest: Guest?
+        /// The last guest that this host had in hand and left running; absent likewise.
+        var left: Guest?
         /// The operator's last word; absent where there was none, and in what older agents wrote.
         var word: Word?
         /// Which VM of that name this host protected last; absent likewise.

@@ -125,6 +125,32 @@ import Testing
         }
     }
 
+    /// Nothing is left of the VM, and each host learns that from the other: it is protected wherever it is started.
+    @Test func aVMThatDiedAtBothHostsIsProtectedWhereItIsStartedAgain() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed) { options in
+                options.arbiter = .witness
+                options.vms["b"] = [
+                    "  \(Self.vm):", "    qmp: \(bed.b.runtimeDirectory)/\(Self.vm).qmp", "    standby: hosta",
+                ]
+            }
+            let pair = place.pair
+            let guest = try place.start()
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+            try await guest.killAndWait()
+            try await pair.wait(bed.b, Self.vm, for: "protected", within: .seconds(40))
+            // Both at one moment: neither agent can ask the other to go on.
+            let pids = try bed.hosts.compactMap { try pair.status($0, Self.vm)?.pid }
+            #expect(pids.count == 2)
+            for pid in pids { kill(pid, SIGKILL) }
+            for host in bed.hosts { try await pair.wait(host, Self.vm, for: "waiting", within: .seconds(20)) }
+            #expect(try place.check(bed.a) == 2 && place.check(bed.b) == 2)
+            _ = try place.start()
+            try await place.wait(for: "protected")
+            #expect(try pair.status(bed.b, Self.vm)?.role == "standby")
+        }
+    }
+
     @Test func anotherVMOfThatNameIsNotTakenForIt() async throws {
         try await Bed.with { bed in
             let place = try await place(on: bed)

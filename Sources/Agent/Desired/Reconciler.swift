@@ -14,6 +14,8 @@ final class Reconciler: Sendable {
         var nextTry: ContinuousClock.Instant?
         /// What stands in the way.
         var reason: String?
+        /// The register that stands against it, as the last try learnt it.
+        var contested: Register?
         /// The monitor that the failures are of.
         var monitor: MonitorFile?
         /// A look at the monitor, or a session that began by itself, is under way.
@@ -99,6 +101,10 @@ final class Reconciler: Sendable {
             wait(vm, reason, options, core)
         case .unusable(let reason): fail(vm, reason, core)
         case .ready:
+            var options = options
+            if let register = pursuits.withLock({ $0[vm]?.contested }), await core.isYielded(register, of: vm) {
+                options.yielded = register
+            }
             do throws(APIError) {
                 _ = try core.startPrimary(options, origin: .wanted)
             } catch {
@@ -139,6 +145,7 @@ final class Reconciler: Sendable {
         pursuits.withLock { pursuits in
             pursuits[vm, default: Pursuit()].protectedSince = .now
             pursuits[vm]?.reason = nil
+            pursuits[vm]?.contested = nil
             pursuits[vm]?.told = []
         }
     }
@@ -157,6 +164,11 @@ final class Reconciler: Sendable {
             pursuit.monitor = file
             if failure != nil { pursuit.nextTry = .now + .nanoseconds(Int64(pursuit.backOff.fail())) }
         }
+    }
+
+    /// The VM's session was refused, because that register gives the VM to others.
+    func noteContested(_ vm: VMName, _ register: Register) {
+        pursuits.withLock { $0[vm, default: Pursuit()].contested = register }
     }
 
     /// Whether the journal does not have it yet: what each try says alike is told once.

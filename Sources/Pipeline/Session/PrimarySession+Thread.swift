@@ -102,7 +102,10 @@ extension PrimarySession {
             if wishes.end {
                 // What ends by itself says why.
                 let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
-                if let reason { throw SessionError(.refused, "\(options.vm) cannot be protected: \(reason)") }
+                if let reason {
+                    throw SessionError(
+                        .refused, "\(options.vm) cannot be protected: \(reason)", knows: contestedRegister)
+                }
                 return "protection was ended by the operator"
             }
             if process.hasExited() {
@@ -121,6 +124,12 @@ extension PrimarySession {
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
             _ = wake.take()
         }
+    }
+
+    /// The register that stands against a guest that was not this host's.
+    private var contestedRegister: Register? {
+        let register = state.withLock { $0.machine.register }
+        return origin.isFresh && register?.isOfOthers(than: custody.node) == true ? register : nil
     }
 
     /// Ends a guest that another host goes on with; it runs no more when this returns.

@@ -45,6 +45,8 @@ public struct PrimaryOptions: Sendable {
     public var planted: PlantedFaults = []
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
+    /// Whoever else this register names holds nothing of the VM any more, and said so.
+    public var yielded: Register?
 
     /// How epochs are timed with `tuning`.
     func epochs(_ tuning: EpochTuning) -> EpochTimer.Settings {
@@ -229,9 +231,11 @@ public final class PrimarySession: LinkHandler, Sendable {
     ) -> PrimaryMachine {
         let seed = UInt64.random(in: 1 ... .max)
         func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
-            PrimaryMachine(
+            var machine = PrimaryMachine(
                 node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
                 level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
+            machine.yielded = options.yielded
+            return machine
         }
         switch origin {
         case .named, .wanted: return machine(.fresh(overridesRegister: options.overridesRegister))
