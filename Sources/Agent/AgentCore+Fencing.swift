@@ -24,8 +24,8 @@ extension AgentCore {
 
     /// When a session last heard something of that host; 0 when none has a link to it.
     private func lastHeard(of peer: String) -> UInt64 {
-        let parts = state.withLock { state in state.vms.values.filter { $0.peer == peer }.map(\.part) }
-        return parts.map(\.lastHeard).max() ?? 0
+        let records = state.withLock { Array($0.vms.values) }
+        return records.filter { $0.part.isWith(peer, $0.peer) }.map(\.part.lastHeard).max() ?? 0
     }
 
     /// A connection with that host was made: it lives.
@@ -36,6 +36,11 @@ extension AgentCore {
 }
 
 extension VMRecord.Part {
+    /// Whether its session is with that host; a standby's stays with the one that it began with, `known`.
+    fileprivate func isWith(_ peer: String, _ known: String) -> Bool {
+        if case .primary(let session) = self { session.standby.description == peer } else { known == peer }
+    }
+
     fileprivate var lastHeard: UInt64 {
         switch self {
         case .primary(let session): session.lastHeard

@@ -30,6 +30,36 @@ extension AgentCore: AgentService {
     }
 
     public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
+        let options = try primaryOptions(request)
+        guard !state.withLock({ $0.watched.contains(request.vm) }) else {
+            throw APIError(.refused, "\(request.vm) is being watched for a forecast: protect it when that is done")
+        }
+        if store[request.vm].word?.protect == .manual { try keep(nil, of: request.vm) }
+        if let status = try protectWhatIsInHand(request, options) { return status }
+        if options.overridesRegister {
+            note(request.vm, .forced, "\(request.vm) was claimed: the operator gives up what other hosts have of it")
+        }
+        return try startPrimary(options, origin: .named, request: request)
+    }
+
+    /// Nil when nothing of the VM is in hand that could be asked to do it.
+    private func protectWhatIsInHand(
+        _ request: ProtectRequest, _ options: PrimaryOptions
+    ) throws(APIError) -> VMStatus? {
+        guard let record = try? record(of: request.vm), case .primary(let session) = record.part,
+            record.state != .protected
+        else { return nil }
+        let isSame = session.options.qmpPath == options.qmpPath && session.options.standby == options.standby
+        guard session.isAlone || (isSame && reconciler.isPursuing(request.vm)) else { return nil }
+        state.withLock { $0.vms[request.vm]?.request = request }
+        note(
+            request.vm, .request, "protection of \(request.vm) was asked for, with \(options.standby) as standby")
+        session.protect()
+        return try self.record(of: request.vm).status()
+    }
+
+    /// What a session of the VM is to be like; what the request leaves open, the configuration says.
+    func primaryOptions(_ request: ProtectRequest) throws(APIError) -> PrimaryOptions {
         let configured = configuration.vms[request.vm]
         guard let qmp = request.qmp ?? configured?.qmp else {
             throw APIError(
@@ -47,14 +77,6 @@ extension AgentCore: AgentService {
         guard let standbyNode = NodeName(standby) else {
             throw APIError(.noSuchPeer, "“\(standby)” is not the name of a host")
         }
-        guard !state.withLock({ $0.watched.contains(request.vm) }) else {
-            throw APIError(.refused, "\(request.vm) is being watched for a forecast: protect it when that is done")
-        }
-        if case .primary(let session) = state.withLock({ $0.vms[request.vm]?.part }), session.isAlone {
-            note(request.vm, .request, "protection of \(request.vm) was asked for, with \(standby) as standby")
-            session.protect()
-            return try record(of: request.vm).status()
-        }
         var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standbyNode)
         options.level = level
         let epoch =
@@ -63,12 +85,11 @@ extension AgentCore: AgentService {
             epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget,
             linkCapMegabits: request.linkCap(
                 unlessSaid: configured?.linkCapMegabits ?? configuration.defaults.linkCapMegabits))
+        options.reserve = configured?.standbys.compactMap { NodeName($0) }.filter { $0 != standbyNode } ?? []
+        options.replaceAfterSeconds = configuration.replaceAfter(of: request.vm)
         options.planted = planted
         options.overridesRegister = request.claim ?? false
-        if options.overridesRegister {
-            note(request.vm, .forced, "\(request.vm) was claimed: the operator gives up what other hosts have of it")
-        }
-        return try startPrimary(options, origin: .named)
+        return options
     }
 
     public func unprotect(_ request: UnprotectRequest) async throws(APIError) -> VMStatus {
@@ -79,7 +100,8 @@ extension AgentCore: AgentService {
         do throws(APIError) {
             record = try self.record(of: request.vm)
         } catch {
-            guard hadBase else { throw error }
+            guard hadBase || wanted(request.vm) != nil else { throw error }
+            try keep(.unprotect, of: request.vm)
             return VMStatus(
                 name: request.vm, role: .standby, state: .unprotected, since: Date(),
                 level: configuration.vms[request.vm]?.level ?? configuration.defaults.level,
@@ -89,6 +111,7 @@ extension AgentCore: AgentService {
         switch record.part {
         case .primary(let session):
             note(request.vm, .request, "the end of protection was asked for")
+            try keep(.unprotect, of: request.vm)
             session.unprotect()
         case .standby(let session):
             guard record.state == .peerLost else {
@@ -100,11 +123,15 @@ extension AgentCore: AgentService {
             note(request.vm, .request, "giving the replica up was asked for")
             session.dismiss(reason: "the operator gave the replica up")
         case .none:
+            try keep(.unprotect, of: request.vm)
             state.withLock { state in
                 state.vms[request.vm]?.metrics.remove()
                 state.vms[request.vm] = nil
             }
-            return record.status()
+            var gone = record
+            if record.state == .waiting { gone.state = .unprotected }
+            gone.show(desired(request.vm))
+            return gone.status()
         }
         for _ in 0..<1500 {
             try? await Task.sleep(for: .milliseconds(20))

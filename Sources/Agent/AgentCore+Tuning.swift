@@ -17,7 +17,10 @@ extension AgentCore {
         session.tune(tuning)
         state.withLock { $0.vms[vm]?.tuning = tuning }
         do throws(SystemError) {
-            try store.update(vm) { $0.guest?.tuning = tuning }
+            try store.update(vm) { memory in
+                memory.guest?.tuning = tuning
+                memory.word?.request?.take(request)
+            }
         } catch {
             note(vm, .error, "how \(vm) is tuned cannot be remembered over a restart of this agent: \(error)")
         }

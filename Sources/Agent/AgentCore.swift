@@ -45,6 +45,7 @@ public final class AgentCore: Sendable {
     let log: Logger
     let store: VMStore
     let maintenance: Maintenance
+    let reconciler = Reconciler()
     let node: NodeName
     /// Nil: the operator decides.
     let arbiter: WatchedArbiter?
@@ -106,7 +107,8 @@ public final class AgentCore: Sendable {
     private func custody(of vm: VMName) -> Custody {
         Custody(
             node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
-            reprotection: configuration.defaults.reprotection, fences: fences.withLock { $0 }, record: store[vm].local,
+            reprotection: configuration.reprotection(of: vm), fences: fences.withLock { $0 }, record: store[vm].local,
+            identify: { [self] (found, isFresh) throws(SessionError) in try identify(vm, found, isFresh) },
             persist: { [store, node] record in
                 try store.update(vm) { memory in
                     memory.local = record
@@ -127,10 +129,12 @@ public final class AgentCore: Sendable {
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
                 hear(link.peerNode)
-                return Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
-                    (offer, link, order) throws(SessionError) in
-                    try self.accept(offer, from: link, order)
-                }
+                return Reception(
+                    node: configuration.node, secondPath: secondPaths[link.peerNode], log: log,
+                    judge: { [self] in reasonNotToYield($0, to: $1) },
+                    prepare: { [self] (offer, link, order) throws(SessionError) in
+                        try accept(offer, from: link, order)
+                    })
             })
     }
 
@@ -153,6 +157,7 @@ public final class AgentCore: Sendable {
         }
 
         let custody = custody(of: offer.vm)
+        try checkIdentity(of: offer)
         var machine = try machine(for: offer, custody)
         guard let identity = machine.image?.identity else {
             throw SessionError(.refused, "\(configuration.node) cannot be the standby of \(offer.vm)")
@@ -225,6 +230,8 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
         options.level = guest.level
         options.tuning = guest.tuning
+        options.reserve = guest.reserve ?? []
+        options.replaceAfterSeconds = guest.replaceAfterSeconds ?? configuration.replaceAfter(of: vm)
         do throws(APIError) {
             _ = try startPrimary(options, origin: .found(guest.lineage))
         } catch {
@@ -359,6 +366,9 @@ public final class AgentCore: Sendable {
         var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
         options.level = register.level
         options.tuning = record.tuning
+        options.identity = offer.identity
+        options.reserve = whatIsLeft(of: offer)
+        options.replaceAfterSeconds = offer.replaceAfterSeconds ?? configuration.replaceAfter(of: offer.vm)
         do throws(APIError) {
             _ = try startPrimary(options, origin: .tookOver(register))
         } catch {
@@ -369,7 +379,10 @@ public final class AgentCore: Sendable {
     private func forgetGuest(of vm: VMName) {
         bases.forgetGuest(vm)
         do throws(SystemError) {
-            try store.update(vm) { $0.guest = nil }
+            try store.update(vm) { memory in
+                memory.left = memory.guest.flatMap { $0.isAlive ? $0 : nil } ?? memory.left
+                memory.guest = nil
+            }
         } catch {
             note(vm, .error, "that the guest of \(vm) is gone cannot be remembered: \(error)")
         }
@@ -377,65 +390,52 @@ public final class AgentCore: Sendable {
 
     // MARK: - As primary
 
-    func startPrimary(_ options: PrimaryOptions, origin: PrimaryOrigin) throws(APIError) -> VMStatus {
+    /// `request` is what the operator asked for, where it was asked.
+    func startPrimary(
+        _ options: PrimaryOptions, origin: PrimaryOrigin, request: ProtectRequest? = nil
+    ) throws(APIError) -> VMStatus {
         let peer = options.standby.description
-        guard let settings = configuration.peers[peer] else {
+        guard configuration.peers[peer] != nil else {
             throw APIError(
                 .noSuchPeer,
                 "there is no peer “\(peer)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
             )
         }
-        let (identity, group, vm) = (identity, group, options.vm)
+        let vm = options.vm
         var options = options
         options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
         options.heartbeatMilliseconds = configuration.detection.heartbeatMilliseconds
-        options.secondPath = secondPaths[peer]
+        for (name, path) in secondPaths { if let node = NodeName(name) { options.secondPaths[node] = path } }
         options.idleEpochMilliseconds = configuration.defaults.idleEpochMilliseconds
         options.checkpointsOnOutput = configuration.defaults.checkpointsOnOutput
         options.pauseBudget = configuration.defaults.pauseBudget
         options.isRealTime = configuration.defaults.isRealTime
         options.sleep = processorSleep
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
-        let hear: @Sendable () -> Void = { [weak self] in self?.hear(peer) }
         let session: PrimarySession
         do throws(SystemError) {
             session = try PrimarySession(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
                 bases: bases, log: log,
-                connect: { (handler) throws(SessionError) in
-                    try blocking { () async throws(SessionError) in
-                        do throws(LinkError) {
-                            let link = try await LinkDialer.connect(
-                                host: settings.address.host, port: settings.address.port, identity: identity,
-                                expectedPeer: peer, timeout: .seconds(10), group: group,
-                                connections: settings.connections, handler: handler)
-                            hear()
-                            return link
-                        } catch {
-                            throw SessionError(.peerLost, "\(error)")
-                        }
-                    }
+                connect: { [weak self] (node, handler) throws(SessionError) in
+                    guard let self else { throw SessionError(.system, "the agent ends") }
+                    return try connect(to: node, handler)
                 },
                 report: { [weak self, options] in self?.primary(options, reported: $0) })
         } catch {
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }
-        let record = VMRecord(
+        var record = VMRecord(
             name: vm, part: .primary(session), role: .primary, peer: peer, level: options.level,
             term: session.status.term, tuning: options.tuning,
             metrics: metrics(of: vm, peer: peer), qmp: options.qmpPath, pid: nil,
             state: ProtectionState(session.status.phase))
-        let taken = state.withLock { state -> VMRecord? in
-            if let known = state.vms[vm], known.isActive { return known }
-            state.vms[vm] = record
-            return nil
-        }
-        if let taken {
-            throw APIError(.refused, "\(vm) is already \(taken.role.rawValue) here (\(taken.state.rawValue))")
-        }
+        record.request = request
+        try take(up: record)
         show(record)
         if origin.isNamed { note(vm, .request, "protection of \(vm) was asked for, with \(peer) as standby") }
+        if case .wanted = origin { tell(vm, .request, "\(vm) is to be protected, with \(peer) as standby: it begins") }
         do throws(SystemError) {
             try session.start()
         } catch {
@@ -445,14 +445,60 @@ public final class AgentCore: Sendable {
         return record.status()
     }
 
+    /// Opens the link to a node that is to be a standby; blocks.
+    private func connect(to node: NodeName, _ handler: any LinkHandler) throws(SessionError) -> Link {
+        let peer = node.description
+        guard let settings = configuration.peers[peer] else {
+            throw SessionError(.peerLost, "there is no peer “\(peer)” in the configuration")
+        }
+        let (identity, group) = (identity, group)
+        let link = try blocking { () async throws(SessionError) in
+            do throws(LinkError) {
+                return try await LinkDialer.connect(
+                    host: settings.address.host, port: settings.address.port, identity: identity,
+                    expectedPeer: peer, timeout: .seconds(10), group: group, connections: settings.connections,
+                    handler: handler)
+            } catch {
+                throw SessionError(.peerLost, "\(error)")
+            }
+        }
+        hear(peer)
+        return link
+    }
+
+    /// Of one VM there is one session at a time.
+    private func take(up record: VMRecord) throws(APIError) {
+        let vm = record.name
+        let refusal = state.withLock { state -> String? in
+            if let known = state.vms[vm], known.isActive {
+                return "\(vm) is already \(known.role.rawValue) here (\(known.state.rawValue))"
+            }
+            guard !state.preparing.contains(vm) else { return "a replica of \(vm) is being made here" }
+            state.vms[vm] = record
+            return nil
+        }
+        if let refusal { throw APIError(.refused, refusal) }
+    }
+
+    /// As `note`, where each try of the reconciler may say the same.
+    private func tell(_ vm: VMName, _ kind: EventKind, _ message: String) {
+        if reconciler.isNews(vm, message) { note(vm, kind, message) }
+    }
+
     private func primary(_ options: PrimaryOptions, reported report: SessionReport) {
         let vm = options.vm
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
-        case .event(let kind, let message): note(vm, EventKind(sessionWord: kind, role: .primary), message)
+        case .event(let kind, let message):
+            tell(vm, EventKind(sessionWord: kind, role: .primary), message)
+            if kind == "protected" {
+                reconciler.noteProtected(vm)
+                keepStandby(of: vm)
+            }
         case .failure(let error):
             metrics?.recordError(VMMetrics.Component(error.code))
-            note(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+            tell(vm, [.refused, .standbyRefused].contains(error.code) ? .refused : .error, error.message)
+            if let register = error.knows { reconciler.noteContested(vm, register) }
         case .acknowledged(let epoch): state.withLock { $0.vms[vm]?.acknowledged = epoch }
         case .epoch(let timings):
             metrics?.record(timings)
@@ -481,6 +527,7 @@ public final class AgentCore: Sendable {
                 try store.update(vm) { memory in
                     memory.local = record
                     memory.guest = nil
+                    memory.identity = nil
                 }
             } catch {
                 note(vm, .error, "that \(vm) was given away cannot be remembered: \(error)")
@@ -489,8 +536,12 @@ public final class AgentCore: Sendable {
         case .ended(let reason):
             forgetGuest(of: vm)
             refresh(vm)
-            state.withLock { $0.vms[vm]?.part = .none }
-            note(vm, .ended, "the session of \(vm) ended: \(reason)")
+            let hasFailed = state.withLock { state in
+                state.vms[vm]?.part = .none
+                return state.vms[vm]?.state == .failed
+            }
+            tell(vm, .ended, "the session of \(vm) ended: \(reason)")
+            reconciler.noteEnded(vm, hasFailed ? reason : nil, qmp: options.qmpPath)
         }
     }
 
@@ -499,6 +550,8 @@ public final class AgentCore: Sendable {
         var guest = VMStore.Guest(
             pid: pid, startTime: VMStore.startTime(of: pid) ?? 0, lineage: lineage, qmp: options.qmpPath,
             standby: options.standby, level: options.level, epochMilliseconds: options.tuning.epochMilliseconds)
+        guest.reserve = options.reserve.isEmpty ? nil : options.reserve
+        guest.replaceAfterSeconds = options.replaceAfterSeconds
         guest.tuning = state.withLock { $0.vms[options.vm]?.tuning } ?? options.tuning
         do throws(SystemError) {
             try store.update(options.vm) { $0.guest = guest }
@@ -510,7 +563,7 @@ public final class AgentCore: Sendable {
     // MARK: - Records
 
     /// Those of a VM that is known already go on: a counter must not begin anew while its VM stays here.
-    private func metrics(of vm: VMName, peer: String) -> VMMetrics {
+    func metrics(of vm: VMName, peer: String) -> VMMetrics {
         VMMetrics(vm: vm, peer: peer, states: ProtectionState.allCases.map(\.rawValue), registry: registry)
     }
 
@@ -536,8 +589,10 @@ public final class AgentCore: Sendable {
     private func refresh(_ vm: VMName) {
         guard let part = state.withLock({ $0.vms[vm]?.part }) else { return }
         let view = part.view()
+        let desired = desired(vm)
         state.withLock { state in
             if state.vms[vm]?.part.session === part.session { state.vms[vm]?.refresh(view) }
+            state.vms[vm]?.show(desired)
         }
     }
 

@@ -30,9 +30,11 @@ public struct AgentProgram: Service {
         for path in core.secondPaths.values { try path.start() }
         let maintenance = Task { [core] in await core.maintenance.run(for: core) }
         let arbiterWatch = Task { [core] in await core.watchArbiter() }
+        let reconciler = Task { [core] in await core.reconciler.run(for: core) }
         try await APIServer(service: core, configuration: core.configuration, logger: log).run()
         maintenance.cancel()
         arbiterWatch.cancel()
+        reconciler.cancel()
         for path in core.secondPaths.values { path.stop() }
         for listener in listeners { await listener.shutdown() }
     }

@@ -23,20 +23,24 @@ final class Reception: LinkHandler, Sendable {
     private let node: String
     private let secondPath: SecondPath?
     private let log: Logger
+    private let judge: @Sendable (YieldQuestion, _ asker: String) -> String?
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     /// Which of this agent's links it is, in the order in which they were opened.
     private let order = Reception.links.add(1, ordering: .relaxed).newValue
     private static let links = Atomic<UInt64>(0)
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
-    /// loop. A link that is for heartbeats only goes to `secondPath`.
+    /// loop. A link that is for heartbeats only goes to `secondPath`. `judge` says why a register is not yielded; nil when it
+    /// is.
     init(
         node: String, secondPath: SecondPath?, log: Logger,
+        judge: @escaping @Sendable (YieldQuestion, _ asker: String) -> String?,
         prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     ) {
         self.node = node
         self.secondPath = secondPath
         self.log = log
+        self.judge = judge
         self.prepare = prepare
     }
 
@@ -54,6 +58,10 @@ final class Reception: LinkHandler, Sendable {
                 if hello.purpose == .heartbeats, state.withLock({ !$0.greeted }) {
                     state.withLock { $0.isSecondPath = true }
                     secondPath?.adopt(link)
+                    break
+                }
+                if hello.purpose == .question {
+                    answer(hello.question, link)
                     break
                 }
                 log.info("\(link.peerNode) connected", metadata: ["software": "\(hello.software)"])
@@ -83,6 +91,13 @@ final class Reception: LinkHandler, Sendable {
         }
         session?.linkClosed(link, error: error)
         if isSecondPath { secondPath?.linkClosed(link, error: error) }
+    }
+
+    private func answer(_ question: YieldQuestion?, _ link: Link) {
+        guard let question else { return refuse("nothing was asked", link) }
+        if let reason = judge(question, link.peerNode) { return refuse(reason, link) }
+        link.send(RegisterMessage(question.register).frame)
+        link.close()
     }
 
     private func begin(_ offer: OfferMessage, _ link: Link) {

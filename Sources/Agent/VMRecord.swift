@@ -43,7 +43,7 @@ struct VMRecord: Sendable {
     let name: VMName
     var part: Part
     let role: Role
-    let peer: String
+    private(set) var peer: String
     let level: Level
     var term: Term
     var tuning: EpochTuning
@@ -72,6 +72,11 @@ struct VMRecord: Sendable {
     var standing: EpochTimer.Standing?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
     var acknowledged: Epoch?
+    /// Which VM it is; nil while nobody knows.
+    var identity: VMIdentity?
+    /// What the operator asked for, where it was by hand.
+    var request: ProtectRequest?
+    private(set) var desired = DesiredReport(protect: .manual)
 
     var isActive: Bool { if case .none = part { false } else { true } }
 
@@ -80,6 +85,8 @@ struct VMRecord: Sendable {
         switch view {
         case .primary(let status, let guest):
             peerView = status.peer
+            if let standby = status.standby { show(peer: standby.description) }
+            identity = status.identity ?? identity
             tuning = status.tuning
             standing = status.phase == .protected ? status.standing : nil
             let target = TargetReport(tuning.goal, standing, peer: peer)
@@ -107,6 +114,7 @@ struct VMRecord: Sendable {
             metrics.syncProgress.set((status.memoryProgress + status.diskProgress) / 2)
         case .standby(let status):
             peerView = status.peer
+            identity = status.identity
             if let known = status.tuning { tuning = known }
             epoch = status.staged
             term = status.term
@@ -138,6 +146,20 @@ struct VMRecord: Sendable {
         if state == .running { enter(.unprotected, since: Date()) }
     }
 
+    /// Another host is the standby now, or is asked to be.
+    private mutating func show(peer next: String) {
+        guard next != peer else { return }
+        metrics.show(peer: next, insteadOf: peer)
+        peer = next
+    }
+
+    mutating func show(_ desired: DesiredReport) {
+        self.desired = desired
+        // What stands in the way of a session is its own to tell.
+        if isActive { (self.desired.reason, self.desired.nextTry) = (nil, nil) }
+        metrics.desired.set(desired.protect == .always ? 1 : 0)
+    }
+
     mutating func enter(_ next: ProtectionState, since entered: Date) {
         guard next != state else { return }
         state = next
@@ -166,7 +188,8 @@ struct VMRecord: Sendable {
             linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
-            peerReport: peerView.map { PeerReport($0) }, lastError: lastError)
+            peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired,
+            identity: identity)
     }
 }
 

@@ -11,6 +11,12 @@ final class VMStore: Sendable {
         var local = LocalRecord()
         /// The guest that this host has in hand; nil when it has none.
         var guest: Guest?
+        /// The last guest that this host had in hand and left running; absent likewise.
+        var left: Guest?
+        /// The operator's last word; absent where there was none, and in what older agents wrote.
+        var word: Word?
+        /// Which VM of that name this host protected last; absent likewise.
+        var identity: VMIdentity?
     }
 
     /// Which QEMU process is meant, and how it was protected.
@@ -21,6 +27,9 @@ final class VMStore: Sendable {
         var lineage: Lineage
         var qmp: String
         var standby: NodeName
+        /// Absent where nobody is in reserve, and in what older agents wrote, as is the next.
+        var reserve: [NodeName]?
+        var replaceAfterSeconds: Int?
         var level: Level
         var epochMilliseconds: Int
         /// The rest of its tuning; absent where there is none, and in what older agents wrote.

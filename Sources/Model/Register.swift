@@ -34,6 +34,17 @@ public struct Register: Hashable, Sendable, Codable {
     }
 }
 
+extension Register {
+    /// Whether a guest that starts at `node` would be another one's than the register says: somebody else owns it, or may take
+    /// over.
+    public func isOfOthers(than node: NodeName) -> Bool { !others(than: node).isEmpty }
+
+    /// The nodes, other than `node`, that run the guest or may take it over.
+    public func others(than node: NodeName) -> [NodeName] {
+        [owner, standby?.node].compactMap(\.self).filter { $0 != node }
+    }
+}
+
 /// A standby and the image that it holds. A standby that drops or loses its image, or cannot know whether it did,
 /// takes another incarnation: nothing that was true of the old one is true of it.
 public struct StandbyIdentity: Hashable, Sendable, Codable {

@@ -17,8 +17,10 @@ extension PrimaryMachine {
         adopt(register, &actions)
     }
 
-    /// True when this host owns the register, or may claim it from its owner by the operator's word.
-    private func isMine(_ current: Register) -> Bool { current.owner == node || (isFresh && overridesRegister) }
+    /// True when this host owns the register, or may claim it from its owner, by that one's word or the operator's.
+    private func isMine(_ current: Register) -> Bool { current.owner == node || mayClaim(current) }
+
+    private func mayClaim(_ current: Register) -> Bool { isFresh && (overridesRegister || current == yielded) }
 
     private mutating func adopt(_ current: Register, _ actions: inout [Action]) {
         guard isFresh || current.lineage == lineage else {
@@ -27,7 +29,7 @@ extension PrimaryMachine {
             return fence(&actions)
         }
         register = current
-        if isFresh, !overridesRegister, current.mode == .paired, let standby = current.standby {
+        if isFresh, !mayClaim(current), current.mode == .paired, let standby = current.standby {
             leaveAlone(
                 "\(standby.node) may hold the last state of this VM: fail over there, or say that this is overridden",
                 &actions)

@@ -245,6 +245,9 @@ public struct PrimaryMachine: Sendable, Equatable {
     public internal(set) var lineage: Lineage
     var isFresh: Bool
     var overridesRegister = false
+    /// A register that a fresh guest may go on from although it names others: each of those said that it holds nothing of the
+    /// VM that could go on under it. It is claimed by compare-and-set, and another one is not touched.
+    public var yielded: Register?
     var guestStandsStill = false
     /// The standby of the pair was promised that nothing leaves here alone before it is confirmed off (I31).
     var promised = false

@@ -32,6 +32,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     case failingOver = "failing_over"
     /// The guest runs here after a failover, without a standby.
     case running
+    /// It should be protected, and there is no QEMU to protect.
+    case waiting
     /// Protection ended by an error; `last_error` says which.
     case failed
 
@@ -39,7 +41,7 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     public var exitStatus: ExitStatus {
         switch self {
         case .protected: .ok
-        case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver: .degraded
+        case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting: .degraded
         case .unprotected, .frozen, .forked, .running, .failed: .unprotected
         }
     }
@@ -189,6 +191,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var arbiter: ArbiterReport?
     /// The last thing that went wrong, in one sentence.
     public var lastError: String?
+    /// What is wanted of its protection; nil from older agents.
+    public var desired: DesiredReport?
+    /// Which VM it is, beside its name; nil while nobody knows, and from older agents.
+    public var identity: VMIdentity?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
@@ -198,7 +204,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
         processorSeconds: Double? = nil, peerReport: PeerReport? = nil, arbiter: ArbiterReport? = nil,
-        lastError: String? = nil
+        lastError: String? = nil, desired: DesiredReport? = nil, identity: VMIdentity? = nil
     ) {
         self.name = name
         self.role = role
@@ -228,6 +234,13 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.peerReport = peerReport
         self.arbiter = arbiter
         self.lastError = lastError
+        self.desired = desired
+        self.identity = identity
+    }
+
+    /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
+    public var exitStatusAmongAll: ExitStatus {
+        state == .unprotected && desired?.protect == .manual ? .ok : exitStatus
     }
 
     /// What `romulus status --check` makes of it: a VM that nobody could take over is not well.
@@ -237,7 +250,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter, desired, identity
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

@@ -74,10 +74,12 @@ public enum Families {
 
     // standing
     public static let info = Family(
-        "romulus_vm_info", .gauge, "Always 1; carries the name of the other host as a label.")
+        "romulus_vm_info", .gauge, "1 for the name of the other host, which is a label; 0 for one that it was before.")
     public static let role = Family("romulus_role", .gauge, "1 for the role that this host has for the VM, else 0.")
     public static let state = Family("romulus_state", .gauge, "1 for the state that protection is in, else 0.")
     public static let level = Family("romulus_level", .gauge, "1 for the level that was asked for, else 0.")
+    public static let desired = Family(
+        "romulus_vm_desired", .gauge, "1 for a VM that should be protected, whether it runs or not, else 0.")
     public static let term = Family("romulus_term", .gauge, "The fencing number of the VM.")
     public static let syncProgress = Family(
         "romulus_sync_progress_ratio", .gauge, "Share of the first copy of memory and disks that is done, 0 to 1.")
@@ -137,7 +139,7 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, term, syncProgress, failovers, failover, stagedBytes, errors,
+        info, role, state, level, desired, term, syncProgress, failovers, failover, stagedBytes, errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,

@@ -100,6 +100,8 @@ public struct VMMetrics: Sendable {
     public let role: StateSet
     public let state: StateSet
     public let level: StateSet
+    /// 1 while it should be protected, whatever is there of it.
+    public let desired: Gauge
     public let term: Gauge
     /// Share of the first copy that is done, 0 to 1.
     public let syncProgress: Gauge
@@ -166,6 +168,7 @@ public struct VMMetrics: Sendable {
         role = registry.states(Families.role, [label], label: "role", names: ["primary", "standby"])
         state = registry.states(Families.state, [label], label: "state", names: states)
         level = registry.states(Families.level, [label], label: "level", names: Level.allCases.map(\.rawValue))
+        desired = registry.gauge(Families.desired, [label])
         term = registry.gauge(Families.term, [label])
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])
@@ -186,6 +189,13 @@ public struct VMMetrics: Sendable {
                 (component, registry.counter(Families.errors, with("component", component.rawValue)))
             })
         registry.gauge(Families.info, with("peer", peer)).set(1)
+    }
+
+    /// Another host is the other one now.
+    public func show(peer: String, insteadOf before: String) {
+        for (name, value) in [(before, 0), (peer, 1)] {
+            registry.gauge(Families.info, [Label("vm", vm), Label("peer", name)]).set(value)
+        }
     }
 
     /// Counts one committed checkpoint and everything it cost. Call it once per epoch, when its acknowledgement is in.

@@ -19,9 +19,9 @@ struct ProtectionWait {
             show(status, &shown)
             switch status.state {
             case .protected: return false
-            case .failed, .unprotected, .running:
-                throw APIError(
-                    .failed, "\(vm) is \(status.state.rawValue): \(status.lastError ?? "no reason was given")")
+            case .failed, .unprotected, .running, .waiting:
+                let reason = status.desired?.reason ?? status.lastError ?? "no reason was given"
+                throw APIError(.failed, "\(vm) is \(status.state.rawValue): \(reason)")
             case .connecting, .preparing, .syncing, .stalled, .handingOver, .frozen, .forked, .peerLost, .failingOver:
                 break
             }

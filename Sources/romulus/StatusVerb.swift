@@ -8,7 +8,8 @@ struct StatusVerb: AsyncParsableCommand {
         commandName: "status", abstract: "Show how a VM, or every VM, is protected.",
         discussion: """
             With --check the exit status tells: 0 protected; 2 degraded (not protected at this moment, and Romulus is \
-            working at it or waits for the other host); 3 unprotected until somebody acts. Without VM the worst counts.
+            working at it or waits for the other host or for the VM's QEMU); 3 unprotected until somebody acts. Without VM the \
+            worst counts, of those that should be protected or are in hand.
             """)
 
     @Argument(help: "The VM's name. Default: all.")
@@ -51,7 +52,7 @@ struct StatusVerb: AsyncParsableCommand {
                 case .table: Terminal.result(StatusText.list(statuses, colour: Terminal.colour))
                 }
             }
-            let worst = statuses.map(\.exitStatus.rawValue).max() ?? 0
+            let worst = statuses.map { (vm == nil ? $0.exitStatusAmongAll : $0.exitStatus).rawValue }.max() ?? 0
             if check, worst != 0 { throw ArgumentParser.ExitCode(worst) }
         }
     }

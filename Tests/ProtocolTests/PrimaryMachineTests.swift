@@ -74,6 +74,36 @@ import Testing
         #expect(scene.register?.lineage != register?.lineage)
     }
 
+    /// Whoever is named in it said that it holds nothing; the claim is of that very register.
+    @Test(arguments: [PrimaryScene.paired().register, PrimaryScene.paired().takenOver()])
+    func aYieldedRegisterIsClaimed(register: Register?) {
+        var scene = PrimaryScene(register: register, seed: 8)
+        scene.machine.yielded = register
+        scene.feed(.started)
+        scene.settle()
+        #expect(scene.machine.state == .solo)
+        #expect(scene.register?.owner == alpha && scene.register?.lineage != register?.lineage)
+    }
+
+    @Test func aRegisterThatChangedSinceItWasYieldedIsNotClaimed() {
+        let yielded = PrimaryScene.paired().takenOver()
+        var later = yielded
+        later.term = Term(later.term.number + 1)
+        var scene = PrimaryScene(register: later, seed: 8)
+        scene.machine.yielded = yielded
+        scene.feed(.started)
+        scene.settle()
+        #expect(scene.machine.state == .ended && scene.register == later)
+        // It changes between the reading and the claim.
+        var racing = PrimaryScene(register: yielded, seed: 8)
+        racing.machine.yielded = yielded
+        racing.feed(.started)
+        racing.feed(.registerRead(yielded))
+        racing.register = later
+        racing.settle()
+        #expect(racing.machine.state == .ended && racing.register == later)
+    }
+
     @Test(arguments: [nil, PrimaryScene.solo().register])
     func anArbiterThatForgotIsNotUsed(register: Register?) {
         var scene = PrimaryScene(guest: .ours(Lineage(1)), record: LocalRecord(seen: Term(6)), register: register)

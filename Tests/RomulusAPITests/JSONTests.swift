@@ -122,7 +122,11 @@ import Testing
         try check(ForecastLink(peer: "b", roundTrip: 1, error: "x"), "ForecastLink")
         try check(status.peerReport, "PeerReport")
         status.target = TargetReport(latency: 5, reached: 4, isHeld: true)
+        status.desired = DesiredReport(protect: .always, reason: "r", nextTry: .now, failures: 2)
+        status.identity = .made()
         try check(status, "VMStatus")
+        try check(status.identity, "VMIdentity")
+        try check(status.desired, "DesiredReport")
         try check(TargetReport(overhead: 5, reached: 9, isHeld: false, reason: "r"), "TargetReport")
         try check(Samples.syncing().sync, "SyncProgress")
         try check(EpochReport(Samples.timings()), "EpochReport")
@@ -178,6 +182,7 @@ import Testing
         for name in ["EpochPrediction", "ForecastEpoch"] {
             #expect(words(name, "bound") == EpochPrediction.Bound.allCases.map(\.rawValue).sorted())
         }
+        #expect(words("DesiredReport", "protect") == Desire.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "role") == Role.allCases.map(\.rawValue).sorted())
         #expect(words("VMStatus", "level") == Level.allCases.map(\.rawValue).sorted())
         let error = definitions["ErrorReply"]?["properties"] as? [String: [String: Any]]
@@ -203,10 +208,23 @@ import Testing
             let expected: RomulusAPI.ExitStatus =
                 switch state {
                 case .protected: .ok
-                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver: .degraded
+                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting: .degraded
                 case .unprotected, .frozen, .forked, .running, .failed: .unprotected
                 }
             #expect(state.exitStatus == expected)
         }
+    }
+
+    /// A host's check counts what should be protected or is in hand; a VM that is asked for by name is what it is.
+    @Test func whatNobodyWantsProtectedDoesNotCountAmongAll() {
+        var status = Samples.protected()
+        status.state = .unprotected
+        #expect(status.exitStatusAmongAll == .unprotected, "an older agent says nothing of what is wanted")
+        status.desired = DesiredReport(protect: .always)
+        #expect(status.exitStatusAmongAll == .unprotected)
+        status.desired = DesiredReport(protect: .manual)
+        #expect(status.exitStatusAmongAll == .ok)
+        status.state = .failed
+        #expect(status.exitStatusAmongAll == .unprotected)
     }
 }

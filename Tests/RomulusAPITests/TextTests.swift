@@ -66,6 +66,22 @@ import Testing
         }
     }
 
+    @Test func whatStandsInTheWayIsTold() {
+        var status = Samples.protected()
+        status.state = .waiting
+        status.lastError = "the guest was shut down"
+        status.desired = DesiredReport(
+            protect: .always, reason: "no QEMU listens", nextTry: Samples.since + 12, failures: 3)
+        let text = StatusText.detail(status, now: Samples.since, colour: false)
+        #expect(
+            text.contains("always protected; not now: no QEMU listens; tried again in 12 s (3 times in vain)"),
+            "\(text)")
+        let row = StatusText.list([status], now: Samples.since, colour: false)
+        #expect(row.contains("waiting") && row.contains("no QEMU listens"), "the reason of now comes first: \(row)")
+        status.role = .standby
+        #expect(!StatusText.detail(status, now: Samples.since, colour: false).contains("desired"))
+    }
+
     @Test func theTargetIsToldWithWhatIsReached() {
         var status = Samples.protected()
         func line(_ target: TargetReport) -> String? {

@@ -144,7 +144,8 @@ extension Configuration {
             isAwake: defaultSection.flag("awake", default: true),
             keepMemoryMinutes: defaultSection.integer("keep_memory_minutes", 0...10_080, default: 60),
             linkCapMegabits: readLinkCap(&defaultSection, default: nil),
-            referenceMebibytes: readReferenceCache(&defaultSection))
+            referenceMebibytes: readReferenceCache(&defaultSection),
+            replaceAfter: readReplaceAfter(&defaultSection, default: 60))
         defaultSection.finish()
 
         let detection = readDetection(&top)
@@ -336,13 +337,9 @@ extension Configuration {
         for (name, line) in section.names {
             var reader = section.section(name)
             let qmp = reader.value("qmp", "the absolute path of a QMP socket", socketPath)
-            let standby = reader.text("standby", "the name of a peer")
-            if let standby, !peers.contains(standby.text) {
-                let hint = Suggestion.nearest(to: standby.text, among: peers).map { "; did you mean “\($0)”?" } ?? ""
-                reader.problems.add(
-                    standby.line,
-                    "“\(reader.path("standby"))” must be one of the “peers”, and “\(standby.text)” is not there\(hint)")
-            }
+            let standbys = readStandbys(&reader, peers: peers)
+            let replaceAfter = readReplaceAfter(&reader, default: defaults.replaceAfter)
+            let protect = readProtect(&reader, isComplete: qmp != nil && !standbys.isEmpty)
             let level = level(&reader, default: defaults.level)
             let epoch = reader.integer(
                 "epoch_ms", TuningRange.epochMilliseconds, default: defaults.epochMilliseconds)
@@ -357,8 +354,8 @@ extension Configuration {
                 continue
             }
             vms[vm] = VM(
-                qmp: qmp, standby: standby?.text, level: level, epochMilliseconds: epoch, goal: goal,
-                linkCapMegabits: linkCap, whenStandby: whenStandby)
+                qmp: qmp, standbys: standbys, replaceAfter: replaceAfter, protect: protect, level: level,
+                epochMilliseconds: epoch, goal: goal, linkCapMegabits: linkCap, whenStandby: whenStandby)
         }
         return vms
     }

@@ -120,7 +120,8 @@ public struct Configuration: Sendable, Equatable {
         public var reprotection: PrimaryMachine.Reprotection
         /// What a primary without an arbiter does when its standby is lost.
         public var standbyLost: PrimaryMachine.LonelyPolicy
-
+        /// How long a standby may be lost, in seconds, before one in reserve takes its place.
+        public var replaceAfter: Int
         /// The longest epoch of a guest that hardly works.
         public var idleEpochMilliseconds: Int
         /// An epoch ends when its first output is held.
@@ -143,7 +144,8 @@ public struct Configuration: Sendable, Equatable {
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
             standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 1000,
             checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true, isAwake: Bool = true,
-            keepMemoryMinutes: Int = 60, linkCapMegabits: Int? = nil, referenceMebibytes: Int? = nil
+            keepMemoryMinutes: Int = 60, linkCapMegabits: Int? = nil, referenceMebibytes: Int? = nil,
+            replaceAfter: Int = 60
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -157,6 +159,7 @@ public struct Configuration: Sendable, Equatable {
             self.keepMemoryMinutes = keepMemoryMinutes
             self.linkCapMegabits = linkCapMegabits
             self.referenceMebibytes = referenceMebibytes
+            self.replaceAfter = replaceAfter
         }
     }
 
@@ -192,8 +195,13 @@ public struct Configuration: Sendable, Equatable {
     public struct VM: Sendable, Equatable {
         /// The monitor socket, when this host is the primary.
         public var qmp: String?
-        /// The peer that is to take over, when this host is the primary.
-        public var standby: String?
+        /// The peers that are to take over, when this host is the primary: the first one, the others are in reserve.
+        public var standbys: [String]
+        public var standby: String? { standbys.first }
+        /// How long its standby may be lost, in seconds, before one in reserve takes its place.
+        public var replaceAfter: Int
+        /// What the file says of it; nil when it says nothing.
+        public var protect: Desire?
         public var level: Level
         public var epochMilliseconds: Int
         /// What its epochs are fitted to.
@@ -204,11 +212,14 @@ public struct Configuration: Sendable, Equatable {
         public var whenStandby: Standby
 
         public init(
-            qmp: String? = nil, standby: String? = nil, level: Level, epochMilliseconds: Int,
-            goal: EpochGoal? = nil, linkCapMegabits: Int? = nil, whenStandby: Standby = Standby()
+            qmp: String? = nil, standbys: [String] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
+            epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
+            whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
-            self.standby = standby
+            self.standbys = standbys
+            self.replaceAfter = replaceAfter
+            self.protect = protect
             self.level = level
             self.epochMilliseconds = epochMilliseconds
             self.goal = goal

@@ -53,6 +53,9 @@ struct ConfigurationReader {
         pairs.contains { $0.key == key }
     }
 
+    /// Where the key stands; nil when it does not.
+    func line(of key: String) -> Int? { pairs.first { $0.key == key }?.line }
+
     func isMapping(_ key: String) -> Bool {
         pairs.contains { pair in
             if pair.key == key, case .mapping = pair.value { true } else { false }

@@ -15,12 +15,16 @@ public struct Custody: Sendable {
     public var fences: [NodeName: PeerFence]
     /// What this agent remembers of the VM now.
     public var record: LocalRecord
+    /// Says which VM the guest is whose QEMU has this identity, and remembers it; blocks. Throws where the guest is not this
+    /// host's yet (`isFresh`) and is another VM than the one of that name.
+    public var identify: @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity
     /// Writes what is to be remembered so that it survives a power cut; blocks.
     public var persist: @Sendable (LocalRecord) throws -> Void
 
     public init(
         node: NodeName, rule: Protocol.Arbitration, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
         fences: [NodeName: PeerFence] = [:], record: LocalRecord,
+        identify: @escaping @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity,
         persist: @escaping @Sendable (LocalRecord) throws -> Void
     ) {
         self.node = node
@@ -29,6 +33,7 @@ public struct Custody: Sendable {
         self.reprotection = reprotection
         self.fences = fences
         self.record = record
+        self.identify = identify
         self.persist = persist
     }
 }

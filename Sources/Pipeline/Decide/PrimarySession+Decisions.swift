@@ -93,6 +93,7 @@ extension PrimarySession {
         state.status.phase = .protected
         state.status.lastError = nil
         state.retry.reset()
+        state.choice.settle()
         report(.event("protected", "checkpoint 1 is at the standby: it can take over from here on"))
     }
 

@@ -12,16 +12,35 @@ import Wire
 /// The first frame in each direction. The header's version byte was already compared.
 public struct HelloMessage: Codable, Sendable {
     /// What a connection is for, when not for a session.
-    public enum Purpose: String, Codable, Sendable { case heartbeats }
+    public enum Purpose: String, Codable, Sendable {
+        case heartbeats
+        /// One question, and the end: see `YieldQuestion`.
+        case question
+    }
 
     public var node: String
     public var software: String
     public var purpose: Purpose?
+    /// With the purpose `question`.
+    public var question: YieldQuestion?
 
-    public init(node: String, software: String, purpose: Purpose? = nil) {
+    public init(node: String, software: String, purpose: Purpose? = nil, question: YieldQuestion? = nil) {
         self.node = node
         self.software = software
         self.purpose = purpose
+        self.question = question
+    }
+}
+
+/// A guest was started that the register gives to others: do they hold anything that could go on under it? Answered by
+/// `register`, the same one, when not; by `refuse` otherwise.
+public struct YieldQuestion: Codable, Sendable {
+    public var vm: VMName
+    public var register: Register
+
+    public init(vm: VMName, register: Register) {
+        self.vm = vm
+        self.register = register
     }
 }
 
@@ -54,6 +73,12 @@ public struct OfferMessage: Codable, Sendable {
     public var goal: EpochGoal?
     public var pauseBudget: Int?
     public var linkCapMegabits: Int?
+    /// Which VM it is; absent in what older agents wrote, as are the next two.
+    public var identity: VMIdentity?
+    /// The other hosts that could be its standby, in the order in which they are asked.
+    public var reserve: [NodeName]?
+    /// How long a standby may be lost before another one is asked, in seconds.
+    public var replaceAfterSeconds: Int?
     /// The most silence of the other side that is borne, in milliseconds.
     public var silenceMilliseconds: Int
     /// The least; absent in what older agents wrote, as is the next.

@@ -11,7 +11,7 @@ extension PrimarySession {
             floor: options.silenceFloorMilliseconds, ceiling: options.silenceMilliseconds,
             interval: options.heartbeatMilliseconds,
             peerInterval: accepted.heartbeatMilliseconds ?? options.silenceMilliseconds / 5)
-        let watch = PeerWatch(limits, secondPath: options.secondPath, now: MonotonicClock.now())
+        let watch = PeerWatch(limits, secondPath: options.secondPaths[standby], now: MonotonicClock.now())
         state.withLock { $0.connection.watch = watch }
         do throws(SystemError) {
             return try HeartbeatThread(

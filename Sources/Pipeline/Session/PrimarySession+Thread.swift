@@ -61,15 +61,18 @@ extension PrimarySession {
     private func carry(_ found: GuestHandle, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
         var guest: GuestHandle? = found
         let pid = found.pid
+        let identity = try custody.identify(
+            found.description.identity ?? options.identity, origin.isFresh && !options.overridesRegister)
         let lineage = state.withLock { state in
             state.status.qemuPID = pid
             state.guest = found.description
+            state.identity = identity
             return state.machine.lineage
         }
         report(.found(pid: pid, lineage: lineage))
         if case .tookOver = origin {} else { handle(.started) }
 
-        if !origin.isNamed {
+        if !origin.isFresh {
             // Between sessions the monitor is the operator's.
             guest?.close()
             guest = nil
@@ -95,7 +98,8 @@ extension PrimarySession {
                 nextOffer = state.withLock { state in
                     state.wishes.detach = false
                     state.isAsked = false
-                    return MonotonicClock.now() + state.retry.wait
+                    // Another standby need not wait for one that refuses.
+                    return MonotonicClock.now() + (state.choice.reserve.isEmpty ? state.retry.wait : RetryPace.shortest)
                 }
                 continue
             }
@@ -103,7 +107,10 @@ extension PrimarySession {
             if wishes.end {
                 // What ends by itself says why.
                 let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
-                if let reason { throw SessionError(.refused, "\(options.vm) cannot be protected: \(reason)") }
+                if let reason {
+                    throw SessionError(
+                        .refused, "\(options.vm) cannot be protected: \(reason)", knows: contestedRegister)
+                }
                 return "protection was ended by the operator"
             }
             if process.hasExited() {
@@ -116,12 +123,18 @@ extension PrimarySession {
             let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
             if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
                 nextOffer = MonotonicClock.now() + RetryPace.shortest
-                handle(.candidate(options.standby, asked: isAsked))
+                handle(.candidate(nextStandby(), asked: isAsked))
                 if state.withLock({ $0.wishes.offer != nil }) { continue }
             }
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
             _ = wake.take()
         }
+    }
+
+    /// The register that stands against a guest that was not this host's.
+    private var contestedRegister: Register? {
+        let register = state.withLock { $0.machine.register }
+        return origin.isFresh && register?.isOfOthers(than: custody.node) == true ? register : nil
     }
 
     /// Ends a guest that another host goes on with; it runs no more when this returns.
@@ -163,7 +176,7 @@ extension PrimarySession {
             state.status.diskProgress = 0
         }
         do throws(SessionError) {
-            let link = try connect(self)
+            let link = try connect(standby, self)
             let attached = try attach(&guest)
             return try protect(attached, offer, link)
         } catch {
@@ -172,6 +185,8 @@ extension PrimarySession {
                 state.retry.failed(error.code == .standbyRefused ? .refused : .lost, error.message)
                 state.isOldNews = !state.retry.isNews
             }
+            guest?.close()
+            guest = nil
             handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
             state.withLock { $0.isOldNews = false }
             let (isLost, hadStandby) = state.withLock { state in
@@ -202,7 +217,7 @@ extension PrimarySession {
             }
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
             let offered = tuning
-            link.send(guest.offer(offer, options, offered).frame)
+            link.send(message(offer, guest, offered).frame)
             accepted = try waitForAnswer(seconds: 60)
             report(
                 .event("standby-accepted", "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
@@ -223,6 +238,30 @@ extension PrimarySession {
         }
         protection.takeDown()
         return try outcome.get()
+    }
+
+    private func message(_ offer: SessionOffer, _ guest: GuestHandle, _ tuning: EpochTuning) -> OfferMessage {
+        var message = guest.offer(offer, options, tuning)
+        message.replaceAfterSeconds = options.replaceAfterSeconds
+        (message.identity, message.reserve) = state.withLock { ($0.identity, $0.choice.reserve) }
+        return message
+    }
+
+    /// Whom to ask now.
+    private func nextStandby() -> NodeName {
+        let (node, lost) = state.withLock { state in
+            let (before, wasReplacing) = (state.choice.current, state.choice.isReplacing)
+            let node = state.choice.next(at: MonotonicClock.now())
+            return (node, state.choice.isReplacing && !wasReplacing ? before : nil)
+        }
+        if let lost {
+            report(
+                .event(
+                    "replacing",
+                    "\(lost) has not been the standby of \(options.vm) for \(options.replaceAfterSeconds) s: others are"
+                        + " asked too, \(node) first"))
+        }
+        return node
     }
 
     func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {

@@ -16,6 +16,11 @@ public struct PrimaryOptions: Sendable {
     public var level = Level.system
     /// The node that is to be the standby.
     public var standby: NodeName
+    /// Who is asked when that one is lost for `replaceAfterSeconds`.
+    public var reserve: [NodeName] = []
+    public var replaceAfterSeconds = 60
+    /// Which VM it is, where its QEMU does not say.
+    public var identity: VMIdentity?
     /// What its epochs are to be like at first.
     public var tuning = EpochTuning(epochMilliseconds: 20)
     /// The longest epoch of a guest that hardly works and sends nothing.
@@ -32,8 +37,8 @@ public struct PrimaryOptions: Sendable {
     public var silenceMilliseconds = 500
     public var silenceFloorMilliseconds = 300
     public var heartbeatMilliseconds = 50
-    /// Another way to the standby's host.
-    public var secondPath: SecondPath?
+    /// Other ways to the standbys' hosts.
+    public var secondPaths: [NodeName: SecondPath] = [:]
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.
@@ -41,6 +46,8 @@ public struct PrimaryOptions: Sendable {
     public var planted: PlantedFaults = []
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
+    /// Whoever else this register names holds nothing of the VM any more, and said so.
+    public var yielded: Register?
 
     /// How epochs are timed with `tuning`.
     func epochs(_ tuning: EpochTuning) -> EpochTimer.Settings {
@@ -61,12 +68,22 @@ public struct PrimaryOptions: Sendable {
 public enum PrimaryOrigin: Sendable {
     /// The operator named it.
     case named
+    /// It should be protected, and its QEMU is there. A standby that cannot be had is asked again.
+    case wanted
     /// An earlier run of this agent had it.
     case found(Lineage)
     /// It was resumed here from a replica.
     case tookOver(Register)
 
     public var isNamed: Bool { if case .named = self { true } else { false } }
+
+    /// Whether the guest was not this host's before.
+    var isFresh: Bool {
+        switch self {
+        case .named, .wanted: true
+        case .found, .tookOver: false
+        }
+    }
 }
 
 /// The primary's side of one protected VM, through any number of sessions with a standby, for as long as the guest is
@@ -83,6 +100,8 @@ public final class PrimarySession: LinkHandler, Sendable {
         var shown = (phase: SessionPhase.connecting, since: Date())
         var tuning: EpochTuning
         var guest: GuestDescription?
+        var identity: VMIdentity?
+        var choice: StandbyChoice
         var failure: SessionError?
         var endGuestRequested = false
         /// Somebody else paused the guest.
@@ -184,7 +203,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     let backAt = Atomic<UInt64>(0)
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
-    let connect: @Sendable (any LinkHandler) throws(SessionError) -> Link
+    let connect: @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link
     let software: String
     let origin: PrimaryOrigin
     let bases: MemoryBases?
@@ -196,7 +215,7 @@ public final class PrimarySession: LinkHandler, Sendable {
     public init(
         options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
         bases: MemoryBases? = nil, log: Logger,
-        connect: @escaping @Sendable (any LinkHandler) throws(SessionError) -> Link,
+        connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         self.options = options
@@ -211,7 +230,11 @@ public final class PrimarySession: LinkHandler, Sendable {
         wake = try EventDescriptor()
         verification = try MemoryVerification()
         var first = State(
-            machine: Self.machine(origin, options, custody), tuning: options.tuning, isAsked: origin.isNamed)
+            machine: Self.machine(origin, options, custody), tuning: options.tuning,
+            choice: StandbyChoice(
+                options.standby, reserve: options.reserve,
+                replaceAfter: UInt64(options.replaceAfterSeconds) * 1_000_000_000),
+            isAsked: origin.isFresh)
         first.noteShown()
         if case .tookOver = origin { first.status.phase = .running }
         state = Mutex(first)
@@ -222,12 +245,14 @@ public final class PrimarySession: LinkHandler, Sendable {
     ) -> PrimaryMachine {
         let seed = UInt64.random(in: 1 ... .max)
         func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
-            PrimaryMachine(
+            var machine = PrimaryMachine(
                 node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
                 level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
+            machine.yielded = options.yielded
+            return machine
         }
         switch origin {
-        case .named: return machine(.fresh(overridesRegister: options.overridesRegister))
+        case .named, .wanted: return machine(.fresh(overridesRegister: options.overridesRegister))
         case .found(let lineage): return machine(.ours(lineage))
         case .tookOver(let register):
             return PrimaryMachine(
@@ -254,6 +279,8 @@ public final class PrimarySession: LinkHandler, Sendable {
             status.linkConnections = state.connection.link?.connectionCount ?? 0
             status.peer = state.connection.watch?.view
             status.tuning = state.tuning
+            status.standby = state.choice.current
+            status.identity = state.identity
             return status
         }
     }
@@ -294,6 +321,9 @@ public final class PrimarySession: LinkHandler, Sendable {
     public var lastHeard: UInt64 {
         state.withLock { $0.connection.linkDown == nil ? $0.connection.link?.lastReceived ?? 0 : 0 }
     }
+
+    /// The standby, or who was last asked to be.
+    public var standby: NodeName { state.withLock { $0.choice.current } }
 
     /// Who may run the guest, as last won or read.
     public var register: Register? { state.withLock { $0.machine.register } }

@@ -109,6 +109,8 @@ public struct StandbyStatus: Sendable {
     public var tuning: EpochTuning?
     /// How the primary is seen; nil before the first look.
     public var peer: PeerView?
+    /// Which VM it is, as the primary said; nil where that is older.
+    public var identity: VMIdentity?
 
     public init() {}
 }
@@ -139,6 +141,10 @@ public struct PrimaryStatus: Sendable {
     public var standing: EpochTimer.Standing?
     /// How the standby is seen; nil while there is no session.
     public var peer: PeerView?
+    /// The standby, or who was last asked to be; nil before the session began.
+    public var standby: NodeName?
+    /// Which VM it is; nil before its QEMU was found.
+    public var identity: VMIdentity?
 
     public init() {}
 }

@@ -144,6 +144,7 @@ public final class StandbySession: LinkHandler, Sendable {
         status.qemuPID = replica.qemuPID
         status.qmpPath = replica.qmpPath
         status.tuning = replica.offer.tuning
+        status.identity = replica.offer.identity
         status.phase = replica.recovering ? .peerLost : .syncing
         self.heartbeatMilliseconds = heartbeatMilliseconds
         let limits = SilenceJudge.Limits(

@@ -1,3 +1,5 @@
+import Model
+
 /// Everything about a running VM that its standby must share: sent to the standby's agent as JSON.
 public struct GuestDescription: Hashable, Sendable, Codable {
     public var process: ProcessIdentity
@@ -22,6 +24,8 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public var nics: [GuestNIC]
     /// Devices from `-device` and `device_add`, sorted by path.
     public var devices: [GuestDevice]
+    /// From `-uuid`; nil where QEMU has none, and from older agents.
+    public var identity: VMIdentity?
 
     /// The blocks as the rest of Romulus names them: only tracked ones, with the position within `blocks` as index.
     /// A block with a memory backend can lie in a shared file at the standby.

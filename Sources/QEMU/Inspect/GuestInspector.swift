@@ -3,9 +3,10 @@ public enum GuestInspector {
     /// Describes the VM behind the monitor, or throws every reason why it cannot be protected as it runs.
     public static func inspect(_ monitor: QMPConnection) throws(RefusalError) -> GuestDescription {
         var work = Inspection(monitor: monitor)
-        let description: GuestDescription
+        var description: GuestDescription
         do throws(QMPError) {
             description = try work.run()
+            description.identity = work.identity()
         } catch {
             throw RefusalError(work.refusals + RefusalError(error).refusals)
         }

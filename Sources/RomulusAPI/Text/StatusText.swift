@@ -16,7 +16,7 @@ public enum StatusText {
                 (vm.level.rawValue, .plain), (vm.peer, .plain), (String(vm.term), .plain), (String(vm.epoch), .plain),
                 (milliseconds(vm.pause?.p50), .plain), (milliseconds(vm.pause?.p95), .plain),
                 (milliseconds(vm.outputLatency?.p50), .plain), (milliseconds(vm.outputLatency?.p95), .plain),
-                (Units.age(now.timeIntervalSince(vm.since)), .faint), (vm.lastError ?? "", .bad),
+                (Units.age(now.timeIntervalSince(vm.since)), .faint), (trouble(vm) ?? "", .bad),
             ])
         }
         return table.text(colour: colour)
@@ -26,6 +26,10 @@ public enum StatusText {
     public static func detail(_ vm: VMStatus, now: Date = Date(), colour: Bool) -> String {
         var lines: [(String, String, Style)] = [
             ("name", vm.name.description, .bold),
+            (
+                "uuid", vm.identity.map { $0.isMade ? "\($0) (made by Romulus: its QEMU has none)" : "\($0)" } ?? "-",
+                .plain
+            ),
             ("role", vm.role.rawValue, .plain),
             ("state", "\(state(vm)) for \(Units.age(now.timeIntervalSince(vm.since)))", style(vm.state)),
             ("level", vm.level.rawValue, .plain),
@@ -46,12 +50,26 @@ public enum StatusText {
         if let pause = vm.pause { lines.append(("pause", percentiles(pause), .plain)) }
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
         if let epoch = vm.lastEpoch { lines += report(epoch, vm.model) }
+        if let desired = vm.desired, vm.role == .primary { lines.append(report(desired, now)) }
         if let error = vm.lastError { lines.append(("last error", error, .bad)) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { line in
             let padding = String(repeating: " ", count: width - line.0.count)
             return "\(line.0):\(padding) \(line.2.apply(to: Table.oneLine(line.1), colour: colour))\n"
         }.joined()
+    }
+
+    /// What stands in the way now comes before what went wrong last.
+    private static func trouble(_ vm: VMStatus) -> String? { vm.desired?.reason ?? vm.lastError }
+
+    private static func report(_ desired: DesiredReport, _ now: Date) -> (String, String, Style) {
+        var text = desired.protect == .always ? "always protected" : "protected by hand only"
+        if let reason = desired.reason { text += "; not now: \(reason)" }
+        if let next = desired.nextTry {
+            text += "; tried again in \(Units.age(max(0, next.timeIntervalSince(now))))"
+            if desired.failures > 1 { text += " (\(desired.failures) times in vain)" }
+        }
+        return ("desired", text, desired.reason == nil ? .plain : .warning)
     }
 
     /// `1.2 MiB/s (no more than 200 Mbit/s) over 4 connections, 1 checkpoint on the way`
@@ -71,7 +89,7 @@ public enum StatusText {
                 "pause \(Units.milliseconds(epoch.pause))  dirty \(epoch.dirtyPages)  sent \(Units.bytes(epoch.linkBytes))"
             )
         }
-        if let error = vm.lastError { parts.append(Style.bad.apply(to: Table.oneLine(error), colour: colour)) }
+        if let error = trouble(vm) { parts.append(Style.bad.apply(to: Table.oneLine(error), colour: colour)) }
         return parts.joined(separator: "  ") + "\n"
     }
 
@@ -95,7 +113,7 @@ public enum StatusText {
     static func style(_ state: ProtectionState) -> Style {
         switch state {
         case .protected: .good
-        case .connecting, .preparing, .syncing, .handingOver, .failingOver: .warning
+        case .connecting, .preparing, .syncing, .handingOver, .failingOver, .waiting: .warning
         case .unprotected: .plain
         case .running: .warning
         case .stalled, .frozen, .forked, .peerLost, .failed: .bad

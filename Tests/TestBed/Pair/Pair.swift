@@ -8,10 +8,11 @@ public final class Pair: Sendable {
     public let bed: Bed
     private let directory: TemporaryDirectory
     private let arbiter: Arbiter
+    private let hosts: [BedHost]
     private let agents = Mutex<[String: Child]>([:])
 
-    /// The names of the two hosts in certificates and configurations.
-    public static let names = ["a": "hosta", "b": "hostb"]
+    /// The names of the hosts in certificates and configurations.
+    public static let names = ["a": "hosta", "b": "hostb", "client": "hostc"]
 
     /// What a test wants different from the defaults.
     public struct Options: Sendable {
@@ -29,7 +30,9 @@ public final class Pair: Sendable {
         public var connections = 1
         /// Who decides when a host is silent.
         public var arbiter = Arbiter.operator
-        /// Lines for the `vms` section by host, "a" and "b", indented by two.
+        /// The client's machine has an agent too, as `hostc`, which is reached over the guest LAN.
+        public var hasThirdHost = false
+        /// Lines for the `vms` section by host, "a", "b" and "client", indented by two.
         public var vms: [String: [String]] = [:]
         /// The QEMU of standbys by host, "a" and "b"; others take the primary's.
         public var qemus: [String: QEMUProgram] = [:]
@@ -48,17 +51,18 @@ public final class Pair: Sendable {
     public init(on bed: Bed, _ options: Options = Options()) async throws {
         self.bed = bed
         arbiter = options.arbiter
+        hosts = bed.hosts + (options.hasThirdHost ? [bed.client] : [])
         directory = try TemporaryDirectory("pair")
         let pki = directory.path + "/pki"
         try Self.run(["pki", "init", "--directory", pki])
-        for host in bed.hosts { try Self.run(["pki", "issue", Self.name(host), "--directory", pki]) }
+        for host in hosts { try Self.run(["pki", "issue", Self.name(host), "--directory", pki]) }
         try configure(options)
         switch options.arbiter {
         case .operator: break
         case .witness: try await startWitness(pki)
         case .etcd: try await restartArbiter()
         }
-        for host in bed.hosts {
+        for host in hosts {
             try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
         }
     }
@@ -67,21 +71,22 @@ public final class Pair: Sendable {
 
     private func configure(_ options: Options) throws {
         let pki = directory.path + "/pki"
-        for host in bed.hosts {
-            let peer = host.name == "a" ? bed.b : bed.a
+        for host in hosts {
+            let peers = hosts.filter { $0 !== host }.map { peer in
+                Self.peerLines(host, to: peer, options) + Self.fenceLines(options.fences[host.name])
+            }
+            // The third host is not on the replication link.
+            let listen = options.hasThirdHost ? "0.0.0.0" : host.replicationAddress ?? ""
             let text = """
                 node: \(Self.name(host))
-                listen: \(host.replicationAddress ?? ""):7310
+                listen: \(listen):7310
                 tls:
                   ca: \(pki)/ca.crt
                   certificate: \(pki)/\(Self.name(host)).crt
                   key: \(pki)/\(Self.name(host)).key
                 peers:
-                  \(Self.name(peer)):
-                    address: \(peer.replicationAddress ?? ""):7310
-                    connections: \(options.connections)
-                \(options.hasSecondPath ? Self.secondPathLines(host, to: peer) : "")
-                \(Self.fenceLines(options.fences[host.name]))
+                \(peers.joined(separator: "\n"))
+                \(options.hasSecondPath ? "heartbeat_listen: \(host.lanAddress ?? ""):7311" : "")
                 api:
                   socket: \(Self.socket(host))
                 state_directory: \(host.stateDirectory)/romulus
@@ -105,18 +110,23 @@ public final class Pair: Sendable {
 
     /// Ends both agents and starts them anew with another configuration; the arbiter stays. No VM may be protected.
     public func restart(_ options: Options) async throws {
-        for host in bed.hosts {
+        for host in hosts {
             guard let agent = agent(host) else { continue }
             agent.kill(SIGTERM)
             try await agent.wait()
         }
         try configure(options)
-        for host in bed.hosts { try await start(host) }
+        for host in hosts { try await start(host) }
     }
 
-    /// The rest of the peer's entry, and what this host does for it.
-    private static func secondPathLines(_ host: BedHost, to peer: BedHost) -> String {
-        "    heartbeat_address: \(peer.lanAddress ?? ""):7311\nheartbeat_listen: \(host.lanAddress ?? ""):7311"
+    private static func peerLines(_ host: BedHost, to peer: BedHost, _ options: Options) -> String {
+        let isLinked = host.replicationAddress != nil && peer.replicationAddress != nil
+        var lines = [
+            "  \(name(peer)):", "    address: \((isLinked ? peer.replicationAddress : peer.lanAddress) ?? ""):7310",
+            "    connections: \(options.connections)",
+        ]
+        if options.hasSecondPath { lines.append("    heartbeat_address: \(peer.lanAddress ?? ""):7311") }
+        return lines.joined(separator: "\n")
     }
 
     private static func arbiterLines(_ arbiter: Arbiter, _ bed: Bed) -> String {
@@ -136,13 +146,13 @@ public final class Pair: Sendable {
 
     private static func fenceLines(_ lines: [String]?) -> String {
         guard let lines else { return "" }
-        return "    fence:\n" + lines.map { "      " + $0 }.joined(separator: "\n")
+        return "\n    fence:\n" + lines.map { "      " + $0 }.joined(separator: "\n")
     }
 
     private func startWitness(_ pki: String) async throws {
         try Self.run(["pki", "issue", "witness", "--directory", pki])
-        let peers = bed.hosts.map { host in
-            "  \(Self.name(host)):\n    address: \(host.replicationAddress ?? ""):7310"
+        let peers = hosts.map { host in
+            "  \(Self.name(host)):\n    address: \(host.replicationAddress ?? host.lanAddress ?? ""):7310"
         }.joined(separator: "\n")
         try """
         node: witness
@@ -274,6 +284,7 @@ public final class Pair: Sendable {
         public var name: String
         public var role: String
         public var state: String
+        public var peer: String
         public var epoch: UInt64
         public var epochMs: Int
         public struct Target: Decodable, Sendable {
@@ -307,6 +318,16 @@ public final class Pair: Sendable {
         public var lastEpoch: Epoch?
         public var peerReport: Peer?
         public var arbiter: Arbiter?
+        public struct Identity: Decodable, Sendable {
+            public var uuid: String
+            public var made: Bool
+        }
+        public var identity: Identity?
+        public struct Desired: Decodable, Sendable {
+            public var protect: String
+            public var reason: String?
+        }
+        public var desired: Desired?
         public var lastError: String?
     }
 

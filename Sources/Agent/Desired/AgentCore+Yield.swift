@@ -1,0 +1,102 @@
+import Model
+import NIOCore
+import Pipeline
+import RomulusAPI
+import Synchronization
+import Transport
+import Wire
+
+/// A guest was started where the register does not expect it: whether those that it names have anything of the VM left.
+extension AgentCore {
+    /// True when all of them answer that they hold nothing that could go on under that register.
+    func isYielded(_ register: Register, of vm: VMName) async -> Bool {
+        for node in register.others(than: node) {
+            guard let reason = await reasonOf(node, against: YieldQuestion(vm: vm, register: register)) else {
+                continue
+            }
+            log.info("\(node) does not yield \(vm): \(reason)")
+            return false
+        }
+        note(
+            vm, .asked,
+            "the register of \(vm) (term \(register.term)) is yielded: nothing of the VM is left where it is named")
+        return true
+    }
+
+    /// Nil when `peer` yields.
+    private func reasonOf(_ peer: NodeName, against question: YieldQuestion) async -> String? {
+        guard let address = configuration.peers[peer.description]?.address else { return "it is no peer of this host" }
+        let listener = AnswerListener()
+        do throws(LinkError) {
+            let link = try await LinkDialer.connect(
+                host: address.host, port: address.port, identity: identity, expectedPeer: peer.description,
+                timeout: .seconds(3), group: group, handler: listener)
+            link.send(
+                HelloMessage(
+                    node: configuration.node, software: "romulus \(Romulus.version)", purpose: .question,
+                    question: question
+                ).frame)
+            let answer = await listener.answer(within: .seconds(3))
+            link.close()
+            switch answer {
+            case .yielded(let register) where register == question.register: return nil
+            case .yielded: return "it spoke of another register"
+            case .refused(let reason): return reason
+            }
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    /// Why this host does not give up what that register gives it; nil when it holds nothing, and never will again under
+    /// this register: an image that is gone does not come back (I13), and a guest is started under a term of its own.
+    func reasonNotToYield(_ question: YieldQuestion, to asker: String) -> String? {
+        let (vm, register) = (question.vm, question.register)
+        let memory = store[vm]
+        guard !isInHand(vm) else { return "\(node) has \(vm) in hand" }
+        guard memory.guest == nil, memory.left?.isAlive != true else { return "a guest of \(vm) runs at \(node)" }
+        // Who remembers less than the register says has lost its memory, and perhaps a guest that still runs.
+        guard memory.local.seen.number + 1 >= register.term.number else {
+            return "\(node) does not remember term \(register.term) of \(vm)"
+        }
+        if arbiter == nil, register.owner != NodeName(asker) { return "without an arbiter the operator decides" }
+        return nil
+    }
+}
+
+/// Waits for the one frame that answers a question.
+private final class AnswerListener: LinkHandler, Sendable {
+    enum Answer: Sendable {
+        case yielded(Register)
+        case refused(String)
+    }
+
+    private let heard = Mutex<Answer?>(nil)
+
+    func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
+        do throws(SessionError) {
+            switch header.type {
+            case .register: settle(.yielded(try RegisterMessage(body).register))
+            case .refuse: settle(.refused(try RefuseMessage(body).reason))
+            default: break
+            }
+        } catch {
+            settle(.refused(error.message))
+        }
+    }
+
+    func linkClosed(_ link: Link, error: LinkError?) { settle(.refused("it closed the connection")) }
+
+    private func settle(_ answer: Answer) {
+        heard.withLock { if $0 == nil { $0 = answer } }
+    }
+
+    func answer(within limit: Duration) async -> Answer {
+        let deadline = ContinuousClock.now + limit
+        while ContinuousClock.now < deadline {
+            if let answer = heard.withLock({ $0 }) { return answer }
+            try? await Task.sleep(for: .milliseconds(10))
+        }
+        return .refused("it does not answer")
+    }
+}
