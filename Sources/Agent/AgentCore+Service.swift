@@ -58,6 +58,7 @@ extension AgentCore: AgentService {
             linkCapMegabits: request.linkCap(
                 unlessSaid: configured?.linkCapMegabits ?? configuration.defaults.linkCapMegabits))
         options.planted = planted
+        options.createsImages = request.createImage ?? false
         options.overridesRegister = request.claim ?? false
         if options.overridesRegister {
             note(request.vm, .forced, "\(request.vm) was claimed: the operator gives up what other hosts have of it")
@@ -179,7 +180,9 @@ extension AgentCore: AgentService {
 
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
         let known = request.vm.flatMap { name in state.withLock { $0.vms[name] } }
-        if let known, case .standby(let session) = known.part { return Replica.text(of: session.command) }
+        if request.qmp == nil, let known, case .standby(let session) = known.part {
+            return Replica.text(of: session.command)
+        }
         let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
         let guest: GuestDescription
         if let known, case .primary(let session) = known.part, let found = session.guest {

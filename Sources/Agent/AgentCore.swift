@@ -123,8 +123,10 @@ public final class AgentCore: Sendable {
             refused: { log.warning("a connection was refused: \($0)") },
             makeHandler: { [self] link in
                 hear(link.peerNode)
-                return Reception(node: configuration.node, secondPath: secondPaths[link.peerNode], log: log) {
-                    (offer, link, order) throws(SessionError) in
+                return Reception(
+                    node: configuration.node, secondPath: secondPaths[link.peerNode], log: log,
+                    check: { self.answer($0, from: $1) }
+                ) { (offer, link, order) throws(SessionError) in
                     try self.accept(offer, from: link, order)
                 }
             })
@@ -159,11 +161,7 @@ public final class AgentCore: Sendable {
             throw SessionError(.system, "\(configuration.node) cannot remember what it promises: \(error)")
         }
         _ = machine.handle(.persisted(machine.record.seen))
-        let places = ReplicaPlaces(
-            node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
-            runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
-            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest),
-            isRealTime: configuration.defaults.isRealTime, bases: bases)
+        let places = places(of: offer.vm, offer.guest)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
         return try adopt(replica, machine, link: link, peer: link.peerNode)

@@ -27,6 +27,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case tuning = 25
     case join = 26
     case turn = 27
+    // Instead of a session.
+    case check = 36
+    case checked = 37
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -35,7 +38,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     public var bodyMax: Int {
         switch self {
         case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: 64 << 10
-        case .offer: 1 << 20
+        case .checked: 256 << 10
+        case .offer, .check: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
@@ -82,6 +86,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .tuning: "tuning"
         case .join: "join"
         case .turn: "turn"
+        case .check: "check"
+        case .checked: "checked"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

@@ -65,11 +65,7 @@ final class GuestHandle {
         } catch {
             throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         }
-        blocks = description.blocks.enumerated().map { index, block in
-            RAMBlock(
-                index: UInt16(index), name: block.name, length: block.length, inSharedFile: block.backend != nil,
-                tracked: block.tracked)
-        }
+        blocks = description.ramBlocks
         trackedBlocks = zip(blocks, description.blocks).compactMap { block, found in
             guard block.tracked, let address = found.hostAddress else { return nil }
             return TrackedBlock(index: block.index, address: address, length: block.length)
@@ -87,7 +83,8 @@ final class GuestHandle {
             epochMilliseconds: tuning.epochMilliseconds, goal: tuning.goal, pauseBudget: tuning.pauseBudget,
             linkCapMegabits: tuning.linkCapMegabits, silenceMilliseconds: options.silenceMilliseconds,
             silenceFloorMilliseconds: options.silenceFloorMilliseconds,
-            heartbeatMilliseconds: options.heartbeatMilliseconds)
+            heartbeatMilliseconds: options.heartbeatMilliseconds,
+            createsImages: options.createsImages ? true : nil)
     }
 
     var pid: Int32 { description.process.pid }

@@ -97,7 +97,8 @@ extension PrimarySession {
             }
             state.withLock { $0.connection.readReplies[answer.id] = answer }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .registerRequest, .registerReply, .join,
+            .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .check, .checked, .registerRequest, .registerReply,
+            .join,
             .turn:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }

@@ -22,6 +22,8 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public var nics: [GuestNIC]
     /// Devices from `-device` and `device_add`, sorted by path.
     public var devices: [GuestDevice]
+    /// What the operator should know of it, one sentence each; nil when there is nothing.
+    public var notes: [String]?
 
     /// The blocks as the rest of Romulus names them: only tracked ones, with the position within `blocks` as index.
     /// A block with a memory backend can lie in a shared file at the standby.
@@ -30,7 +32,8 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public init(
         process: ProcessIdentity, qemu: QEMUVersion, executable: String, arguments: [String], workingDirectory: String,
         guestName: String, machineType: String, accelerator: Accelerator, vcpus: [GuestCPU], memorySize: MemorySize,
-        blocks: [GuestRAMBlock], disks: [GuestDisk], nics: [GuestNIC], devices: [GuestDevice]
+        blocks: [GuestRAMBlock], disks: [GuestDisk], nics: [GuestNIC], devices: [GuestDevice],
+        notes: [String]? = nil
     ) {
         self.process = process
         self.qemu = qemu
@@ -46,6 +49,7 @@ public struct GuestDescription: Hashable, Sendable, Codable {
         self.disks = disks
         self.nics = nics
         self.devices = devices
+        self.notes = notes
     }
 }
 
