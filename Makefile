@@ -11,7 +11,7 @@ REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests)\.
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help
-.PHONY: help packages toolchain build release test sim model chaos demo bench lint check install clean
+.PHONY: help packages toolchain build release test shapes sim model chaos demo bench lint check install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: release ## Run all tests, first without and then with real QEMU, of two ve
 	@deploy/newer-qemu > /dev/null
 	@$(TEST) --skip '$(REAL)'
 	@$(TEST) --skip-build --no-parallel --filter '$(REAL)'
+
+shapes: release ## Protect and fail over guests with command lines of many origins (needs root)
+	@ROMULUS_SHAPES=all $(TEST) --no-parallel --filter 'IntegrationTests\.ShapeTests'
 
 model: packages ## Check the model of the arbitration, and that it notices every planted mistake
 	@Tests/ArbitrationModel/run

@@ -16,7 +16,7 @@ extension AgentCore {
             throw APIError(
                 .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
         }
-        let peer = try forecastPeer(request.standby ?? configured?.standby)
+        let peer = try usualPeer(request.standby ?? configured?.standby)
         guard state.withLock({ $0.watched.insert(vm).inserted }) else {
             throw APIError(.refused, "\(vm) is being watched for a forecast already: wait for that one")
         }
@@ -55,7 +55,7 @@ extension AgentCore {
     }
 
     /// Who would take over; nil when nobody is named and there is more or less than one peer.
-    private func forecastPeer(_ named: String?) throws(APIError) -> String? {
+    func usualPeer(_ named: String?) throws(APIError) -> String? {
         guard let named else {
             return configuration.peers.count == 1 ? configuration.peers.keys.first : nil
         }

@@ -88,6 +88,7 @@ extension AgentCore: AgentService {
         options.reserve = configured?.standbys.compactMap { NodeName($0) }.filter { $0 != standbyNode } ?? []
         options.replaceAfterSeconds = configuration.replaceAfter(of: request.vm)
         options.planted = planted
+        options.createsImages = request.createImage ?? false
         options.overridesRegister = request.claim ?? false
         return options
     }
@@ -212,7 +213,9 @@ extension AgentCore: AgentService {
 
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
         let known = request.vm.flatMap { name in state.withLock { $0.vms[name] } }
-        if let known, case .standby(let session) = known.part { return Replica.text(of: session.command) }
+        if request.qmp == nil, let known, case .standby(let session) = known.part {
+            return Replica.text(of: session.command)
+        }
         let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
         let guest: GuestDescription
         if let known, case .primary(let session) = known.part, let found = session.guest {

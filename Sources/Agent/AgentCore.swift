@@ -132,6 +132,7 @@ public final class AgentCore: Sendable {
                 return Reception(
                     node: configuration.node, secondPath: secondPaths[link.peerNode], log: log,
                     judge: { [self] in reasonNotToYield($0, to: $1) },
+                    check: { [self] in answer($0, from: $1) },
                     prepare: { [self] (offer, link, order) throws(SessionError) in
                         try accept(offer, from: link, order)
                     })
@@ -168,11 +169,7 @@ public final class AgentCore: Sendable {
             throw SessionError(.system, "\(configuration.node) cannot remember what it promises: \(error)")
         }
         _ = machine.handle(.persisted(machine.record.seen))
-        let places = ReplicaPlaces(
-            node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(offer.vm)",
-            runtimeDirectory: "\(configuration.runtimeDirectory)/\(offer.vm)",
-            standby: configuration.standbyOptions(for: offer.vm, guest: offer.guest),
-            isRealTime: configuration.defaults.isRealTime, bases: bases)
+        let places = places(of: offer.vm, offer.guest)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
         return try adopt(replica, machine, link: link, peer: link.peerNode)

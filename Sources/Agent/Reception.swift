@@ -24,23 +24,26 @@ final class Reception: LinkHandler, Sendable {
     private let secondPath: SecondPath?
     private let log: Logger
     private let judge: @Sendable (YieldQuestion, _ asker: String) -> String?
+    private let check: @Sendable (CheckMessage, _ peer: String) -> CheckedMessage
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     /// Which of this agent's links it is, in the order in which they were opened.
     private let order = Reception.links.add(1, ordering: .relaxed).newValue
     private static let links = Atomic<UInt64>(0)
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
-    /// loop. A link that is for heartbeats only goes to `secondPath`. `judge` says why a register is not yielded; nil when it
-    /// is.
+    /// loop, as is `check`. A link that is for heartbeats only goes to `secondPath`. `judge` says why a register is not yielded;
+    /// nil when it is.
     init(
         node: String, secondPath: SecondPath?, log: Logger,
         judge: @escaping @Sendable (YieldQuestion, _ asker: String) -> String?,
+        check: @escaping @Sendable (CheckMessage, _ peer: String) -> CheckedMessage,
         prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
     ) {
         self.node = node
         self.secondPath = secondPath
         self.log = log
         self.judge = judge
+        self.check = check
         self.prepare = prepare
     }
 
@@ -75,6 +78,13 @@ final class Reception: LinkHandler, Sendable {
                 let offer = try OfferMessage(body)
                 state.withLock { $0.preparing = true }
                 begin(offer, link)
+            case .check:
+                guard state.withLock({ $0.greeted && !$0.preparing }) else {
+                    throw SessionError(.protocolBroken, "a check came before the greeting, or a second one")
+                }
+                let message = try CheckMessage(body)
+                state.withLock { $0.preparing = true }
+                answer(message, link)
             default:
                 throw SessionError(.protocolBroken, "a \(header.type) frame came before a session was agreed on")
             }
@@ -116,6 +126,17 @@ final class Reception: LinkHandler, Sendable {
                     log.warning("\(link.peerName) asked for a standby of \(offer.vm): \(error)")
                     refuse(error.message, knows: error.knows, link)
                 }
+            }
+        } catch {
+            refuse("no thread for it: \(error)", link)
+        }
+    }
+
+    private func answer(_ message: CheckMessage, _ link: Link) {
+        do throws(SystemError) {
+            _ = try NamedThread.start("check") { [self] in
+                link.send(check(message, link.peerNode).frame)
+                link.close()
             }
         } catch {
             refuse("no thread for it: \(error)", link)

@@ -20,6 +20,9 @@ public protocol AgentService: Sendable {
     /// Watches a guest that nobody protects for a while, and tells what protecting it would cost.
     func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast
 
+    /// Everything that stands in the way of protecting a VM, at both hosts.
+    func check(_ request: CheckRequest) async throws(APIError) -> CheckReport
+
     /// Begins to protect a VM.
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus
 

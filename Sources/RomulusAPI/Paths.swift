@@ -12,6 +12,7 @@ public enum Paths {
 
     public static func vm(_ vm: VMName) -> String { "\(vms)/\(vm)" }
     public static func protect(_ vm: VMName) -> String { "\(vms)/\(vm)/protect" }
+    public static func check(_ vm: VMName) -> String { "\(vms)/\(vm)/check" }
     public static func tune(_ vm: VMName) -> String { "\(vms)/\(vm)/tune" }
     public static func unprotect(_ vm: VMName) -> String { "\(vms)/\(vm)/unprotect" }
     public static func failover(_ vm: VMName) -> String { "\(vms)/\(vm)/failover" }

@@ -23,11 +23,13 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     /// True when the operator says that whoever else the register names for the VM is off, and that its state is given
     /// up; nil is false.
     public var claim: Bool?
+    /// Disk images that are missing at the standby are made there, empty; nil is false.
+    public var createImage: Bool?
 
     public init(
         vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
         targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil,
-        linkCapMegabits: Int? = nil, claim: Bool? = nil
+        linkCapMegabits: Int? = nil, claim: Bool? = nil, createImage: Bool? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
@@ -39,6 +41,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
         self.pauseBudget = pauseBudget
         self.linkCapMegabits = linkCapMegabits
         self.claim = claim
+        self.createImage = createImage
     }
 
     enum CodingKeys: String, CodingKey {
@@ -48,6 +51,60 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
         case targetOverhead = "target_overhead_percent"
         case pauseBudget = "pause_budget_percent"
         case linkCapMegabits = "link_cap_mbit"
+        case createImage = "create_image"
+    }
+}
+
+/// Ask both hosts whether a VM can be protected, and change nothing.
+public struct CheckRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+    /// The monitor socket of its QEMU; nil takes the one that the agent knows.
+    public var qmp: String?
+    /// Nil takes the configured host, or the only peer.
+    public var standby: String?
+    /// As of `ProtectRequest`.
+    public var createImage: Bool?
+
+    public init(vm: VMName, qmp: String? = nil, standby: String? = nil, createImage: Bool? = nil) {
+        self.vm = vm
+        self.qmp = qmp
+        self.standby = standby
+        self.createImage = createImage
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case vm, qmp, standby
+        case createImage = "create_image"
+    }
+}
+
+/// What stands in the way of protecting a VM.
+public struct CheckReport: Codable, Hashable, Sendable {
+    public struct Finding: Codable, Hashable, Sendable {
+        /// The host that it was found at.
+        public var host: String
+        /// One sentence, with the way out where there is one.
+        public var text: String
+
+        public init(host: String, text: String) {
+            self.host = host
+            self.text = text
+        }
+    }
+
+    public var vm: VMName
+    /// Nil when no host was named and there is more than one peer.
+    public var standby: String?
+    /// Everything that stands in the way; empty when the VM can be protected.
+    public var problems: [Finding]
+    /// What does not, and is worth knowing.
+    public var notes: [Finding]
+
+    public init(vm: VMName, standby: String?, problems: [Finding], notes: [Finding]) {
+        self.vm = vm
+        self.standby = standby
+        self.problems = problems
+        self.notes = notes
     }
 }
 
@@ -126,17 +183,15 @@ public struct MaintenanceRequest: Codable, Hashable, Sendable {
     }
 }
 
-/// Which QEMU the standby's command line is to be derived from. Exactly one of the two is set.
+/// Which QEMU the standby's command line is to be derived from: of a VM that the agent knows, or of a monitor; with both, the
+/// monitor's QEMU and what is configured for the VM.
 public struct StandbyCommandRequest: Codable, Hashable, Sendable {
     public var vm: VMName?
     /// A monitor socket on this host, for a VM that is not protected yet.
     public var qmp: String?
 
-    public init(vm: VMName) {
+    public init(vm: VMName? = nil, qmp: String? = nil) {
         self.vm = vm
-    }
-
-    public init(qmp: String) {
         self.qmp = qmp
     }
 }

@@ -29,6 +29,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case turn = 27
     case verify = 28
     case verifyReply = 29
+    // Instead of a session.
+    case check = 36
+    case checked = 37
     // Between a node and its witness; never in a session.
     case registerRequest = 40
     case registerReply = 41
@@ -37,7 +40,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     public var bodyMax: Int {
         switch self {
         case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: 64 << 10
-        case .offer: 1 << 20
+        case .checked: 256 << 10
+        case .offer, .check: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
@@ -88,6 +92,8 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .turn: "turn"
         case .verify: "verify"
         case .verifyReply: "verifyReply"
+        case .check: "check"
+        case .checked: "checked"
         case .registerRequest: "registerRequest"
         case .registerReply: "registerReply"
         }

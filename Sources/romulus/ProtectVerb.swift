@@ -28,6 +28,9 @@ struct ProtectVerb: AsyncParsableCommand {
             """)
     var claim = false
 
+    @Flag(help: "Make disk images that are missing at the standby, empty; without it they must be there.")
+    var createImage = false
+
     @Flag(help: "Wait until the VM is protected, and show how far the first copy is.")
     var wait = false
 
@@ -39,7 +42,7 @@ struct ProtectVerb: AsyncParsableCommand {
                 vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: tuning.epochMs,
                 targetLatency: tuning.targetLatency?.value, targetOverhead: tuning.targetOverhead?.value,
                 pauseBudget: tuning.pauseBudget, linkCapMegabits: tuning.linkCap?.value,
-                claim: claim ? true : nil)
+                claim: claim ? true : nil, createImage: createImage ? true : nil)
             try request.checkTuning()
             var status = try await options.client.protect(request)
             if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }

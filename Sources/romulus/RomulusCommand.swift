@@ -14,8 +14,8 @@ struct RomulusCommand: AsyncParsableCommand {
             """,
         version: Romulus.version,
         subcommands: [
-            ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self, TopVerb.self,
-            ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self,
+            CheckVerb.self, ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self,
+            TopVerb.self, ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,

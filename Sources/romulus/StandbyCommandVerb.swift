@@ -7,7 +7,7 @@ struct StandbyCommandVerb: AsyncParsableCommand {
         commandName: "standby-command", abstract: "Print the command line of a VM's standby, as shell text.",
         discussion: "It is derived from the running QEMU's own; docs/STANDBY-COMMAND.md has the rules.")
 
-    @Argument(help: "A VM that the agent knows.")
+    @Argument(help: "A VM that the agent knows, or has in its configuration.")
     var vm: VMName?
 
     @Option(help: "The socket of the QMP monitor of any QEMU on this host.")
@@ -16,12 +16,12 @@ struct StandbyCommandVerb: AsyncParsableCommand {
     @OptionGroup var options: AgentOptions
 
     func validate() throws {
-        guard (vm == nil) != (qmp == nil) else { throw ValidationError("give either VM or --qmp PATH") }
+        guard vm != nil || qmp != nil else { throw ValidationError("give VM or --qmp PATH, or both") }
     }
 
     func run() async throws {
         try await reportingErrors {
-            let request = vm.map { StandbyCommandRequest(vm: $0) } ?? StandbyCommandRequest(qmp: qmp ?? "")
+            let request = StandbyCommandRequest(vm: vm, qmp: qmp)
             let text = try await options.client.standbyCommand(request)
             switch options.printing.output {
             case .json: try Terminal.json(StandbyCommandReply(text))

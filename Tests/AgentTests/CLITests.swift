@@ -218,6 +218,31 @@ import Testing
             let command = "qemu-system-x86_64 \\\n    -incoming defer\n"
             #expect(try await RomulusProgram.run(["standby-command", "web"], socket: socket).out == command)
             #expect(try await RomulusProgram.run(["standby-command", "--qmp", "/q"], socket: socket).out == command)
+            _ = try await RomulusProgram.run(["standby-command", "web", "--qmp", "/q"], socket: socket)
+            #expect(agent.asked.last == "standby-command vm=web qmp=/q")
+        }
+    }
+
+    @Test func checkListsEverything() async throws {
+        try await withServer { agent, socket, _ in
+            let fine = try await RomulusProgram.run(["check", "web", "--qmp", "/q"], socket: socket)
+            #expect(fine.status == 0 && fine.out == "web can be protected\n" && fine.err == "")
+            let bad = try await RomulusProgram.run(["check", "web", "--standby", "beta"], socket: socket)
+            #expect(bad.status == 5)
+            #expect(
+                bad.out == """
+                    web cannot be protected by beta
+                    - alpha: NIC n0 has 2 queues
+                    - beta: no image
+                      note of beta: no tap
+
+                    """)
+            let json = try await RomulusProgram.run(["check", "web", "--standby", "beta", "--json"], socket: socket)
+            #expect(json.status == 5)
+            #expect(try Self.decode(CheckReport.self, json.out).problems.map(\.host) == ["alpha", "beta"])
+            #expect(
+                agent.asked == ["check web qmp=/q standby=-"]
+                    + Array(repeating: "check web qmp=- standby=beta", count: 2))
         }
     }
 
@@ -337,7 +362,7 @@ import Testing
     @Test(arguments: [
         ["protect"], ["protect", "a b"], ["protect", "web", "--epoch-ms", "0"], ["protect", "web", "--level", "x"],
         ["status", "--watch", "--check"], ["status", "--interval", "0"], ["list", "--timeout", "0"],
-        ["standby-command"], ["standby-command", "web", "--qmp", "/q"], ["frobnicate"], ["list", "--output", "xml"],
+        ["standby-command"], ["check"], ["frobnicate"], ["list", "--output", "xml"],
         ["events", "--since", "yesterday"], ["events", "--limit", "0"], ["events", "--kind", "a,b"], ["why"],
         ["pki", "issue", "-x"], ["pki", "issue", "a", "--tar", "--into", "/x"], ["--socket"],
     ])

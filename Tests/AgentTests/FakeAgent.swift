@@ -78,6 +78,19 @@ final class FakeAgent: AgentService {
         return list
     }
 
+    func check(_ request: CheckRequest) async throws(APIError) -> CheckReport {
+        note("check \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-")")
+        guard request.standby == "beta" else {
+            return CheckReport(vm: request.vm, standby: nil, problems: [], notes: [])
+        }
+        return CheckReport(
+            vm: request.vm, standby: "beta",
+            problems: [
+                CheckReport.Finding(host: "alpha", text: "NIC n0 has 2 queues"),
+                CheckReport.Finding(host: "beta", text: "no image"),
+            ], notes: [CheckReport.Finding(host: "beta", text: "no tap")])
+    }
+
     func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
         note(
             "forecast \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-")"

@@ -25,7 +25,11 @@ import Testing
             // An image of another size.
             _ = try GuestDisk.create(scene.standbyDisk, mebibytes: 32)
             try await refusal(scene, ["hostb", "33554432", "67108864"])
+            // None at all.
             unlink(scene.standbyDisk)
+            try await refusal(scene, ["hostb", scene.standbyDisk, "--create-image"])
+            #expect(!FileManager.default.fileExists(atPath: scene.standbyDisk))
+            _ = try GuestDisk.create(scene.standbyDisk, mebibytes: 64)
             // No room for the guest's memory.
             let memory = "\(bed.b.shmDirectory)/romulus"
             try Child.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", memory])

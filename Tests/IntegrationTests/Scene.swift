@@ -27,6 +27,8 @@ struct Scene {
         var kernel = GuestImage.Kernel.cloud
         var hasTestMonitor = false
         var moreArguments: [String] = []
+        /// Given the disk's image: the options of the card (on `tap0`) and the disk (`disk0`), instead of the usual ones.
+        var wiring: (@Sendable (String) -> [String])?
         var standbyFormat = GuestDisk.Format.raw
         /// Lines below `vms: web: disks:` at host B, beside the first disk's.
         var standbyDiskLines: [String] = []
@@ -56,6 +58,7 @@ struct Scene {
             configuration.disks[0].path = slow.path
             configuration.driveOptions = ["cache=none", "aio=native"]
         }
+        configuration.wiring = wishes.wiring?(primaryDisk)
         let standbyDisk = "\(bed.b.stateDirectory)/web.\(wishes.standbyFormat.rawValue)"
         var options = wishes.pair
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: {path: \(primaryDisk), format: raw}"]
@@ -64,6 +67,7 @@ struct Scene {
                 "  \(vm):", "    disks:",
                 "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
             ] + wishes.standbyDiskLines + wishes.standbyLines
+        _ = try GuestDisk.create(standbyDisk, format: wishes.standbyFormat, mebibytes: 64)
         try bed.b.addTap("tap0")
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)

@@ -130,6 +130,10 @@ import Testing
             try state.span.withUnsafeBytes { bytes throws(DeviceStateError) in try DeviceState.layout(of: bytes) }
         }
         #expect(layouts[0].difference(to: layouts[1]) == nil)
+        // Others can migrate it, with all of its memory.
+        try pair.standby.forgetSharing()
+        let capabilities = try monitor.execute("query-migrate-capabilities").array ?? []
+        #expect(capabilities.first { $0["capability"] == "x-ignore-shared" }?["state"] == false)
     }
 
     /// What is loaded and not decided yet: nothing of it may be seen, and an agent that comes back finds it.

@@ -4,7 +4,14 @@ import Testing
 /// Devices that this machine cannot have, as a monitor would tell of them.
 @Suite struct UnseenWriterTests {
     private func refusals(
-        devices: [String] = [], objects: [String] = [], nodes: [JSONValue] = []
+        devices: [String] = [], objects: [String] = [], nodes: [JSONValue] = [], chardevs: [JSONValue] = []
+    ) throws -> [Refusal] {
+        var notes: [String] = []
+        return try refusals(devices: devices, objects: objects, nodes: nodes, chardevs: chardevs, &notes)
+    }
+
+    private func refusals(
+        devices: [String], objects: [String], nodes: [JSONValue], chardevs: [JSONValue], _ notes: inout [String]
     ) throws -> [Refusal] {
         let list = { @Sendable (types: [String]) in
             JSONValue.array(types.enumerated().map { ["name": .string("x\($0)"), "type": .string("child<\($1)>")] })
@@ -15,6 +22,8 @@ import Testing
             case ("qom-list", "/objects"): list(objects)
             case ("query-named-block-nodes", _): .array(nodes)
             case ("human-monitor-command", _): ""
+            case ("query-chardev", _): .array(chardevs)
+            case ("qom-get", let path?) where path.hasPrefix("/machine/peripheral/") && !chardevs.isEmpty: "c0"
             case ("query-target", _): ["arch": "x86_64"]
             case ("query-status", _): ["status": "running"]
             default:
@@ -22,13 +31,9 @@ import Testing
                     ? [] : [:]
             }
         }
-        let connection = try monitor.connect()
-        do {
-            _ = try GuestInspector.inspect(connection)
-            return []
-        } catch {
-            return error.refusals
-        }
+        let (description, refusals) = GuestInspector.examine(try monitor.connect())
+        notes = description?.notes ?? []
+        return refusals
     }
 
     @Test(arguments: [
@@ -64,5 +69,31 @@ import Testing
             objects: ["iothread", "rng-random", "throttle-group"],
             nodes: [["node-name": "n", "drv": "raw"], ["node-name": "f", "drv": "throttle"]])
         #expect(!found.contains { [.device, .disk].contains($0.code) }, "\(found)")
+    }
+
+    /// A chardev is a line of bytes for some devices, and for others the other half of a device.
+    @Test(arguments: [
+        ("virtserialport", false), ("isa-serial", false), ("isa-debugcon", false), ("usb-redir", true),
+        ("ccid-card-passthru", true), ("ipmi-bmc-extern", true), ("x-new-device", true),
+    ]) func knowsWhichChardevsAreLines(_ type: String, _ isRefused: Bool) throws {
+        let found = try refusals(devices: [type], chardevs: [["label": "c0", "filename": "unix:/x,server=on"]])
+            .filter { $0.code == .device }
+        #expect(found.isEmpty != isRefused, "\(found)")
+    }
+
+    @Test(arguments: ["filter-mirror", "filter-redirector", "can-host-socketcan", "colo-compare"])
+    func refusesWhatTakesOutputPastTheGate(_ type: String) throws {
+        #expect(try refusals(objects: ["filter-dump", type]).filter { $0.code == .device }.map(\.subject) == ["x1"])
+    }
+
+    @Test(arguments: [
+        ("c0", "disconnected:tcp:10.0.0.9:99", true), ("serial0", "udp", true), ("c0", "unix:/a,server=on", false),
+        ("c0", "pty:/dev/pts/1", false), ("compat_monitor0", "tcp:10.0.0.9:99", false),
+    ]) func tellsOfLinesToOtherMachines(_ label: String, _ place: String, _ isTold: Bool) throws {
+        var notes: [String] = []
+        _ = try refusals(
+            devices: ["virtserialport"], objects: [], nodes: [],
+            chardevs: [["label": .string(label), "filename": .string(place)]], &notes)
+        #expect(notes.count == (isTold ? 1 : 0), "\(notes)")
     }
 }

@@ -42,6 +42,11 @@ struct Routes: Sendable {
             return try reply(await service.forecast(body))
         }
         router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }
+        router.post("/v1/vms/:vm/check") { [service] request, context in
+            let name = try vmName(context)
+            let body: CheckRequest = try await body(request, context, name) { $0.vm }
+            return try reply(await service.check(body))
+        }
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }
@@ -91,11 +96,9 @@ struct Routes: Sendable {
         router.get("/v1/events") { request, _ in try await events(request) }
         router.get("/v1/standby-command") { [service] request, _ in
             let query = Query(request)
-            let subject: StandbyCommandRequest
-            switch (try query.vmName(), query.text("qmp")) {
-            case (let vm?, nil): subject = StandbyCommandRequest(vm: vm)
-            case (nil, let qmp?): subject = StandbyCommandRequest(qmp: qmp)
-            default: throw APIError(.badRequest, "give either “vm” or “qmp” in the query")
+            let subject = StandbyCommandRequest(vm: try query.vmName(), qmp: query.text("qmp"))
+            guard subject.vm != nil || subject.qmp != nil else {
+                throw APIError(.badRequest, "give “vm” or “qmp” in the query, or both")
             }
             return try reply(StandbyCommandReply(await service.standbyCommand(subject)))
         }

@@ -113,9 +113,7 @@ public final class Replica: @unchecked Sendable {
         appliedEpoch = .firstCopy
         var undo = Undo()
         do {
-            command = try Self.derive(offer, places.standby)
-            let missing = command.missingFiles()
-            guard missing.isEmpty else { throw SessionError(.refused, missing.joined(separator: "; ")) }
+            command = try Self.admit(offer, places)
             try Self.makeDirectory(places.runtimeDirectory)
             // Removed with the replica; what an earlier one left behind is of no use any more.
             try? FileManager.default.removeItem(atPath: places.memoryDirectory)
@@ -225,26 +223,15 @@ public final class Replica: @unchecked Sendable {
 
     // MARK: - Making it
 
-    static func derive(_ offer: OfferMessage, _ standby: StandbyOptions) throws(SessionError) -> StandbyCommand {
-        do throws(StandbyCommandError) {
-            return try StandbyCommand.derive(offer.guest, standby)
-        } catch {
-            throw SessionError(.refused, "\(error)")
+    /// The standby's command line, or everything that stands in the way of a replica.
+    private static func admit(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) -> StandbyCommand {
+        let admission = Admission(
+            offer.vm, offer.guest, of: "\(offer.session.primary)", createsImages: offer.createsImages ?? false,
+            places: places)
+        guard admission.problems.isEmpty, let command = admission.command else {
+            throw SessionError(.refused, admission.problems.joined(separator: "; "))
         }
-    }
-
-    /// The derived command line of a VM that is not protected yet, for `romulus standby-command`.
-    public static func commandText(
-        forGuestAt qmpPath: String, standby: StandbyOptions
-    ) throws(SessionError) -> String {
-        do {
-            let monitor = try QMPConnection(path: qmpPath)
-            let guest = try GuestInspector.inspect(monitor)
-            let command = try StandbyCommand.derive(guest, standby)
-            return text(of: command)
-        } catch {
-            throw SessionError(.refused, "\(error)")
-        }
+        return command
     }
 
     /// As the operator reads it: one option a line, and what was changed as comments.
@@ -286,8 +273,7 @@ public final class Replica: @unchecked Sendable {
     private static func checkRoom(
         _ offer: OfferMessage, _ places: ReplicaPlaces, present: UInt64
     ) throws(SessionError) {
-        let memory = ReplicaMemory.size(of: offer.blocks)
-        let wanted = memory - present + UInt64(slotCount * (4 << 20)) + max(memory / 8, burstMin)
+        let wanted = roomWanted(offer.blocks) - present
         let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
         while true {
             do throws(SessionError) {
@@ -298,7 +284,13 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    private static func checkRoom(_ wanted: UInt64, in parent: String) throws(SessionError) {
+    /// Bytes for a guest's memory, and what arrives of it in a burst.
+    static func roomWanted(_ blocks: [RAMBlock]) -> UInt64 {
+        let memory = ReplicaMemory.size(of: blocks)
+        return memory + UInt64(slotCount * (4 << 20)) + max(memory / 8, burstMin)
+    }
+
+    static func checkRoom(_ wanted: UInt64, in parent: String) throws(SessionError) {
         var info = statvfs()
         guard statvfs(parent, &info) == 0 else { return }
         let room = UInt64(info.f_bavail) * UInt64(info.f_frsize)
@@ -336,7 +328,7 @@ public final class Replica: @unchecked Sendable {
                     throw SessionError(
                         .protocolBroken, "the offer names disk \(disk.id), which its guest does not have")
                 }
-                let target = Self.target(of: found, offer, places.standby)
+                let target = places.standby.image(of: found, in: offer.guest)
                 disks.append(StagedDisk(image: try openImage(target, size: disk.size, places.bases.digests)))
             }
             return disks
@@ -344,15 +336,6 @@ public final class Replica: @unchecked Sendable {
             for disk in disks { try? disk.image.close() }
             throw error
         }
-    }
-
-    /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
-    private static func target(of disk: GuestDisk, _ offer: OfferMessage, _ standby: StandbyOptions) -> StandbyDisk {
-        for key in disk.keys {
-            if let mapped = standby.disks[key] { return mapped }
-        }
-        let path = disk.file.hasPrefix("/") ? disk.file : "\(offer.guest.workingDirectory)/\(disk.file)"
-        return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
     }
 
     /// A missing image is made, empty and sparse; an existing one must fit.
@@ -517,6 +500,11 @@ public final class Replica: @unchecked Sendable {
 
     /// After the guest was resumed: takes our filters out of it and removes what only a replica needs.
     func forgetStaging() {
+        do throws(StandbyError) {
+            try qemu.forgetSharing()
+        } catch {
+            log.warning("\(offer.vm) cannot be migrated by others before it is started anew: \(error)")
+        }
         for output in outputs {
             do throws(DeviceError) {
                 try output.detach(qemu.monitor)

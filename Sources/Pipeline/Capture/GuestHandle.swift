@@ -84,7 +84,8 @@ final class GuestHandle {
             epochMilliseconds: tuning.epochMilliseconds, goal: tuning.goal, pauseBudget: tuning.pauseBudget,
             linkCapMegabits: tuning.linkCapMegabits, silenceMilliseconds: options.silenceMilliseconds,
             silenceFloorMilliseconds: options.silenceFloorMilliseconds,
-            heartbeatMilliseconds: options.heartbeatMilliseconds)
+            heartbeatMilliseconds: options.heartbeatMilliseconds,
+            createsImages: options.createsImages ? true : nil)
     }
 
     var pid: Int32 { description.process.pid }

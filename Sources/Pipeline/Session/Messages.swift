@@ -85,6 +85,8 @@ public struct OfferMessage: Codable, Sendable {
     public var silenceFloorMilliseconds: Int?
     /// How often the primary says that it is there.
     public var heartbeatMilliseconds: Int?
+    /// Images that are missing are made; absent is false.
+    public var createsImages: Bool?
 }
 
 extension OfferMessage {
@@ -119,6 +121,32 @@ public struct RefuseMessage: Codable, Sendable {
     public init(because reason: String, knows: Register? = nil) {
         self.reason = reason
         self.knows = knows
+    }
+}
+
+/// A host asks, instead of offering a VM, whether the other could be its standby. Nothing is changed for it.
+public struct CheckMessage: Codable, Sendable {
+    public var vm: VMName
+    public var guest: GuestDescription
+    public var createsImages: Bool
+
+    public init(vm: VMName, guest: GuestDescription, createsImages: Bool) {
+        self.vm = vm
+        self.guest = guest
+        self.createsImages = createsImages
+    }
+}
+
+/// The answer to `CheckMessage`.
+public struct CheckedMessage: Codable, Sendable {
+    /// Everything that stands in the way, one sentence each.
+    public var problems: [String]
+    /// What does not, and is worth knowing.
+    public var notes: [String]
+
+    public init(problems: [String], notes: [String]) {
+        self.problems = problems
+        self.notes = notes
     }
 }
 
@@ -177,6 +205,8 @@ extension RefuseMessage: SessionMessage { public static var type: FrameType { .r
 extension RegisterMessage: SessionMessage { public static var type: FrameType { .register } }
 extension WishMessage: SessionMessage { public static var type: FrameType { .wish } }
 extension TuningMessage: SessionMessage { public static var type: FrameType { .tuning } }
+extension CheckMessage: SessionMessage { public static var type: FrameType { .check } }
+extension CheckedMessage: SessionMessage { public static var type: FrameType { .checked } }
 extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
 
 extension SessionMessage {

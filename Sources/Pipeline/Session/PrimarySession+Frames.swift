@@ -110,8 +110,8 @@ extension PrimarySession {
                 verification.replied(reply.session, epoch, Array(reply.digests))
             }
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
-            .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .registerRequest, .registerReply, .join,
-            .turn, .verify:
+            .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .check, .checked, .registerRequest, .registerReply,
+            .join, .turn, .verify:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }

@@ -44,6 +44,8 @@ public struct PrimaryOptions: Sendable {
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.
     public var referenceMebibytes: Int?
     public var planted: PlantedFaults = []
+    /// Images that are missing at the standby are made there.
+    public var createsImages = false
     /// The operator says that whoever else the register names is off.
     public var overridesRegister = false
     /// Whoever else this register names holds nothing of the VM any more, and said so.

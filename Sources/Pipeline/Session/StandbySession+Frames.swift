@@ -80,7 +80,7 @@ extension StandbySession {
                     "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
         case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
-            .registerRequest, .registerReply, .join, .turn, .verifyReply:
+            .check, .checked, .registerRequest, .registerReply, .join, .turn, .verifyReply:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }

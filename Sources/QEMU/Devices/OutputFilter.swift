@@ -130,9 +130,11 @@ public struct OutputFilter: ~Copyable {
         try monitor.execute("chardev-remove", ["id": .string(name)])
     }
 
+    /// Whether an object or chardev of that name is one of a filter's.
+    static func isOurs(_ name: String) -> Bool { name.hasPrefix(holdPrefix) || name.hasPrefix(releasePrefix) }
+
     /// Takes away what an agent left that ended without `remove`. Until then such a VM's output is lost.
     static func removeLeftovers(_ monitor: QMPConnection) throws(QMPError) -> [String] {
-        let isOurs = { (name: String) in name.hasPrefix(holdPrefix) || name.hasPrefix(releasePrefix) }
         let objects = try monitor.execute("qom-list", ["path": "/objects"]).array ?? []
         // Gates first, so that no released frame meets one.
         let names = objects.compactMap { $0["name"]?.string }.filter(isOurs).sorted()

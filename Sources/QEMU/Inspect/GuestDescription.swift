@@ -26,6 +26,8 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public var devices: [GuestDevice]
     /// From `-uuid`; nil where QEMU has none, and from older agents.
     public var identity: VMIdentity?
+    /// What the operator should know of it, one sentence each; nil when there is nothing.
+    public var notes: [String]?
 
     /// The blocks as the rest of Romulus names them: only tracked ones, with the position within `blocks` as index.
     /// A block with a memory backend can lie in a shared file at the standby.
@@ -34,7 +36,8 @@ public struct GuestDescription: Hashable, Sendable, Codable {
     public init(
         process: ProcessIdentity, qemu: QEMUVersion, executable: String, arguments: [String], workingDirectory: String,
         guestName: String, machineType: String, accelerator: Accelerator, vcpus: [GuestCPU], memorySize: MemorySize,
-        blocks: [GuestRAMBlock], disks: [GuestDisk], nics: [GuestNIC], devices: [GuestDevice]
+        blocks: [GuestRAMBlock], disks: [GuestDisk], nics: [GuestNIC], devices: [GuestDevice],
+        notes: [String]? = nil
     ) {
         self.process = process
         self.qemu = qemu
@@ -50,6 +53,7 @@ public struct GuestDescription: Hashable, Sendable, Codable {
         self.disks = disks
         self.nics = nics
         self.devices = devices
+        self.notes = notes
     }
 }
 

@@ -2,16 +2,21 @@
 public enum GuestInspector {
     /// Describes the VM behind the monitor, or throws every reason why it cannot be protected as it runs.
     public static func inspect(_ monitor: QMPConnection) throws(RefusalError) -> GuestDescription {
-        var work = Inspection(monitor: monitor)
-        var description: GuestDescription
-        do throws(QMPError) {
-            description = try work.run()
-            description.identity = work.identity()
-        } catch {
-            throw RefusalError(work.refusals + RefusalError(error).refusals)
-        }
-        guard work.refusals.isEmpty else { throw RefusalError(work.refusals) }
+        let (description, refusals) = examine(monitor)
+        guard refusals.isEmpty, let description else { throw RefusalError(refusals) }
         return description
+    }
+
+    /// As `inspect`, with the description also of a VM that cannot be protected; nil when its QEMU could not be asked.
+    public static func examine(_ monitor: QMPConnection) -> (description: GuestDescription?, refusals: [Refusal]) {
+        var work = Inspection(monitor: monitor)
+        do throws(QMPError) {
+            var description = try work.run()
+            description.identity = work.identity()
+            return (description, work.refusals)
+        } catch {
+            return (nil, work.refusals + RefusalError(error).refusals)
+        }
     }
 }
 
@@ -19,6 +24,7 @@ struct Inspection {
     let monitor: QMPConnection
     var facts: ProcessFacts
     var refusals: [Refusal] = []
+    var notes: [String] = []
     var arguments: [String] = []
 
     init(monitor: QMPConnection) {
@@ -36,6 +42,7 @@ struct Inspection {
         let devices = try listDevices()
         checkDevices(devices)
         try checkObjects()
+        try checkChardevs(devices)
         let machine = try monitor.execute("qom-get", ["path": "/machine", "property": "type"]).string ?? ""
         let kvm = try monitor.execute("query-kvm")["enabled"]?.bool ?? false
         let cpus = try monitor.execute("query-cpus-fast").array ?? []
@@ -58,7 +65,7 @@ struct Inspection {
                 return GuestCPU(index: index, thread: thread)
             },
             memorySize: memory ?? MemorySize(base: 0, plugged: 0), blocks: blocks, disks: disks, nics: nics,
-            devices: devices)
+            devices: devices, notes: notes.isEmpty ? nil : notes)
     }
 
     private mutating func checkProcess() {

@@ -14,6 +14,8 @@ extension Inspection {
             "kvm-pci-assign",
             "it is a passed-through device, whose state cannot be copied; use an emulated or virtio one"
         ),
+        ("usb-redir", "the device behind it is at another machine and not replicated; remove it"),
+        ("ccid-card-", "the smart card behind it is not replicated; remove it"),
         ("usb-host", "it is a passed-through USB device, whose state cannot be copied; remove it"),
         ("vhost-vsock", "vsock is carried by the host's kernel, which cannot be moved; remove it"),
         ("vhost-user-", "it is served by a process outside of QEMU, which is not replicated; use QEMU's own device"),
@@ -62,7 +64,9 @@ extension Inspection {
     }
 
     mutating func checkObjects() throws(QMPError) {
-        for object in try children(of: "/objects") {
+        let objects = try children(of: "/objects")
+        checkLeaks(objects)
+        for object in objects {
             guard let match = Self.impossibleObjects.first(where: { object.type.hasPrefix($0.prefix) }) else {
                 continue
             }

@@ -285,6 +285,18 @@ public final class StandbyProcess {
         }
     }
 
+    /// Once the guest runs: takes back that memory in shared files is left out of its state, with which an ordinary migration of it
+    /// would fail.
+    public func forgetSharing() throws(StandbyError) {
+        do throws(QMPError) {
+            try monitor.execute(
+                "migrate-set-capabilities",
+                ["capabilities": .array([["capability": "x-ignore-shared", "state": false]])])
+        } catch {
+            throw failure(error)
+        }
+    }
+
     /// `load`, then `run`.
     public func resume(
         machineType: String, blocks: [ResumeBlock], timeout: Duration = .seconds(30),

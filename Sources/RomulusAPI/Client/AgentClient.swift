@@ -39,6 +39,10 @@ public struct AgentClient: AgentService {
             longer: .seconds(request.seconds ?? ForecastRequest.usualSeconds))
     }
 
+    public func check(_ request: CheckRequest) async throws(APIError) -> CheckReport {
+        try await post(Paths.check(request.vm), request)
+    }
+
     public func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.protect(request.vm), request)
     }

@@ -1,5 +1,6 @@
 import Dispatch
 import Glibc
+import LinuxSystem
 import Synchronization
 
 /// How the bytes of a guest's disk lie in its image.
@@ -63,6 +64,23 @@ public final class DiskImage: Sendable {
     }
 
     deinit { try? close() }
+
+    /// The guest disk's size in bytes, from a look at an image that somebody else may have open; nil when it cannot be told.
+    public static func size(of path: String, format: ImageFormat) -> UInt64? {
+        guard let file = try? OwnedDescriptor.open(path, O_RDONLY) else { return nil }
+        switch format {
+        case .raw:
+            let end = lseek(file.number, 0, SEEK_END)
+            return end >= 0 ? UInt64(end) : nil
+        case .qcow2:
+            // docs/interop/qcow2.txt: the magic first, the size as be64 at byte 24.
+            var header = [UInt8](repeating: 0, count: 32)
+            guard pread(file.number, &header, header.count, 0) == header.count,
+                header.starts(with: [0x51, 0x46, 0x49, 0xfb])
+            else { return nil }
+            return header[24...].reduce(0) { $0 << 8 | UInt64($1) }
+        }
+    }
 
     /// Fills `target` from `offset`.
     public func read(offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StorageError) {

@@ -56,6 +56,8 @@ public final class GuestVM: Sendable {
         public var hasTestMonitor = false
         public var usesKVM = ProcessInfo.processInfo.environment["ROMULUS_ACCEL"] == "kvm"
         public var moreArguments: [String] = []
+        /// The options of cards and disks as somebody else would write them, instead of ours.
+        public var wiring: [String]?
         public init() {}
 
         fileprivate var machineType: String {
@@ -132,13 +134,13 @@ public final class GuestVM: Sendable {
         words.append(
             "console=ttyS0 quiet panic=-1 net.ifnames=0 random.trust_cpu=on no_timer_check "
                 + "bed.ip=\(configuration.address)/16 bed.gateway=10.78.0.1 bed.ready=\(readyWord)")
-        for (index, nic) in configuration.nics.enumerated() {
+        for (index, nic) in configuration.nics.enumerated() where configuration.wiring == nil {
             words += [
                 "-netdev", "tap,id=net\(index),ifname=\(nic.tap),script=no,downscript=no,vhost=off",
                 "-device", "\(nic.model.rawValue),netdev=net\(index),mac=\(nic.mac)",
             ]
         }
-        for (index, disk) in configuration.disks.enumerated() {
+        for (index, disk) in configuration.disks.enumerated() where configuration.wiring == nil {
             words += [
                 "-drive",
                 (["file=\(disk.path)", "format=\(disk.format.rawValue)", "if=none", "id=disk\(index)"]
@@ -146,7 +148,7 @@ public final class GuestVM: Sendable {
                 "-device", "\(configuration.place(ofDisk: index)),drive=disk\(index)",
             ]
         }
-        arguments = words + configuration.moreArguments
+        arguments = words + (configuration.wiring ?? []) + configuration.moreArguments
         process = try host.spawn(arguments, name: configuration.name)
     }
 

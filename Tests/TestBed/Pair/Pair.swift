@@ -472,7 +472,10 @@ public final class Pair: Sendable {
         let name = vm.configuration.name
         let outcome = try romulus(
             vm.host,
-            ["protect", name, "--qmp", vm.monitorPath, "--standby", Self.name(vm.host.name == "a" ? bed.b : bed.a)]
+            [
+                "protect", name, "--create-image", "--qmp", vm.monitorPath, "--standby",
+                Self.name(vm.host.name == "a" ? bed.b : bed.a),
+            ]
                 + arguments)
         guard outcome.status == 0 else {
             throw BedError("romulus protect ended with \(outcome.status): \(outcome.errors)\(outcome.output)")

@@ -32,6 +32,14 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
 
     public var arguments: [String] { [program] + options.flatMap(\.words) }
 
+    /// The tap interfaces that QEMU is told to use without a script that would put them into a bridge.
+    public var taps: [String] {
+        options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }.compactMap { option in
+            let value = OptionValue(option.value ?? "", impliedKey: "type")
+            return value["type"] == "tap" && value["script"] == "no" ? value["ifname"] : nil
+        }
+    }
+
     /// For a shell, one option per line.
     public var shellText: String {
         ([Self.quote(program)] + options.map { $0.words.map(Self.quote).joined(separator: " ") })
