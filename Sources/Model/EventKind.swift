@@ -86,7 +86,8 @@ extension EventKind {
     public static let journal = EventKind(rawValue: "journal")
 
     public static let informational: [EventKind] = [
-        .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver, .error,
+        .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver,
+        .error,
         .agent, .journal,
     ]
 }

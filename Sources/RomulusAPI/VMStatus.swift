@@ -250,7 +250,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter, desired, identity
+        case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter, desired,
+            identity
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

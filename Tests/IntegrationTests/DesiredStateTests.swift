@@ -60,6 +60,7 @@ import Testing
         let primaryDisk = "\(bed.a.stateDirectory)/web.raw"
         if hasDisk {
             configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 16, content: .random(seed: 7))]
+            _ = try GuestDisk.create("\(bed.b.stateDirectory)/web.raw", mebibytes: 16)
         }
         var options = Pair.Options()
         options.reprotectsByItself = true
@@ -106,7 +107,7 @@ import Testing
 
     @Test func unprotectIsTheLastWord() async throws {
         try await Bed.with { bed in
-            let place = try await place(on: bed)
+            let place = try await place(on: bed, hasDisk: true)
             let pair = place.pair
             _ = try place.start()
             try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))

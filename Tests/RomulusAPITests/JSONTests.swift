@@ -208,7 +208,8 @@ import Testing
             let expected: RomulusAPI.ExitStatus =
                 switch state {
                 case .protected: .ok
-                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting: .degraded
+                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting:
+                    .degraded
                 case .unprotected, .frozen, .forked, .running, .failed: .unprotected
                 }
             #expect(state.exitStatus == expected)

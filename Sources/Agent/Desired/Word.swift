@@ -15,6 +15,8 @@ struct Word: Codable, Equatable, Sendable {
         protect = .always
         self.request = request
         self.request?.claim = nil
+        // An image that is gone later is not made again without a word.
+        self.request?.createImage = nil
     }
 
     private init(protect: Desire) {

@@ -135,7 +135,7 @@ public final class Replica: @unchecked Sendable {
                 try StageSlot(path: "\(places.memoryDirectory)/slot-\(index)", capacity: capacity)
             }
             state = try DeviceStateFile(path: "\(places.memoryDirectory)/device-state")
-            disks = try Self.openDisks(offer, command, places)
+            disks = try Self.openDisks(offer, places, makesMissing: offer.createsImages ?? false)
             let disks = disks
             undo.add { for disk in disks { try? disk.image.close() } }
             qemu = try StandbyProcess(
@@ -193,7 +193,7 @@ public final class Replica: @unchecked Sendable {
                 adopting: manifest.qemuPID, monitorPath: command.monitorPath,
                 logPath: "\(runtimeDirectory)/qemu.log")
             // A QEMU that has its state has the images too.
-            disks = qemu.isLoaded ? [] : try Self.openDisks(offer, command, places)
+            disks = qemu.isLoaded ? [] : try Self.openDisks(offer, places, makesMissing: false)
             // The way out for held frames ended in the agent that is gone.
             _ = try Leftovers.remove(qemu.monitor)
             try qemu.verify(against: offer.guest)
@@ -318,8 +318,9 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
+    /// With `makesMissing`, an image that is not there is made, empty and sparse.
     private static func openDisks(
-        _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces
+        _ offer: OfferMessage, _ places: ReplicaPlaces, makesMissing: Bool
     ) throws -> [StagedDisk] {
         var disks: [StagedDisk] = []
         do {
@@ -329,7 +330,13 @@ public final class Replica: @unchecked Sendable {
                         .protocolBroken, "the offer names disk \(disk.id), which its guest does not have")
                 }
                 let target = places.standby.image(of: found, in: offer.guest)
-                disks.append(StagedDisk(image: try openImage(target, size: disk.size, places.bases.digests)))
+                if makesMissing, !FileManager.default.fileExists(atPath: target.path) {
+                    try makeImage(target.path, try format(of: target), disk.size)
+                }
+                let image = try DiskImage(
+                    path: target.path, format: try format(of: target), expectedSize: disk.size,
+                    kept: places.bases.digests)
+                disks.append(StagedDisk(image: image))
             }
             return disks
         } catch {
@@ -338,18 +345,12 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    /// A missing image is made, empty and sparse; an existing one must fit.
-    private static func openImage(
-        _ target: StandbyDisk, size: UInt64, _ kept: KeptDigests
-    ) throws -> DiskImage {
+    private static func format(of target: StandbyDisk) throws(SessionError) -> ImageFormat {
         guard let format = ImageFormat(rawValue: target.format) else {
             throw SessionError(
                 .refused, "\(target.path): images of format \(target.format) cannot be written; use raw or qcow2")
         }
-        if !FileManager.default.fileExists(atPath: target.path) {
-            try makeImage(target.path, format, size)
-        }
-        return try DiskImage(path: target.path, format: format, expectedSize: size, kept: kept)
+        return format
     }
 
     private static func makeImage(_ path: String, _ format: ImageFormat, _ size: UInt64) throws {

@@ -8,7 +8,8 @@ public enum PinningDisks {
     private static let copying: Set<String> = [
         "blkdebug", "blklogwrites", "blkreplay", "blkverify", "bochs", "cloop", "compress", "copy-before-write",
         "copy-on-read", "dmg", "ftp", "ftps", "http", "https", "luks", "nbd", "null-aio", "null-co", "parallels",
-        "preallocate", "qcow", "qcow2", "qed", "quorum", "raw", "replication", "snapshot-access", "ssh", "throttle", "vdi",
+        "preallocate", "qcow", "qcow2", "qed", "quorum", "raw", "replication", "snapshot-access", "ssh", "throttle",
+        "vdi",
         "vhdx", "vmdk", "vpc", "vvfat",
     ]
     /// Drivers that read through the page cache unless the node is opened with `cache.direct=on`.

@@ -35,8 +35,8 @@ public enum Leftovers {
     }
 
     private static func unmountAll(below directory: String) {
-        let mounts = String(decoding: FileManager.default.contents(atPath: "/proc/self/mounts") ?? Data(), as: UTF8.self)
-        for line in mounts.split(separator: "\n").reversed() {
+        let mounts = FileManager.default.contents(atPath: "/proc/self/mounts") ?? Data()
+        for line in String(decoding: mounts, as: UTF8.self).split(separator: "\n").reversed() {
             let words = line.split(separator: " ")
             if words.count > 1, words[1].hasPrefix(directory) { umount2(String(words[1]), Int32(MNT_DETACH)) }
         }
