@@ -68,7 +68,7 @@ extension AgentCore {
     func showWaiting(_ vm: VMName, _ options: PrimaryOptions) {
         change(vm, options) { record in
             guard record.state != .waiting else { return }
-            record.enter(.waiting)
+            record.enter(.waiting, since: Date())
             record.pid = nil
             record.metrics.role.set("")
         }
@@ -77,7 +77,7 @@ extension AgentCore {
     /// Shows a VM that should be protected and cannot be.
     func showFailed(_ vm: VMName, _ reason: String) {
         change(vm, nil) { record in
-            record.enter(.failed)
+            record.enter(.failed, since: Date())
             record.lastError = reason
         }
     }

@@ -127,13 +127,3 @@ extension StandbyOptions {
         return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
     }
 }
-
-extension GuestDescription {
-    var ramBlocks: [RAMBlock] {
-        blocks.enumerated().map { index, block in
-            RAMBlock(
-                index: UInt16(index), name: block.name, length: block.length, inSharedFile: block.backend != nil,
-                tracked: block.tracked)
-        }
-    }
-}
