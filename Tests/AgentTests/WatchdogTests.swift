@@ -13,7 +13,7 @@ import Testing
         let configuration: String
 
         static func with(_ more: String = "", _ body: (Scene) async throws -> Void) async throws {
-            let directory = try TemporaryDirectory("watchdog")
+            let directory = try TemporaryDirectory("watchdog", under: "/dev/shm")
             defer { directory.remove() }
             try await body(Scene(directory: directory.path, more))
         }
