@@ -7,7 +7,7 @@ import Testing
     /// Twenty failovers, two in a row of each guest, under TCP, memory, disk and redis load that goes on over both, with 2 and 4
     /// vCPUs: there when QEMU alone dies (the agents take over by themselves), and back, in one half of them when QEMU dies
     /// again, in the other when the whole host is lost. Half of the guests run on the newer QEMU, half have a disk that writes
-    /// into pinned memory, late.
+    /// into pinned memory, late. After each failover the guest is protected again, and its memory compared with its replica's.
     @Test(arguments: 1...10) func nothingAcknowledgedIsLost(round: Int) async throws {
         try await Bed.with { bed in
             var wishes = Scene.Wishes()
@@ -20,6 +20,7 @@ import Testing
             try await pair.protect(scene.guest)
             try await Task.sleep(for: .milliseconds(500 + round * 137 % 900))
             let protected = try await goToTheOtherHost(scene, verifier)
+            try pair.verify(bed.b, vm)
             try await Task.sleep(for: .milliseconds(500 + round * 251 % 900))
             if round % 4 < 2 {
                 let qemu = try #require(protected.pid)

@@ -57,6 +57,7 @@ import Testing
             try control.shell("disk-reader \(way.device) /tmp/read > /tmp/reader.log 2>&1 & echo $! > /tmp/reader")
             try await scene.pair.protect(scene.guest)
             try await Task.sleep(for: .seconds(1))
+            if planted == nil { try scene.pair.verify(scene.guest) }
             try await scene.guest.killAndWait()
             try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
             try control.shell("sleep 1; kill -0 $(cat /tmp/reader) || cat /tmp/reader.log")

@@ -72,11 +72,12 @@ import Testing
     }
 
     /// Stops the guest and waits until the standby has applied everything and nothing new comes; returns its epoch. A
-    /// `stop` that falls into a checkpoint is undone by the checkpoint's end, so it may take several.
+    /// `stop` that falls into a checkpoint is undone by the checkpoint's end, so it may take several. One that comes just after a
+    /// checkpoint leaves so little that the next one is that of an idle guest, after a second.
     private func quiet(_ scene: Scene, _ monitor: QMPConnection) async throws -> UInt64 {
         var last: UInt64 = 0
         var same = 0
-        while same < 5 {
+        while same < 10 {
             if try monitor.execute("query-status")["running"]?.bool == true { try monitor.execute("stop") }
             try await Task.sleep(for: .milliseconds(150))
             let epoch = try scene.pair.status(scene.bed.b, Scene.vm)?.epoch ?? 0

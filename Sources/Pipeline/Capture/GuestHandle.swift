@@ -407,6 +407,9 @@ final class GuestHandle {
     func removeLeftovers() throws(SessionError) {
         do throws(QMPError) {
             for leftover in try Leftovers.remove(monitor) { log.warning("\(vm): an earlier session left \(leftover)") }
+            // The end of an earlier session's job is not the end of the one that gets its name.
+            try hear()
+            events.removeAll { $0.name.hasPrefix("BLOCK_JOB_") }
         } catch {
             throw qemuFailed("remove what an earlier session left behind", error)
         }
