@@ -1,3 +1,5 @@
+import Model
+
 /// How long to wait before a node is asked again to be the standby: longer each time that it fails for one reason.
 public struct RetryPace: Sendable, Equatable {
     public enum Cause: Sendable, Equatable {
@@ -19,9 +21,10 @@ public struct RetryPace: Sendable, Equatable {
     public static let shortest: UInt64 = 2_000_000_000
 
     /// Before the next time, in nanoseconds.
-    public private(set) var wait = RetryPace.shortest
+    public var wait: UInt64 { max(backOff.wait, Self.shortest) }
     /// Whether the last failure was of another cause or reason than the one before; figures in it make no other reason.
     public private(set) var isNews = true
+    private var backOff = RetryPace.backOff(.lost)
     private var last: (cause: Cause, reason: String)?
 
     public init() {}
@@ -29,15 +32,18 @@ public struct RetryPace: Sendable, Equatable {
     public mutating func failed(_ cause: Cause, _ reason: String) {
         let reason = String(reason.filter { !$0.isNumber })
         isNews = last.map { $0 != (cause, reason) } ?? true
-        wait = isNews ? Self.shortest : min(wait * 2, cause.longest)
+        if isNews { backOff = Self.backOff(cause) }
+        _ = backOff.fail()
         last = (cause, reason)
     }
+
+    private static func backOff(_ cause: Cause) -> BackOff { BackOff(first: shortest, most: cause.longest) }
 
     /// It went well, or somebody asks for it now: the next failure is a first one.
     public mutating func reset() { self = RetryPace() }
 
     public static func == (left: RetryPace, right: RetryPace) -> Bool {
-        left.wait == right.wait && left.isNews == right.isNews && left.last?.cause == right.last?.cause
+        left.backOff == right.backOff && left.isNews == right.isNews && left.last?.cause == right.last?.cause
             && left.last?.reason == right.last?.reason
     }
 }
