@@ -84,7 +84,7 @@ let package = Package(
                 .product(name: "NIOTLS", package: "swift-nio"),
             ] + nio),
         library(
-            "Arbitration",
+            "Registers",
             [
                 "Transport", "PKI", "Wire", "Model", "LinuxSystem", http,
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -96,7 +96,7 @@ let package = Package(
             "Pipeline",
             [
                 "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Fencing",
-                "Transport", "Arbitration", log,
+                "Transport", "Registers", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
 
@@ -105,7 +105,7 @@ let package = Package(
         library(
             "Agent",
             [
-                "Pipeline", "RomulusAPI", "Telemetry", "Arbitration", "Journal", "Protocol", "Transport", "Wire", "PKI",
+                "Pipeline", "RomulusAPI", "Telemetry", "Registers", "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
@@ -149,8 +149,8 @@ let package = Package(
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),
         tests(
-            "ArbitrationTests",
-            ["Arbitration", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", http] + nio),
+            "RegistersTests",
+            ["Registers", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", http] + nio),
         .executableTarget(
             name: "romulus-journal-writer", dependencies: ["Journal", "Model"], path: "Tests/JournalWriter",
             swiftSettings: settings),
@@ -166,7 +166,7 @@ let package = Package(
         tests(
             "AgentTests",
             [
-                "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Arbitration", "Fencing", "PKI", "Model",
+                "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Registers", "Fencing", "PKI", "Model",
                 "TestBed",
                 http,
                 log,

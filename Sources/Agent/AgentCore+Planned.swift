@@ -29,7 +29,7 @@ extension AgentCore {
     }
 
     /// Until the arbiter has answered, which it does within seconds or counts as away; its session notes why not.
-    private func awaitSounding(_ session: PrimarySession, of vm: VMName) async throws(APIError) {
+    private func awaitSounding(_ session: PrimaryShell, of vm: VMName) async throws(APIError) {
         while session.isSounding { try? await Task.sleep(for: .milliseconds(2)) }
         guard case .failed = session.switchover, let refusal = session.switchoverRefusal else { return }
         throw APIError(.refused, "\(vm) cannot be moved now, and runs on: \(refusal)")

@@ -1,4 +1,3 @@
-import Arbitration
 import Fencing
 import Foundation
 import Journal
@@ -11,6 +10,7 @@ import PKI
 import Pipeline
 import Protocol
 import QEMU
+import Registers
 import RomulusAPI
 import Synchronization
 import Telemetry
@@ -144,7 +144,7 @@ public final class AgentCore: Sendable {
     /// Makes the replica of a VM that a peer offers. Called on a thread that may block.
     private func accept(
         _ offer: OfferMessage, from link: Link, _ order: UInt64
-    ) throws(SessionError) -> StandbySession {
+    ) throws(SessionError) -> StandbyShell {
         guard !maintenance.isOn else {
             throw SessionError(.refused, "\(configuration.node) is in maintenance")
         }
@@ -193,7 +193,7 @@ public final class AgentCore: Sendable {
                 .refused, "\(offer.vm) is already primary at \(configuration.node)", knows: session.register)
         case .some(.none), nil:
             var machine = StandbyMachine(
-                node: custody.node, arbitration: custody.rule, record: custody.record,
+                node: custody.node, rule: custody.rule, record: custody.record,
                 fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max))
             for case .refuse(_, let reason, let known) in machine.handle(.offered(offer.session)) {
                 throw SessionError(.refused, reason, knows: known)
@@ -280,11 +280,11 @@ public final class AgentCore: Sendable {
 
     private func adopt(
         _ replica: Replica, _ machine: StandbyMachine?, link: Link?, peer: String
-    ) throws(SessionError) -> StandbySession {
+    ) throws(SessionError) -> StandbyShell {
         let offer = replica.offer
-        let session: StandbySession
+        let session: StandbyShell
         do throws(SystemError) {
-            session = try StandbySession(
+            session = try StandbyShell(
                 replica: replica, machine: machine, custody: custody(of: offer.vm), link: link,
                 heartbeatMilliseconds: configuration.detection.heartbeatMilliseconds, secondPath: secondPaths[peer],
                 log: log
@@ -410,9 +410,9 @@ public final class AgentCore: Sendable {
         options.isRealTime = configuration.defaults.isRealTime
         options.sleep = processorSleep
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
-        let session: PrimarySession
+        let session: PrimaryShell
         do throws(SystemError) {
-            session = try PrimarySession(
+            session = try PrimaryShell(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
                 bases: bases, log: log,
                 connect: { [weak self] (node, handler) throws(SessionError) in

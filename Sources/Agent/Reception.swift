@@ -15,7 +15,7 @@ final class Reception: LinkHandler, Sendable {
         var preparing = false
         /// The link is no session's.
         var isSecondPath = false
-        var session: StandbySession?
+        var session: StandbyShell?
         var closed: LinkError??
     }
 
@@ -25,7 +25,7 @@ final class Reception: LinkHandler, Sendable {
     private let log: Logger
     private let judge: @Sendable (YieldQuestion, _ asker: String) -> String?
     private let check: @Sendable (CheckMessage, _ peer: String) -> CheckedMessage
-    private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
+    private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     /// Which of this agent's links it is, in the order in which they were opened.
     private let order = Reception.links.add(1, ordering: .relaxed).newValue
     private static let links = Atomic<UInt64>(0)
@@ -37,7 +37,7 @@ final class Reception: LinkHandler, Sendable {
         node: String, secondPath: SecondPath?, log: Logger,
         judge: @escaping @Sendable (YieldQuestion, _ asker: String) -> String?,
         check: @escaping @Sendable (CheckMessage, _ peer: String) -> CheckedMessage,
-        prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbySession
+        prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     ) {
         self.node = node
         self.secondPath = secondPath

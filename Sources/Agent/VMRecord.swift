@@ -10,8 +10,8 @@ import Telemetry
 /// One VM as this agent knows it.
 struct VMRecord: Sendable {
     enum Part: Sendable {
-        case primary(PrimarySession)
-        case standby(StandbySession)
+        case primary(PrimaryShell)
+        case standby(StandbyShell)
         /// Nothing runs for it here any more; what was last known stays readable.
         case none
 

@@ -7,7 +7,7 @@ public enum CodecError: Error, Equatable, Sendable, CustomStringConvertible {
     /// No block with this index was agreed on.
     case unknownBlock(UInt16)
     /// The second stage does not give what was announced.
-    case decompression(codec: SecondStage, reason: String)
+    case decompression(codec: Compression, reason: String)
     /// A device state was encoded against another state than the one held here.
     case otherPrevious(expected: UInt32, found: UInt32)
 

@@ -11,7 +11,7 @@ import Model
 /// A body is 20 bytes of head, the page stream, compressed if `codec` says so, and the stored pages:
 ///
 ///      0  block     u16   position in the list of the offer
-///      2  codec     u8    `SecondStage`: 0 none, 1 LZ4 block, 2 zstd
+///      2  codec     u8    `Compression`: 0 none, 1 LZ4 block, 2 zstd
 ///      3  reserved  u8    0
 ///      4  pages     u32   pages of the body, 1...1024
 ///      8  contents  u32   bytes of the stream's first part, before compression

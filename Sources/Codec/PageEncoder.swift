@@ -59,7 +59,7 @@ public struct PageEncoder: ~Copyable {
     public static let bodyMax = PageBody.headSize + pagesMax * (pageSize + PageBody.tagMax)
 
     /// Page streams shorter than this are not worth a second stage.
-    private static let secondStageMin = 64
+    private static let compressionMin = 64
     /// Page streams up to so many bytes are short.
     private static let shortMax = 64 << 10
     /// Page streams of at least this many bytes, and of more than half of their pages' bytes, are sampled first.
@@ -101,7 +101,7 @@ public struct PageEncoder: ~Copyable {
     /// - Returns: what became of the pages, and the bytes appended.
     public mutating func encode(
         block: UInt16, pageNumbers: UnsafeBufferPointer<UInt32>, pages: UnsafeRawBufferPointer,
-        reference: UnsafeMutableRawBufferPointer?, known: inout PageBitmap, codec: SecondStage,
+        reference: UnsafeMutableRawBufferPointer?, known: inout PageBitmap, codec: Compression,
         into sink: inout ByteSink
     ) -> EncodeStatistics {
         precondition(pageNumbers.count <= Self.pagesMax, "a body holds at most PageEncoder.pagesMax pages")
@@ -194,7 +194,7 @@ public struct PageEncoder: ~Copyable {
     @inline(__always)
     private mutating func encodeChanged(
         _ page: UnsafeRawPointer, _ number: UInt32, reference: UnsafeMutableRawPointer, _ lines: UInt64,
-        _ masks: UnsafeMutableRawPointer, _ codec: SecondStage, _ out: inout Output,
+        _ masks: UnsafeMutableRawPointer, _ codec: Compression, _ out: inout Output,
         _ statistics: inout EncodeStatistics
     ) {
         guard lines != 0 else {
@@ -223,7 +223,7 @@ public struct PageEncoder: ~Copyable {
     /// A page that travels whole, or as zero, or as a copy.
     @inline(__always)
     private mutating func encodeWhole(
-        _ page: UnsafeRawPointer, _ number: UInt32, reference: UnsafeMutableRawPointer?, _ codec: SecondStage,
+        _ page: UnsafeRawPointer, _ number: UInt32, reference: UnsafeMutableRawPointer?, _ codec: Compression,
         _ out: inout Output, _ statistics: inout EncodeStatistics
     ) {
         if ck_page_is_zero(page) {
@@ -261,10 +261,10 @@ public struct PageEncoder: ~Copyable {
 
     /// Replaces the page stream at the end of `sink`, which begins at `start`, by its compression, if that is shorter.
     private mutating func compress(
-        from start: Int, pages: Int, with codec: SecondStage, in sink: inout ByteSink
-    ) -> SecondStage {
+        from start: Int, pages: Int, with codec: Compression, in sink: inout ByteSink
+    ) -> Compression {
         let stream = UnsafeRawBufferPointer(rebasing: sink.bytes[start...])
-        guard codec != .none, stream.count >= Self.secondStageMin else { return .none }
+        guard codec != .none, stream.count >= Self.compressionMin else { return .none }
         compressor.setLevel(stream.count <= Self.shortMax ? options.zstdLevelOfShort : options.zstdLevel)
         scratch.reset()
         let target = scratch.reserve(stream.count)

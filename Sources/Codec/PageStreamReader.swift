@@ -3,7 +3,7 @@ import Model
 /// The checked head of a `pages` body.
 struct PageBodyHead {
     let block: UInt16
-    let codec: SecondStage
+    let codec: Compression
     let pages: Int
     /// Bytes of the two parts of the stream.
     let contents: Int
@@ -23,7 +23,7 @@ struct PageBodyHead {
             throw .truncated(part: "pages body", offset: body.count, needed: PageBody.headSize)
         }
         block = body.loadUnaligned(as: UInt16.self).littleEndian
-        guard let codec = SecondStage(rawValue: body[2]) else {
+        guard let codec = Compression(rawValue: body[2]) else {
             throw malformed(2, "codec \(body[2]) does not exist")
         }
         self.codec = codec

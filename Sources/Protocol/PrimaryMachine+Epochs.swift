@@ -151,7 +151,7 @@ extension PrimaryMachine {
     private mutating func beLonely(_ actions: inout [Action]) {
         actions += [.closeLink, .report("the standby is lost: output is held until it is decided who goes on")]
         letRunHeld(&actions)
-        if arbitration == .manual(.freeze), !isLeaving {
+        if rule == .manual(.freeze), !isLeaving {
             state = .frozen
             request = nil
             return
@@ -170,7 +170,7 @@ extension PrimaryMachine {
             actions.append(.refuseSwitchover("a switchover needs a pair, and no other change under way"))
             return
         }
-        guard !arbitration.isManual else { return stopForSwitchover(&actions) }
+        guard !rule.isManual else { return stopForSwitchover(&actions) }
         session.isSounding = true
         state = .paired(session)
         actions.append(.readRegister)
@@ -208,12 +208,12 @@ extension PrimaryMachine {
 
     /// I34: whoever goes on is decided later; until then the guest runs here, and nothing of it leaves.
     private func letRunHeld(_ actions: inout [Action]) {
-        if guestStandsStill, !arbitration.isManual { actions.append(.resumeGuest) }
+        if guestStandsStill, !rule.isManual { actions.append(.resumeGuest) }
     }
 
     private mutating func handOver(_ session: Session, _ actions: inout [Action]) {
         guard let register else { return }
-        if arbitration.isManual {
+        if rule.isManual {
             // Durably given away before the standby hears of it: a restarted agent must not go on.
             ask(.handOver, from: register, &actions)
         } else {
@@ -224,7 +224,7 @@ extension PrimaryMachine {
 
     mutating func handOverIsOverdue(_ actions: inout [Action]) {
         guard case .handingOver = state else { return }
-        if arbitration.isManual {
+        if rule.isManual {
             actions.append(
                 .report("nothing is heard of the standby that was to take over: look there, or go on here"))
         } else {
@@ -240,7 +240,7 @@ extension PrimaryMachine {
 
     /// The standby has asked nobody and loaded nothing, so the pair is as it was.
     mutating func beDeclined(_ id: SessionID, _ reason: String, _ actions: inout [Action]) {
-        guard case .handingOver(var session) = state, session.id == id, !arbitration.isManual else { return }
+        guard case .handingOver(var session) = state, session.id == id, !rule.isManual else { return }
         session.last = nil
         state = .paired(session)
         guestStandsStill = false
@@ -357,7 +357,7 @@ extension PrimaryMachine {
             if promised { lineage = Lineage(random.next()) }
             state = .lonely
             ask(.solo, from: register, &actions)
-        case .handingOver where arbitration.isManual:
+        case .handingOver where rule.isManual:
             // Nobody could be asked whether the standby runs: what comes now is another history.
             lineage = Lineage(random.next())
             takeBack(&actions)

@@ -2,7 +2,7 @@ import Model
 
 /// Without an arbiter, where the standby's node can be fenced: nothing leaves before it is confirmed off.
 extension PrimaryMachine {
-    func waits(for standby: NodeName) -> Bool { arbitration.isManual && fences.contains(standby) }
+    func waits(for standby: NodeName) -> Bool { rule.isManual && fences.contains(standby) }
 
     /// I31: the standby may be about to go on, once it has fenced this host.
     mutating func beFrozen(_ session: Session, _ actions: inout [Action]) {

@@ -8,7 +8,7 @@ extension PrimaryMachine {
     mutating func start(_ actions: inout [Action]) {
         guard case .adopting = state, request == nil else { return }
         actions.append(.hold)
-        guard arbitration.isManual else {
+        guard rule.isManual else {
             actions.append(.readRegister)
             return
         }
@@ -33,7 +33,7 @@ extension PrimaryMachine {
             leaveAlone(
                 "\(standby.node) may hold the last state of this VM: fail over there, or say that this is overridden",
                 &actions)
-        } else if arbitration == .manual(.freeze) || promised, current.mode == .paired, !isFresh {
+        } else if rule == .manual(.freeze) || promised, current.mode == .paired, !isFresh {
             // Nothing is known of the silence that began while this agent was away: nobody is fenced for it (I32).
             state = .frozen
             actions.append(.report("the agent was restarted and the standby is lost: output is held until you decide"))
@@ -46,8 +46,8 @@ extension PrimaryMachine {
 
     /// True while an answer of the arbiter is waited for.
     var isAsking: Bool {
-        if let request { return !request.isGranted && !arbitration.isManual }
-        if case .adopting = state { return !arbitration.isManual }
+        if let request { return !request.isGranted && !rule.isManual }
+        if case .adopting = state { return !rule.isManual }
         return false
     }
 
@@ -56,7 +56,7 @@ extension PrimaryMachine {
         guard let new = successor(of: current, purpose) else { return }
         let nonce = Nonce(random.next())
         request = Request(purpose: purpose, expecting: current, new: new, nonce: nonce)
-        if arbitration.isManual {
+        if rule.isManual {
             grant(new, &actions)
         } else {
             actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
@@ -64,7 +64,7 @@ extension PrimaryMachine {
     }
 
     private func successor(of current: Register?, _ purpose: Request.Purpose) -> Register? {
-        let term = arbitration.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
+        let term = rule.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
         switch purpose {
         case .solo:
             return Register(
@@ -180,7 +180,7 @@ extension PrimaryMachine {
         // Either it is being decided, or (`copying`) the other host has nothing yet that it could have gone on with.
         case .adopting, .copying, .lonely, .forked, .fencing, .fenced, .ended: return
         }
-        guard arbitration.isManual else {
+        guard rule.isManual else {
             // The arbiter knows.
             guard peer.term > register.term else { return }
             state = .adopting

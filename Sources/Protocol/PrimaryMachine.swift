@@ -227,7 +227,7 @@ public struct PrimaryMachine: Sendable, Equatable {
     }
 
     public let node: NodeName
-    public let arbitration: Arbitration
+    public let rule: Rule
     public let reprotection: Reprotection
     /// The nodes for which a fence command is configured.
     public let fences: Set<NodeName>
@@ -258,17 +258,17 @@ public struct PrimaryMachine: Sendable, Equatable {
     /// For a guest that is found or named: `started` is the first event. `level` is asked for when there is no register
     /// yet; `seed` is random.
     public init(
-        node: NodeName, arbitration: Arbitration, reprotection: Reprotection, guest: Guest, level: Level,
+        node: NodeName, rule: Rule, reprotection: Reprotection, guest: Guest, level: Level,
         record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
     ) {
         self.node = node
-        self.arbitration = arbitration
+        self.rule = rule
         self.reprotection = reprotection
         self.fences = fences
         self.level = level
         seen = record.seen
-        promised = arbitration.isManual && record.waits == true
-        register = arbitration.isManual ? record.register : nil
+        promised = rule.isManual && record.waits == true
+        register = rule.isManual ? record.register : nil
         random = RandomSource(seed: seed)
         switch guest {
         case .fresh(let overridesRegister):
@@ -285,11 +285,11 @@ public struct PrimaryMachine: Sendable, Equatable {
 
     /// For a guest that was just resumed here under `register`, which a standby won and made durable: output flows.
     public init(
-        tookOver register: Register, arbitration: Arbitration, reprotection: Reprotection,
+        tookOver register: Register, rule: Rule, reprotection: Reprotection,
         fences: Set<NodeName> = [], seed: UInt64
     ) {
         node = register.owner
-        self.arbitration = arbitration
+        self.rule = rule
         self.reprotection = reprotection
         self.fences = fences
         self.register = register

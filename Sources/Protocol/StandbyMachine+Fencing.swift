@@ -61,7 +61,7 @@ extension StandbyMachine {
     /// The arbiter said that this host goes on: a primary that only fell silent is fenced too, so that a half-dead host
     /// is really off. Nothing waits for it.
     mutating func fenceBeaten(_ actions: inout [Action]) {
-        guard !arbitration.isManual, primaryIsSilent, let image, fences.contains(image.primary) else { return }
+        guard !rule.isManual, primaryIsSilent, let image, fences.contains(image.primary) else { return }
         primaryIsSilent = false
         actions.append(.fencePeer(image.primary, Nonce(random.next())))
     }

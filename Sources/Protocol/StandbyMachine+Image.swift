@@ -119,7 +119,7 @@ extension StandbyMachine {
             handOver = nil
             actions += [.discard(after: staged), .reportPrimaryLost]
             primaryIsSilent = true
-            if arbitration.isManual { beOrphaned(image, &actions) } else { arbitrate(&actions) }
+            if rule.isManual { beOrphaned(image, &actions) } else { arbitrate(&actions) }
         default:
             break
         }

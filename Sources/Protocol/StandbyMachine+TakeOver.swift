@@ -9,7 +9,7 @@ extension StandbyMachine {
             return win(register, &actions)
         }
         actions.append(.reportPrimaryLost)
-        if !arbitration.isManual { arbitrate(&actions) }
+        if !rule.isManual { arbitrate(&actions) }
     }
 
     /// I16: the pair that the register names is this image's, and of no other.
@@ -98,7 +98,7 @@ extension StandbyMachine {
     mutating func beAsked(_ session: SessionID, _ term: Term, guestStands: Bool, _ actions: inout [Action]) {
         // The primary asks only after acknowledgement 1; while the arbiter is being asked, its answer decides.
         guard case .holding = state, let image, image.session == session else { return }
-        guard guestStands, !arbitration.isManual else {
+        guard guestStands, !rule.isManual else {
             actions.append(.discard(after: staged))
             guard guestStands else { return goAhead(term, &actions) }
             handOver = term
@@ -136,7 +136,7 @@ extension StandbyMachine {
 
     /// The primary wants this host to go on: the arbiter is asked, or its agent's word is enough where there is none.
     private mutating func goAhead(_ term: Term, _ actions: inout [Action]) {
-        guard arbitration.isManual, let image else { return arbitrate(&actions) }
+        guard rule.isManual, let image else { return arbitrate(&actions) }
         win(
             Register(
                 term: max(term, seen.next), owner: node, mode: .solo, session: .none, standby: nil,
@@ -146,7 +146,7 @@ extension StandbyMachine {
     mutating func force(_ actions: inout [Action]) {
         switch state {
         case .orphaned:
-            guard let image, arbitration.isManual else { return arbitrate(&actions) }
+            guard let image, rule.isManual else { return arbitrate(&actions) }
             stopFencing(&actions)
             // Nobody could be asked: what the other side did meanwhile is another history (`Register.lineage`).
             win(

@@ -197,7 +197,7 @@ public struct StandbyMachine: Sendable, Equatable {
     }
 
     public let node: NodeName
-    public let arbitration: Arbitration
+    public let rule: Rule
     /// The nodes for which a fence command is configured.
     public let fences: Set<NodeName>
     public internal(set) var state = State.none
@@ -220,10 +220,10 @@ public struct StandbyMachine: Sendable, Equatable {
 
     /// Without an image; `seed` is random.
     public init(
-        node: NodeName, arbitration: Arbitration, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
+        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
     ) {
         self.node = node
-        self.arbitration = arbitration
+        self.rule = rule
         self.fences = fences
         seen = record.seen
         register = record.register
@@ -235,11 +235,11 @@ public struct StandbyMachine: Sendable, Equatable {
     /// - Parameter isLoaded: its QEMU has the state of `applied` already, which is `staged` then: what came after it was
     ///   never acknowledged.
     public init(
-        node: NodeName, arbitration: Arbitration, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64,
+        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64,
         found image: Image, staged: Epoch, applied: Epoch, isLoaded: Bool
     ) {
         precondition(!isLoaded || applied == staged, "a state is loaded only once everything is applied")
-        self.init(node: node, arbitration: arbitration, record: record, fences: fences, seed: seed)
+        self.init(node: node, rule: rule, record: record, fences: fences, seed: seed)
         self.image = image
         self.staged = staged
         self.applied = applied

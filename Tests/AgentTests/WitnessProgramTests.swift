@@ -1,10 +1,10 @@
 import Agent
-import Arbitration
 import AsyncHTTPClient
 import Foundation
 import Model
 import NIOPosix
 import PKI
+import Registers
 import RomulusAPI
 import TestBed
 import Testing

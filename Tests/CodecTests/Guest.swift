@@ -22,7 +22,7 @@ struct Guest: ~Copyable {
 
     /// The body for `numbers`; empty when nothing is to be sent.
     mutating func encode(
-        _ numbers: [UInt32], codec: SecondStage, withReference: Bool = true
+        _ numbers: [UInt32], codec: Compression, withReference: Bool = true
     ) -> (body: [UInt8], statistics: EncodeStatistics) {
         let staged = numbers.flatMap { memory[Int($0) * pageSize..<(Int($0) + 1) * pageSize] }
         var sink = ByteSink()

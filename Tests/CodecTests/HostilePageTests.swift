@@ -16,7 +16,7 @@ import Testing
     }
 
     /// A body with pages of all kinds, and single-byte as well as longer tags.
-    func sample(_ codec: SecondStage) -> [UInt8] {
+    func sample(_ codec: Compression) -> [UInt8] {
         var guest = Guest(pages: pages)
         _ = guest.encode((0..<24).map { UInt32($0) }, codec: .none)
         for position in 0..<600 { guest.memory[2 * pageSize + position] = UInt8(truncatingIfNeeded: position) }
@@ -61,7 +61,7 @@ import Testing
         return refusal
     }
 
-    @Test(arguments: SecondStage.allCases) func everyTruncationIsRefused(codec: SecondStage) {
+    @Test(arguments: Compression.allCases) func everyTruncationIsRefused(codec: Compression) {
         let body = sample(codec)
         var decoder = PageDecoder()
         #expect(decode(body, &decoder) == nil)
@@ -69,7 +69,7 @@ import Testing
         #expect(decode(body + [0], &decoder) != nil)
     }
 
-    @Test(arguments: SecondStage.allCases) func everyFlippedBitIsRefusedOrStaysInside(codec: SecondStage) {
+    @Test(arguments: Compression.allCases) func everyFlippedBitIsRefusedOrStaysInside(codec: Compression) {
         let body = sample(codec)
         var decoder = PageDecoder()
         var refused = 0
@@ -198,7 +198,7 @@ import Testing
         }
     }
 
-    @Test(arguments: SecondStage.allCases) func validationAgreesWithDecoding(codec: SecondStage) {
+    @Test(arguments: Compression.allCases) func validationAgreesWithDecoding(codec: Compression) {
         let body = sample(codec)
         var decoder = PageDecoder()
         for position in 0..<min(body.count, 200) {

@@ -3,8 +3,8 @@ import Model
 import Testing
 
 @Suite struct PageRoundTripTests {
-    @Test(arguments: SecondStage.allCases, [UInt64(1), 2, 3]) func theReplicaFollowsTheGuest(
-        codec: SecondStage, seed: UInt64
+    @Test(arguments: Compression.allCases, [UInt64(1), 2, 3]) func theReplicaFollowsTheGuest(
+        codec: Compression, seed: UInt64
     ) throws {
         var random = SeededGenerator(seed: seed)
         var guest = Guest(pages: 200)
@@ -45,7 +45,7 @@ import Testing
         #expect(guest.replica == guest.memory)
     }
 
-    @Test(arguments: SecondStage.allCases) func withoutAReferenceEveryPageIsSent(codec: SecondStage) throws {
+    @Test(arguments: Compression.allCases) func withoutAReferenceEveryPageIsSent(codec: Compression) throws {
         var random = SeededGenerator(seed: 4)
         var guest = Guest(pages: 60)
         _ = guest.run(&random, touching: 60)
@@ -99,7 +99,7 @@ import Testing
         #expect(statistics.zero == 1 && body.count == 21)
     }
 
-    @Test(arguments: SecondStage.allCases) func noiseKeepsItsSize(codec: SecondStage)
+    @Test(arguments: Compression.allCases) func noiseKeepsItsSize(codec: Compression)
         throws
     {
         var random = SeededGenerator(seed: 5)
@@ -120,7 +120,7 @@ import Testing
         #expect(guest.replica == guest.memory)
     }
 
-    @Test(arguments: [SecondStage.lz4, .zstd]) func aSecondStageThatGainsLittleIsLeftOut(codec: SecondStage) {
+    @Test(arguments: [Compression.lz4, .zstd]) func aSecondStageThatGainsLittleIsLeftOut(codec: Compression) {
         var random = SeededGenerator(seed: 10)
         var guest = Guest(pages: 64)
         // Random words of which none repeats, but whose bytes are not evenly distributed: seven bits of each byte. They
@@ -130,7 +130,7 @@ import Testing
         #expect(statistics.raw == 64 && statistics.compressedStageOneBytes < pageSize)
     }
 
-    @Test(arguments: SecondStage.allCases) func equalPagesAreSentOnce(codec: SecondStage) throws {
+    @Test(arguments: Compression.allCases) func equalPagesAreSentOnce(codec: Compression) throws {
         var random = SeededGenerator(seed: 11)
         var guest = Guest(pages: 64)
         let all = (0..<64).map { UInt32($0) }
@@ -172,7 +172,7 @@ import Testing
         #expect(statistics.raw == 1 && body.count == 20 + 1 + pageSize)
     }
 
-    @Test(arguments: [SecondStage.lz4, .zstd]) func theSecondStageShrinksWhatCanShrink(codec: SecondStage) throws {
+    @Test(arguments: [Compression.lz4, .zstd]) func theSecondStageShrinksWhatCanShrink(codec: Compression) throws {
         var guest = Guest(pages: 256)
         for position in guest.memory.indices {
             guest.memory[position] = UInt8(truncatingIfNeeded: position % 61 + position / pageSize)

@@ -14,8 +14,8 @@ import Testing
     }
 
     @Test func aPrimaryThatCanFenceItsStandbyPromisesToWait() {
-        func offered(_ arbitration: Arbitration, _ fences: Set<NodeName>) -> Bool? {
-            var scene = PrimaryScene.solo(arbitration, fences: fences)
+        func offered(_ rule: Rule, _ fences: Set<NodeName>) -> Bool? {
+            var scene = PrimaryScene.solo(rule, fences: fences)
             for case .offer(let offer, _) in scene.feed(.candidate(beta, asked: true)) { return offer.waits }
             return nil
         }
@@ -174,7 +174,7 @@ import Testing
     @Test func anImageThatARestartedAgentFoundFencesNobody() {
         let (scene, _) = orphan()
         var found = StandbyMachine(
-            node: beta, arbitration: .manual(.runAlone), record: scene.machine.record, fences: [alpha], seed: 4,
+            node: beta, rule: .manual(.runAlone), record: scene.machine.record, fences: [alpha], seed: 4,
             found: scene.machine.image.unsafelyUnwrapped, staged: Epoch(2), applied: Epoch(2),
             isLoaded: false)
         #expect(found.handle(.started).fencing == nil)

@@ -118,8 +118,8 @@ import Testing
 
     // MARK: - Switchover
 
-    private func handingOver(_ arbitration: Arbitration = .arbiter) -> PrimaryScene {
-        var scene = PrimaryScene.paired(arbitration)
+    private func handingOver(_ rule: Rule = .arbiter) -> PrimaryScene {
+        var scene = PrimaryScene.paired(rule)
         scene.feed(.switchOver)
         scene.settle()
         scene.feed(.sealedLast(scene.session, Epoch(4)))
@@ -214,12 +214,12 @@ import Testing
         #expect(lost.settle().contains(.killGuest))
     }
 
-    @Test(arguments: [Arbitration.arbiter, .manual(.runAlone), .manual(.freeze)])
-    func aGuestThatIsHandedBackGoesOnInItsOwnHistory(arbitration: Arbitration) {
-        var scene = handingOver(arbitration)
+    @Test(arguments: [Rule.arbiter, .manual(.runAlone), .manual(.freeze)])
+    func aGuestThatIsHandedBackGoesOnInItsOwnHistory(rule: Rule) {
+        var scene = handingOver(rule)
         scene.settle()
         let lineage = scene.machine.register?.lineage
-        if arbitration == .arbiter {
+        if rule == .arbiter {
             var returned = scene.takenOver()
             returned.term = Term(returned.term.number + 1)
             returned.owner = alpha

@@ -13,12 +13,12 @@ struct PrimaryScene {
     private var actions: [PrimaryMachine.Action] = []
 
     init(
-        _ arbitration: Arbitration = .arbiter, guest: PrimaryMachine.Guest = .fresh(overridesRegister: false),
+        _ rule: Rule = .arbiter, guest: PrimaryMachine.Guest = .fresh(overridesRegister: false),
         record: LocalRecord = LocalRecord(), register: Register? = nil,
         reprotection: PrimaryMachine.Reprotection = .automatic, fences: Set<NodeName> = [], seed: UInt64 = 7
     ) {
         machine = PrimaryMachine(
-            node: alpha, arbitration: arbitration, reprotection: reprotection, guest: guest, level: .system,
+            node: alpha, rule: rule, reprotection: reprotection, guest: guest, level: .system,
             record: record, fences: fences, seed: seed)
         self.register = register
     }
@@ -62,15 +62,15 @@ struct PrimaryScene {
         return machine.session?.id ?? .none
     }
 
-    static func solo(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
-        var scene = PrimaryScene(arbitration, fences: fences)
+    static func solo(_ rule: Rule = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = PrimaryScene(rule, fences: fences)
         scene.feed(.started)
         scene.settle()
         return scene
     }
 
-    static func copying(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
-        var scene = solo(arbitration, fences: fences)
+    static func copying(_ rule: Rule = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = solo(rule, fences: fences)
         scene.feed(.candidate(beta, asked: false))
         scene.feed(.accepted(scene.session, standby))
         scene.settle()
@@ -78,16 +78,16 @@ struct PrimaryScene {
     }
 
     /// Checkpoint 1 is sealed and not acknowledged.
-    static func pairing(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
-        var scene = copying(arbitration, fences: fences)
+    static func pairing(_ rule: Rule = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = copying(rule, fences: fences)
         scene.feed(.sealed(scene.session, Epoch(1)))
         scene.settle()
         return scene
     }
 
     /// Three epochs are sealed, one is acknowledged.
-    static func paired(_ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
-        var scene = pairing(arbitration, fences: fences)
+    static func paired(_ rule: Rule = .arbiter, fences: Set<NodeName> = []) -> PrimaryScene {
+        var scene = pairing(rule, fences: fences)
         scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true))
         scene.settle()
         for epoch in 2...3 { scene.feed(.sealed(scene.session, Epoch(UInt64(epoch)))) }
@@ -115,9 +115,9 @@ struct StandbyScene {
     var machine: StandbyMachine
 
     init(
-        _ arbitration: Arbitration = .arbiter, record: LocalRecord = LocalRecord(), fences: Set<NodeName> = []
+        _ rule: Rule = .arbiter, record: LocalRecord = LocalRecord(), fences: Set<NodeName> = []
     ) {
-        machine = StandbyMachine(node: beta, arbitration: arbitration, record: record, fences: fences, seed: 9)
+        machine = StandbyMachine(node: beta, rule: rule, record: record, fences: fences, seed: 9)
     }
 
     @discardableResult mutating func feed(_ event: StandbyMachine.Event) -> [StandbyMachine.Action] {
@@ -125,11 +125,11 @@ struct StandbyScene {
     }
 
     static func receiving(
-        _ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
     ) -> StandbyScene {
-        var scene = StandbyScene(arbitration, fences: fences)
+        var scene = StandbyScene(rule, fences: fences)
         var offer = offer
-        offer.waits = isPromised && arbitration != .arbiter
+        offer.waits = isPromised && rule != .arbiter
         scene.feed(.offered(offer))
         scene.feed(.persisted(offer.term))
         scene.feed(.prepared(offer.session))
@@ -138,9 +138,9 @@ struct StandbyScene {
 
     /// Two epochs are staged, one is applied, and the register was told.
     static func holding(
-        _ arbitration: Arbitration = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
     ) -> StandbyScene {
-        var scene = receiving(arbitration, fences: fences, isPromised: isPromised)
+        var scene = receiving(rule, fences: fences, isPromised: isPromised)
         scene.feed(.staged(offer.session, Epoch(1)))
         scene.feed(.applied(offer.session, Epoch(1)))
         scene.feed(.registerTold(offer.session, scene.pair))

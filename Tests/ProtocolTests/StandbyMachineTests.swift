@@ -286,10 +286,10 @@ import Testing
     // MARK: - Switchover
 
     /// The primary asked for a switchover, and QEMU is loading the state.
-    private func loading(_ arbitration: Arbitration = .arbiter) -> StandbyScene {
-        var scene = StandbyScene.holding(arbitration)
+    private func loading(_ rule: Rule = .arbiter) -> StandbyScene {
+        var scene = StandbyScene.holding(rule)
         let asked = scene.feed(.takeOver(offer.session, Term(6), guestStands: true))
-        if arbitration == .arbiter {
+        if rule == .arbiter {
             #expect(asked == [.readRegister], "nothing that cannot be undone before the arbiter answers")
             #expect(scene.feed(.registerRead(scene.pair)) == [.discard(after: Epoch(2))])
         } else {
@@ -344,10 +344,10 @@ import Testing
         #expect(scene.feed(.persisted(Term(6))) == [.resume(from: Epoch(2))])
     }
 
-    @Test(arguments: [Arbitration.arbiter, .manual(.runAlone)])
-    func aGuestWhoseStateIsRefusedIsGivenBackWhenItsQEMUIsGone(arbitration: Arbitration) {
+    @Test(arguments: [Rule.arbiter, .manual(.runAlone)])
+    func aGuestWhoseStateIsRefusedIsGivenBackWhenItsQEMUIsGone(rule: Rule) {
         for event in [StandbyMachine.Event.loadFailed("wrong machine"), .imageLost("QEMU ended")] {
-            var scene = loading(arbitration)
+            var scene = loading(rule)
             #expect(scene.feed(event).deeds == [.endReplica])
             guard case .refuseCommand = scene.feed(.force).first else {
                 Issue.record("forced while the guest is given back")
@@ -369,11 +369,11 @@ import Testing
     // MARK: - Restart
 
     private func restarted(
-        _ arbitration: Arbitration, register: Register?, isLoaded: Bool = false
+        _ rule: Rule, register: Register?, isLoaded: Bool = false
     ) -> StandbyMachine {
         let before = StandbyScene.holding()
         return StandbyMachine(
-            node: beta, arbitration: arbitration, record: LocalRecord(seen: Term(5), register: register), seed: 3,
+            node: beta, rule: rule, record: LocalRecord(seen: Term(5), register: register), seed: 3,
             found: before.machine.image.unsafelyUnwrapped, staged: Epoch(7), applied: Epoch(7), isLoaded: isLoaded)
     }
 

@@ -27,9 +27,9 @@ struct FencingPlan {
 
     init() {}
 
-    init(seed: UInt64, _ arbitration: Arbitration) {
+    init(seed: UInt64, _ rule: Rule) {
         var random = Random(seed: seed ^ 0x66_656e_6365)
-        let isManual = arbitration != .arbiter
+        let isManual = rule != .arbiter
         guard random.chance(perMille: isManual ? 600 : 150) else { return }
         switch random.below(6) {
         case 0: isThere = [true, false]

@@ -44,7 +44,7 @@ struct Plan {
         case arbiterOutages, slowArbiter, amnesia, resets, damage, switchovers, commands
     }
 
-    var arbitration = Arbitration.arbiter
+    var rule = Rule.arbiter
     /// Milliseconds until faults stop.
     var faultPhase: Int
     var epoch: Int
@@ -75,8 +75,8 @@ struct Plan {
         latencyMax = random.pick([2, 6, 20])
         copyStep = random.pick([5, 20, 60])
         switch random.below(8) {
-        case 0: arbitration = .manual(.runAlone)
-        case 1: arbitration = .manual(.freeze)
+        case 0: rule = .manual(.runAlone)
+        case 1: rule = .manual(.freeze)
         default: break
         }
         if random.chance(perMille: 300) { lateFrames = random.pick([40, 250]) }
@@ -87,14 +87,14 @@ struct Plan {
         if random.chance(perMille: 300) { lostCloses = 400 }
         if random.chance(perMille: 100) { failedPreparations = 300 }
         operatorIsNervous = random.chance(perMille: 80)
-        fencing = FencingPlan(seed: seed, arbitration)
+        fencing = FencingPlan(seed: seed, rule)
         if fencing.replacesOperator {
             faultPhase += 800
             (lostCloses, failedPreparations, operatorIsNervous) = (0, 0, false)
             faults = [fencing.loss(seed: seed, before: faultPhase)]
             return
         }
-        isSingleFault = arbitration == .arbiter && random.chance(perMille: 120)
+        isSingleFault = rule == .arbiter && random.chance(perMille: 120)
         if isSingleFault {
             lateRequests = 0
             lostReplies = 0
@@ -112,7 +112,7 @@ struct Plan {
         for _ in 0..<random.within(1...9) {
             faults.append((random.within(0...faultPhase), fault(of: random.pick(kinds), &random)))
         }
-        if arbitration != .arbiter, random.chance(perMille: 300) {
+        if rule != .arbiter, random.chance(perMille: 300) {
             // The operator believes a silent host dead that is not.
             let begin = random.within(300...faultPhase)
             faults.append((begin, .cutBothWays(milliseconds: random.within(700...1500))))

@@ -69,7 +69,7 @@ import Synchronization
 
     private func replay(_ seed: UInt64) -> Bool {
         let world = World(seed: seed, mutant: mutant, coverage: Coverage(), isTraced: true)
-        print("seed \(seed): \(world.plan.arbitration), a checkpoint each \(world.plan.epoch) ms")
+        print("seed \(seed): \(world.plan.rule), a checkpoint each \(world.plan.epoch) ms")
         world.run()
         guard let violation = world.verdict.violation else {
             print("seed \(seed): nothing violated in \(world.happenings) happenings")

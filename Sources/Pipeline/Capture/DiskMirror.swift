@@ -12,13 +12,13 @@ final class DiskMirror {
     private var job: MirrorJob?
     private let drive: GuestDisk
     private let guest: GuestHandle
-    private let session: PrimarySession
+    private let session: PrimaryShell
     private let shipment: DiskShipment
     private let server: NBDServer
 
     /// Nothing is copied yet: `learn` and `start` follow.
     init(
-        _ disk: OfferedDisk, drive: GuestDisk, guest: GuestHandle, session: PrimarySession, sender: FrameSender
+        _ disk: OfferedDisk, drive: GuestDisk, guest: GuestHandle, session: PrimaryShell, sender: FrameSender
     ) {
         self.disk = disk
         self.drive = drive

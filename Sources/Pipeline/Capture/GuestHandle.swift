@@ -101,7 +101,7 @@ final class GuestHandle {
     func kill() { try? process.kill() }
 
     /// As `kill`, when another host goes on with the guest.
-    func end(by session: PrimarySession) { session.end(process) }
+    func end(by session: PrimaryShell) { session.end(process) }
 
     // MARK: - A checkpoint
 

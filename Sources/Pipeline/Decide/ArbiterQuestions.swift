@@ -1,5 +1,5 @@
-import Arbitration
 import Model
+import Registers
 import Synchronization
 
 /// Carries a machine's questions to the arbiter: one is under way at a time, a new one replaces it, and after an answer

@@ -1,13 +1,13 @@
-import Arbitration
 import Dispatch
 import Fencing
 import Model
 import Protocol
+import Registers
 
 /// What a VM's machine needs from outside to decide: who this host is, whom it asks, and where it remembers.
 public struct Custody: Sendable {
     public var node: NodeName
-    public var rule: Protocol.Arbitration
+    public var rule: Rule
     /// Nil when the rule is `manual`.
     public var arbiter: (any Arbiter)?
     public var reprotection: PrimaryMachine.Reprotection
@@ -22,7 +22,7 @@ public struct Custody: Sendable {
     public var persist: @Sendable (LocalRecord) throws -> Void
 
     public init(
-        node: NodeName, rule: Protocol.Arbitration, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
+        node: NodeName, rule: Rule, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
         fences: [NodeName: PeerFence] = [:], record: LocalRecord,
         identify: @escaping @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity,
         persist: @escaping @Sendable (LocalRecord) throws -> Void

@@ -16,8 +16,8 @@ struct EpochEncoder: ~Copyable {
     private var sink = ByteSink(capacity: 4 << 20)
     /// The device state of the epoch before, which the standby holds by the time it decodes the next.
     private var previousState: [UInt8] = []
-    private var rates = SecondStageRates()
-    private var stage = SecondStage.lz4
+    private var rates = CompressionRates()
+    private var stage = Compression.lz4
     /// Page stream bytes of this epoch.
     private var streamBytes = 0
     private var numbers: [UInt32] = []
@@ -31,7 +31,7 @@ struct EpochEncoder: ~Copyable {
 
     /// Chooses the second stage for the epoch that follows; a rate of 0 is unknown.
     mutating func begin(after epoch: Epoch, linkBytesPerSecond: Double) {
-        stage = SecondStage.chooseSecondStage(
+        stage = Compression.choose(
             linkBytesPerSecond: linkBytesPerSecond, rates: rates, stageOneBytes: streamBytes, epoch: epoch.number,
             current: stage)
         streamBytes = 0

@@ -5,13 +5,13 @@ import Protocol
 /// Feeds the timer of a session's epochs with what it has to know: the guest's work, acknowledgements, the operator's
 /// tuning. Lives on the session's thread.
 final class EpochPacer {
-    private let session: PrimarySession
+    private let session: PrimaryShell
     private let work: GuestWork
     private var timer: EpochTimer
     /// From the checkpoint before the last to the last, while the session does not know of it.
     private var cycle: UInt64?
 
-    init(_ session: PrimarySession, pid: Int32) throws(SystemError) {
+    init(_ session: PrimaryShell, pid: Int32) throws(SystemError) {
         self.session = session
         work = try GuestWork(of: pid)
         timer = EpochTimer(session.options.epochs(session.tuning))
@@ -53,7 +53,7 @@ final class EpochPacer {
             if let cycle = cycle.take() { state.connection.depth.sealed(after: cycle) }
             return Pace(
                 acknowledged: state.machine.acknowledged, inFlightMax: state.connection.depth.allowed,
-                linkBytesPerSecond: state.connection.linkBytesPerSecond, sealsLast: state.wishes.sealLast)
+                linkBytesPerSecond: state.connection.linkBytesPerSecond, sealsLast: state.orders.sealLast)
         }
     }
 }

@@ -1,415 +1,561 @@
-import Foundation
+import Codec
 import GuestNetwork
 import LinuxSystem
-import Logging
 import Model
 import Protocol
 import QEMU
+import Storage
 import Synchronization
 import Transport
 import Wire
 
-/// What an operator asks for when a VM is protected.
-public struct PrimaryOptions: Sendable {
-    public var vm: VMName
-    public var qmpPath: String
-    public var level = Level.system
-    /// The node that is to be the standby.
-    public var standby: NodeName
-    /// Who is asked when that one is lost for `replaceAfterSeconds`.
-    public var reserve: [NodeName] = []
-    public var replaceAfterSeconds = 60
-    /// Which VM it is, where its QEMU does not say.
-    public var identity: VMIdentity?
-    /// What its epochs are to be like at first.
-    public var tuning = EpochTuning(epochMilliseconds: 20)
-    /// The longest epoch of a guest that hardly works and sends nothing.
-    public var idleEpochMilliseconds = 1000
-    /// End an epoch when its first output is held.
-    public var checkpointsOnOutput = true
-    /// The pause budget in percent, where `tuning` has none.
-    public var pauseBudget = 25
-    /// QEMU's threads that serve a checkpoint, and ours, get real-time priority while the guest is protected.
-    public var isRealTime = true
-    /// What keeps this host's processors awake during checkpoints; nil lets them sleep.
-    public var sleep: ProcessorSleep?
-    /// How much silence of the standby is borne: at most and at least.
-    public var silenceMilliseconds = 500
-    public var silenceFloorMilliseconds = 300
-    public var heartbeatMilliseconds = 50
-    /// Other ways to the standbys' hosts.
-    public var secondPaths: [NodeName: SecondPath] = [:]
-    /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
-    public var heldBytesMax = 64 << 20
-    /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.
-    public var referenceMebibytes: Int?
-    public var planted: PlantedFaults = []
-    /// Images that are missing at the standby are made there.
-    public var createsImages = false
-    /// The operator says that whoever else the register names is off.
-    public var overridesRegister = false
-    /// Whoever else this register names holds nothing of the VM any more, and said so.
-    public var yielded: Register?
-
-    /// How epochs are timed with `tuning`.
-    func epochs(_ tuning: EpochTuning) -> EpochTimer.Settings {
-        EpochTimer.Settings(
-            epoch: UInt64(tuning.epochMilliseconds) * 1_000_000, idleEpoch: UInt64(idleEpochMilliseconds) * 1_000_000,
-            endsOnOutput: checkpointsOnOutput, pauseBudget: UInt64(tuning.pauseBudget ?? pauseBudget), goal: tuning.goal
-        )
+/// Everything that a protected guest has attached to it, and the loop that checkpoints it. Lives on the session's
+/// thread; taking it down leaves QEMU as it was.
+final class PrimarySession {
+    let session: PrimaryShell
+    let guest: GuestHandle
+    let sender: FrameSender
+    let pool = BlockingQueue<Slab>(capacity: Slab.count)
+    let shipper: Shipper
+    let capture: EpochCapture
+    private var outputs: [NICOutput] = []
+    private var gates: [OutputGate] { outputs.map(\.gate) }
+    private var mirrors: [DiskMirror] = []
+    private var sealed = Epoch.firstCopy
+    private let pacer: EpochPacer
+    private var precopying = PrecopyChoice()
+    private let wakefulness: Wakefulness
+    /// When the guest ran again after the last checkpoint; 0 before the first.
+    private var ranSince: UInt64 = 0
+    private var priority: EpochPriority?
+    /// Somebody else paused the guest.
+    private var guestPaused = false {
+        didSet { session.state.withLock { $0.isGuestPaused = guestPaused } }
     }
+    /// The epoch that runs is longer than it was to be, because the link is behind.
+    private var isLinkFull = false
+    /// The guest stands still for a switchover, and all of it is sealed.
+    private var isLastSealed = false
 
-    public init(vm: VMName, qmpPath: String, standby: NodeName) {
-        self.vm = vm
-        self.qmpPath = qmpPath
-        self.standby = standby
-    }
-}
+    private var options: PrimaryOptions { session.options }
+    /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
+    /// lest its standby be sent away instead of going on.
+    private static let lastBreath: UInt64 = 200_000_000
 
-/// How the guest comes to be this host's.
-public enum PrimaryOrigin: Sendable {
-    /// The operator named it.
-    case named
-    /// It should be protected, and its QEMU is there. A standby that cannot be had is asked again.
-    case wanted
-    /// An earlier run of this agent had it.
-    case found(Lineage)
-    /// It was resumed here from a replica.
-    case tookOver(Register)
+    /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
+    private static let backlogMax: UInt64 = 8_000_000
 
-    public var isNamed: Bool { if case .named = self { true } else { false } }
-
-    /// Whether the guest was not this host's before.
-    var isFresh: Bool {
-        switch self {
-        case .named, .wanted: true
-        case .found, .tookOver: false
+    init(session: PrimaryShell, guest: GuestHandle, link: Link) throws(SessionError) {
+        self.session = session
+        self.guest = guest
+        sender = FrameSender(link: link)
+        wakefulness = Wakefulness(session.options.sleep)
+        var tracker: MemoryTracker
+        do throws(AttachError) {
+            tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
+        } catch {
+            throw SessionError(.refused, "\(session.options.vm) cannot be protected: \(error)")
         }
-    }
-}
-
-/// The primary's side of one protected VM, through any number of sessions with a standby, for as long as the guest is
-/// this host's.
-///
-/// One thread, its own, talks to QEMU, captures epochs and takes everything out again; the link's event loop receives
-/// acknowledgements; the shipper encodes and sends. What may leave, and who may run, is decided by `PrimaryMachine` under
-/// one lock.
-public final class PrimarySession: LinkHandler, Sendable {
-    struct State {
-        var machine: PrimaryMachine { didSet { noteShown() } }
-        var status = PrimaryStatus() { didSet { noteShown() } }
-        /// The phase as it is told, and since when.
-        var shown = (phase: SessionPhase.connecting, since: Date())
-        var tuning: EpochTuning
-        var guest: GuestDescription?
-        var identity: VMIdentity?
-        var choice: StandbyChoice
-        var failure: SessionError?
-        var endGuestRequested = false
-        /// Somebody else paused the guest.
-        var isGuestPaused = false
-        var isUnprotectAsked = false
-        /// When to offer again.
-        var retry = RetryPace()
-        /// What is reported now was reported before.
-        var isOldNews = false
-        /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
-        var switchoverRefusal: (text: String, isNew: Bool)?
-        /// A standby had agreed once: one that is lost from then on may come back.
-        var hadStandby = false
-        /// The operator wants a standby.
-        var isAsked: Bool
-        /// What the machine wants of the thread.
-        var wishes = Wishes()
-        var connection = Connection()
-        var gates: [OutputGate] = []
-    }
-
-    /// What the machine decided and the session's thread has to carry out.
-    struct Wishes {
-        var offer: SessionOffer?
-        var detach = false
-        /// An earlier run, or a switchover, may have stopped the guest.
-        var resumeGuest = false
-        var stopGuest = false
-        var killGuest = false
-        /// The next checkpoint is the last of this session: the guest goes on standing still.
-        var sealLast = false
-        /// The guest is gone from this host for good.
-        var standby: LocalRecord?
-        var end = false
-    }
-
-    /// A checkpoint that the standby has to acknowledge.
-    struct Expected {
-        var epoch: Epoch
-        var digest: CheckpointDigest
-        var timings: EpochTimings
-        /// How long its frames had waited for the link when the last one was queued, and when that was.
-        var waited: UInt64
-        var sentAt: UInt64
-    }
-
-    /// One session with a standby, from the dialling of its link on.
-    struct Connection {
-        var session = SessionID.none
-        var link: Link?
-        /// QEMU does nothing for a checkpoint that is due.
-        var isStalled = false
-        /// What the link's cap is told to; nil until there is something to send.
-        var sender: FrameSender?
-        var wakefulness: Wakefulness?
-        var linkDown: String?
-        /// Why the standby wants to be none any more.
-        var leaving: String?
-        /// When the standby was asked to go on with a guest that stands still here.
-        var askedAt: UInt64?
-        var watch: PeerWatch?
-        var answer: Result<AcceptMessage, SessionError>?
-        var expected: [Expected] = []
-        /// How long each epoch took to be acknowledged once the guest ran again, until the session's thread takes note.
-        var transits: [UInt64] = []
-        var depth = EpochDepth()
-        var digestReplies: [DiskDigestsAnswer] = []
-        /// What the standby has of the guest's memory from before, in bytes.
-        var baseBytes: UInt64 = 0
-        /// In the order of the questions.
-        var pageDigests: [PageDigestsAnswer] = []
-        var readReplies: [UInt64: DiskReadAnswer] = [:]
-        /// The standby's agent can tell what its replica's memory is like at a checkpoint.
-        var canVerify = false
-        /// How long the output that left last was held, in nanoseconds.
-        var releasedAfter: UInt64 = 0
-        /// What the link carried at its best lately, in bytes per second; 0 before it carried much.
-        var linkBytesPerSecond = 0.0
-
-        /// An epoch was acknowledged `transfer` nanoseconds after its last frame was queued; its frames had `waited` for the link.
-        /// Small epochs, and those that took hardly longer than the way to the standby and back, say nothing of what the
-        /// link carries.
-        mutating func note(transfer: UInt64, waited: UInt64, bytes: UInt64) {
-            let roundTrip = depth.roundTrip ?? 0
-            depth.acknowledged(after: transfer)
-            guard bytes > 64 << 10, transfer + waited > roundTrip + roundTrip / 4 else { return }
-            let rate = Double(bytes) * 1e9 / Double(transfer + waited - roundTrip)
-            linkBytesPerSecond = max(rate, linkBytesPerSecond * 0.875)
+        do throws(SystemError) {
+            pacer = try EpochPacer(session, pid: guest.pid)
+            for block in guest.trackedBlocks { try tracker.track(block) }
+            if ReadingHelper.pays {
+                tracker.helper = try ReadingHelper(
+                    pid: guest.pid, name: "copy-\(session.options.vm)", runsMax: Slab.pagesMax)
+            }
+            capture = EpochCapture(
+                of: guest, tracker, purpose: "protected", isExact: !session.options.planted.contains(.forgetPins))
+            for _ in 0..<Slab.count { pool.push(try Slab()) }
+            shipper = try Shipper(
+                vm: session.options.vm,
+                references: try PageReferences(
+                    guest.blocks, pagesMax: session.options.referenceMebibytes.map { $0 << 20 / pageSize }),
+                sender: sender, pool: pool,
+                sealed: { [session] in session.expectAcknowledgement(of: $0, digest: $1, timings: $2, waited: $3) },
+                failed: { [session] error in session.state.withLock { session.fail(error, &$0) } },
+                linkRate: { [session, sender] in
+                    let seen = session.state.withLock { $0.connection.linkBytesPerSecond }
+                    return sender.capBytesPerSecond.map { seen > 0 ? min($0, seen) : $0 } ?? seen
+                })
+        } catch {
+            throw SessionError(.system, "\(session.options.vm) cannot be protected: \(error)")
         }
     }
 
-    public let options: PrimaryOptions
-    let custody: Custody
-    let questions: ArbiterQuestions?
-    let state: Mutex<State>
-    let wake: EventDescriptor
-    let verification: MemoryVerification
-    /// When the session's thread is heard of again, by `MonotonicClock`.
-    let backAt = Atomic<UInt64>(0)
-    let report: @Sendable (SessionReport) -> Void
-    let log: Logger
-    let connect: @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link
-    let software: String
-    let origin: PrimaryOrigin
-    let bases: MemoryBases?
-
-    /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
-    static let handOverMax: UInt64 = 2_000_000_000
-
-    /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
-    public init(
-        options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
-        bases: MemoryBases? = nil, log: Logger,
-        connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
-        report: @escaping @Sendable (SessionReport) -> Void
-    ) throws(SystemError) {
-        self.options = options
-        self.origin = origin
-        self.custody = custody
-        self.software = software
-        self.bases = bases
-        self.log = log
-        self.connect = connect
-        self.report = report
-        questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
-        wake = try EventDescriptor()
-        verification = try MemoryVerification()
-        var first = State(
-            machine: Self.machine(origin, options, custody), tuning: options.tuning,
-            choice: StandbyChoice(
-                options.standby, reserve: options.reserve,
-                replaceAfter: UInt64(options.replaceAfterSeconds) * 1_000_000_000),
-            isAsked: origin.isFresh)
-        first.noteShown()
-        if case .tookOver = origin { first.status.phase = .running }
-        state = Mutex(first)
-    }
-
-    static func machine(
-        _ origin: PrimaryOrigin, _ options: PrimaryOptions, _ custody: Custody
-    ) -> PrimaryMachine {
-        let seed = UInt64.random(in: 1 ... .max)
-        func machine(_ guest: PrimaryMachine.Guest) -> PrimaryMachine {
-            var machine = PrimaryMachine(
-                node: custody.node, arbitration: custody.rule, reprotection: custody.reprotection, guest: guest,
-                level: options.level, record: custody.record, fences: Set(custody.fences.keys), seed: seed)
-            machine.yielded = options.yielded
-            return machine
-        }
-        switch origin {
-        case .named, .wanted: return machine(.fresh(overridesRegister: options.overridesRegister))
-        case .found(let lineage): return machine(.ours(lineage))
-        case .tookOver(let register):
-            return PrimaryMachine(
-                tookOver: register, arbitration: custody.rule, reprotection: custody.reprotection,
-                fences: Set(custody.fences.keys), seed: seed)
+    /// Returns why protection ended when that was in order; throws otherwise. The guest runs (or is gone) either way.
+    func run() throws(SessionError) -> String {
+        do throws(SessionError) {
+            return try protect()
+        } catch {
+            // Wherever the death of QEMU was noticed, the standby is told.
+            let wait = error.code == .peerLost ? 0 : Self.lastBreath
+            guard error.code == .guestLost || guest.hasEnded(within: wait) else {
+                // A lost standby was decided about already: the guest runs alone by now, and may be protected again.
+                if error.code != .peerLost { giveUp(error) }
+                throw error
+            }
+            if let shutdown = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" }) { return guestEnded(shutdown) }
+            return try guestGone()
         }
     }
 
-    public func start() throws(SystemError) {
-        _ = try NamedThread.start("epoch-\(options.vm)") { [self] in run() }
-    }
-
-    public var status: PrimaryStatus {
-        state.withLock { state in
-            var status = state.status
-            (status.phase, status.since) = state.shown
-            let held = state.gates.map(\.held)
-            status.heldBytes = held.reduce(0) { $0 + $1.bytes }
-            status.heldFrames = held.reduce(0) { $0 + $1.frames }
-            status.acknowledged = state.machine.acknowledged
-            status.term = state.machine.register?.term ?? Term(0)
-            status.linkBytesSent = state.connection.link?.bytesSent ?? 0
-            status.linkBytesReceived = state.connection.link?.bytesReceived ?? 0
-            status.linkConnections = state.connection.link?.connectionCount ?? 0
-            status.peer = state.connection.watch?.view
-            status.tuning = state.tuning
-            status.standby = state.choice.current
-            status.identity = state.identity
-            return status
+    private func protect() throws(SessionError) -> String {
+        session.state.withLock { state in
+            state.status.phase = .syncing
+            state.connection.sender = sender
+            state.connection.wakefulness = wakefulness
+            sender.cap(megabits: state.tuning.linkCapMegabits)
         }
-    }
-
-    /// Ends protection and leaves the guest running as if nothing had been; `ended` is reported when that is done.
-    public func unprotect() {
-        state.withLock { $0.isUnprotectAsked = true }
-        handle(.unprotect)
-    }
-
-    /// What the guest's epochs are to be like.
-    public var tuning: EpochTuning { state.withLock { $0.tuning } }
-
-    /// The next epoch follows it; the standby is told.
-    public func tune(_ tuning: EpochTuning) {
-        state.withLock { state in
-            state.tuning = tuning
-            state.connection.sender?.cap(megabits: tuning.linkCapMegabits)
-            // Before the standby has agreed to a session it is told by the offer, or as soon as it has.
-            guard case .success? = state.connection.answer, state.connection.linkDown == nil else { return }
-            state.connection.link?.send(TuningMessage(tuning).frame)
+        try guest.prepare()
+        if let ended = try prepareMirrors() { return ended }
+        guest.flushImages()
+        try standingStill(.attach) { () throws(SessionError) in
+            for mirror in mirrors { try mirror.start() }
         }
-        wake.signal()
-    }
-
-    /// True while the guest runs here without a standby, and may be given one.
-    public var isAlone: Bool { state.withLock { $0.machine.state == .solo } }
-
-    /// Protection cannot go on here. Where only a confirmation or the operator lets the guest go, a failure of ours is neither.
-    func leaveInOrder() {
-        switch state.withLock({ $0.machine.state }) {
-        case .frozen, .forked, .handingOver: break
-        default: handle(.unprotect)
+        for nic in guest.offeredNICs {
+            outputs.append(try NICOutput(nic, guest: guest, firstHeld: { [session] in session.wake.signal() }))
         }
+        let gates = gates
+        session.state.withLock { $0.gates = gates }
+
+        if let ended = try firstCopy() { return ended }
+        try seal(first: true)
+        session.report(.event("holding", "checkpoint 1 is sealed: output is held by epoch from here on"))
+        return try checkpointUntilTheEnd()
     }
 
-    /// When anything was last received from the standby's node, by `MonotonicClock`; 0 when there is no link to it.
-    public var lastHeard: UInt64 {
-        state.withLock { $0.connection.linkDown == nil ? $0.connection.link?.lastReceived ?? 0 : 0 }
-    }
-
-    /// The standby, or who was last asked to be.
-    public var standby: NodeName { state.withLock { $0.choice.current } }
-
-    /// Who may run the guest, as last won or read.
-    public var register: Register? { state.withLock { $0.machine.register } }
-
-    /// The operator wants a standby for a guest that runs alone.
-    public func protect() {
-        state.withLock { state in
-            state.isAsked = true
-            state.retry.reset()
+    /// Learns what the standby's images hold, which takes as long as reading them: the guest runs. Returns why, when protection
+    /// ended meanwhile.
+    private func prepareMirrors() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        for (index, disk) in guest.offeredDisks.enumerated() {
+            let mirror = DiskMirror(disk, drive: guest.drives[index], guest: guest, session: session, sender: sender)
+            mirrors.append(mirror)
+            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
         }
-        wake.signal()
-    }
-
-    /// Another host offered the VM as its own.
-    public func hear(of offer: SessionOffer) {
-        handle(
-            .peerRegister(
-                Register(
-                    term: offer.term, owner: offer.primary, mode: .solo, session: .none, standby: nil,
-                    lineage: offer.lineage, level: offer.level)))
-    }
-
-    /// The kernel's round-trip time of the link; nil when there is none.
-    public func roundTrip() async -> Duration? { await state.withLock { $0.connection.link }?.roundTrip() }
-
-    /// What was found out about the guest; nil before it was examined.
-    public var guest: GuestDescription? { state.withLock { $0.guest } }
-
-    /// Ends the guest here at once, so that the standby goes on with it.
-    public func endGuest() {
-        state.withLock { $0.endGuestRequested = true }
-        wake.signal()
-    }
-
-    /// The guest is to go on at the standby. Returns why not, when that is known at once; else what comes of it shows in
-    /// `switchover`. Where there is an arbiter it is asked first, with the guest running (`isSounding`).
-    public func switchOver() -> String? {
-        let refusal = state.withLock { state -> String? in
-            guard !state.isGuestPaused else { return "somebody paused the guest: let it run on first" }
-            let actions = state.machine.handle(.switchOver)
-            if case .refuseSwitchover(let reason)? = actions.first { return reason }
-            state.switchoverRefusal?.isNew = false
-            perform(actions, &state)
-            return nil
+        if !mirrors.isEmpty {
+            session.report(
+                .event(
+                    "disks-read",
+                    "the standby told in \((MonotonicClock.now() - began) / 1_000_000) ms what its images of"
+                        + " \(mirrors.count) disks hold"))
         }
-        wake.signal()
-        return refusal
+        return nil
     }
 
-    /// True while the arbiter is asked before the guest is stopped for a switchover.
-    public var isSounding: Bool { state.withLock { $0.machine.session?.isSounding ?? false } }
+    // MARK: - The first copy
 
-    /// Why the switchover that was asked for last did not come; nil when it did, or while that is open.
-    public var switchoverRefusal: String? {
-        state.withLock { state in
-            guard let refusal = state.switchoverRefusal, refusal.isNew else { return nil }
-            return refusal.text
+    /// Copies RAM and disks while the guest runs, until little enough is left for a short pause.
+    /// Returns why, when protection ended meanwhile.
+    private func firstCopy() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        let populated = try capture.protectMemory()
+        let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
+        if session.state.withLock({ $0.connection.baseBytes }) > 0 {
+            var comparison = MemoryComparison()
+            if let ended = try copyWhatDiffers(populated, &comparison) { return ended }
+            session.report(
+                .event(
+                    "memory-copied",
+                    "\(comparison.sent) of \(total) pages were copied in \((MonotonicClock.now() - began) / 1_000_000) ms,"
+                        + " \(comparison.present) with contents were at the standby already"))
+            session.report(.memoryCopied(sentPages: comparison.sent, presentPages: comparison.present))
+        } else {
+            var copied = 0
+            if let ended = try copyEverything(populated, &copied) { return ended }
+            session.report(
+                .event(
+                    "memory-copied",
+                    "\(copied) of \(total) pages had contents and were copied in"
+                        + " \((MonotonicClock.now() - began) / 1_000_000) ms"))
+            session.report(.memoryCopied(sentPages: copied, presentPages: 0))
         }
+
+        // What was written meanwhile, again and again, while it becomes less; then wait for the disks.
+        var previous = Int.max
+        var rounds = 0
+        while true {
+            let dirty = try copyDirtyWhileRunning()
+            rounds += 1
+            let ready = try areMirrorsReady()
+            let disks = mirrors.reduce(0.0) { $0 + $1.progress } / Double(max(mirrors.count, 1))
+            report(memory: 1, disks: mirrors.isEmpty ? 1 : disks)
+            if ready, dirty < Slab.pagesMax / 4 || (dirty > previous / 2 && rounds > 3) || rounds > 30 { break }
+            previous = dirty
+            if let ended = try look(wait: ready ? 0 : 100) { return ended }
+        }
+        // Checkpoint 1 must not queue behind the rest of the first copy while output is held already.
+        let reached = EventFlag()
+        shipper.push(.barrier { reached.set() })
+        while !reached.isSet {
+            if let ended = try look(wait: 5) { return ended }
+        }
+        return nil
     }
 
-    /// How a switchover from this host stands, after `switchOver`.
-    public var switchover: Switchover {
-        state.withLock { state in
-            switch state.machine.state {
-            case .paired where !state.machine.isSwitchingOver:
-                .failed(state.switchoverRefusal?.text ?? state.status.lastError ?? "no reason given")
-            case .paired, .handingOver, .adopting, .lonely, .fencing: .underWay
-            case .fenced: .done
-            default: .failed(state.status.lastError ?? "no reason given")
+    /// Returns why, when protection ended meanwhile; counts the pages that were not all zeroes.
+    private func copyEverything(_ populated: [TrackedRun], _ copied: inout Int) throws(SessionError) -> String? {
+        let wanted = populated.reduce(0) { $0 + Int($1.count) }
+        var done = 0
+        var rest = populated[...]
+        while !rest.isEmpty {
+            let slab = try takeSlab()
+            Self.fill(&slab.runs, from: &rest)
+            try capture.copy(slab)
+            done += slab.runs.pages
+            copied += slab.pagesWithContents
+            shipper.push(.pages(.firstCopy, slab))
+            report(memory: Double(done) / Double(max(wanted, 1)))
+            if let ended = try look() { return ended }
+        }
+        return nil
+    }
+
+    /// Moves as many runs as a slab takes, the last one in part.
+    private static func fill(_ buffer: inout RunBuffer, from rest: inout ArraySlice<TrackedRun>) {
+        while let run = rest.first, buffer.pages < Slab.pagesMax {
+            let count = min(run.count, UInt32(Slab.pagesMax - buffer.pages))
+            buffer.append(TrackedRun(block: run.block, first: run.first, count: count))
+            if count == run.count {
+                rest.removeFirst()
+            } else {
+                rest[rest.startIndex].first += count
+                rest[rest.startIndex].count -= count
             }
         }
     }
 
-    /// What only the operator can say: that this copy of the guest goes on, or that it is given up. Returns why not, when
-    /// there is nothing to decide.
-    public func decide(goesOn: Bool) -> String? {
-        let refusal = state.withLock { state -> String? in
-            let before = state.machine.state
-            let actions = state.machine.handle(goesOn ? .goOn : .giveUp)
-            if state.machine.state == before, case .report(let reason)? = actions.first { return reason }
-            perform(actions, &state)
-            return nil
+    private func copyDirtyWhileRunning() throws(SessionError) -> Int {
+        try Int(copyEarly(of: .firstCopy))
+    }
+
+    /// Copies what was written so far while the guest runs on. Returns how many pages that were.
+    private func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
+        var slab = try takeSlab()
+        var timings = EpochTimings()
+        try capture.copyWritten(while: .work, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch)
         }
-        wake.signal()
-        return refusal
+        ship(slab, of: epoch)
+        return timings.dirtyPages
+    }
+
+    private func exchange(
+        _ full: Slab, _ epoch: Epoch, standsStill: Bool = false
+    ) throws(SessionError) -> Slab {
+        ship(full, of: epoch)
+        return standsStill ? try takeSlabAtOnce() : try takeSlab()
+    }
+
+    private func ship(_ slab: Slab, of epoch: Epoch) {
+        session.verification.note(slab.runs.runs)
+        if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
+        shipper.push(.pages(epoch, slab))
+    }
+
+    private func areMirrorsReady() throws(SessionError) -> Bool {
+        var ready = true
+        for mirror in mirrors where !(try mirror.isReady()) { ready = false }
+        return ready
+    }
+
+    func report(memory: Double, disks: Double = 0) {
+        session.state.withLock { state in
+            state.status.memoryProgress = min(memory, 1)
+            state.status.diskProgress = min(disks, 1)
+        }
+    }
+
+    // MARK: - Epochs
+
+    private func checkpointUntilTheEnd() throws(SessionError) -> String {
+        if options.isRealTime {
+            priority = guest.raisePriority(and: capture.helperThread, encoder: shipper.threadID)
+        }
+        while true {
+            while true {
+                let pace = pacer.follow()
+                let due = min(pacer.due(firstHeld: firstHeldAt), verificationDue(ranSince: ranSince))
+                let now = MonotonicClock.now()
+                let inFlight = sealed.number - pace.acknowledged.number
+                // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
+                let isDue = now >= due || pace.sealsLast
+                let isLinkBehind =
+                    isDue && inFlight > 0
+                    && sender.backlog(linkBytesPerSecond: pace.linkBytesPerSecond) > Self.backlogMax
+                let room = inFlight < pace.inFlightMax && !isLinkBehind && !isLastSealed
+                if isDue, room, !guestPaused { break }
+                isLinkFull = isLinkFull || isLinkBehind
+                if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
+                    session.report(
+                        .event("held-still", "\(heldBytes) bytes of output are held: the guest waits for the standby"))
+                    sender.isStopping = true
+                    defer { sender.isStopping = false }
+                    try guest.holdStill()
+                }
+                wakefulness.expect(room && !guestPaused && due < now + Wakefulness.foresight)
+                // An acknowledgement wakes us when there is no room, the clock or held output when there is.
+                let wait = room && now < due ? due - now : isLinkBehind ? Self.backlogMax / 4 : 20_000_000
+                if let ended = try look(waitNanoseconds: wait) { return ended }
+            }
+            isLastSealed = session.state.withLock { state in
+                defer { state.orders.sealLast = false }
+                return state.orders.sealLast
+            }
+            try seal(first: false)
+        }
+    }
+
+    /// When the first output of the epoch that runs began to wait.
+    private var firstHeldAt: UInt64? { outputs.lazy.compactMap(\.gate.firstHeldAt).min() }
+
+    private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
+
+    /// One checkpoint: the guest stands still while its dirty memory and its device state are copied.
+    private func seal(first: Bool) throws(SessionError) {
+        let epoch = sealed.next
+        wakefulness.begin(epoch)
+        var timings = EpochTimings()
+        timings.epoch = epoch
+        try verificationBegins(epoch)
+        // What is written again before the pause would travel twice.
+        if !isLinkFull, precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
+        isLinkFull = false
+        // Waiting for a slow link to take slabs is done while the guest runs.
+        var slab = try takeSlab()
+        sender.isStopping = true
+        defer { sender.isStopping = false }
+        let stopAt = MonotonicClock.now()
+        timings.run = ranSince == 0 ? 0 : stopAt - ranSince
+        try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch, standsStill: true)
+        }
+        let savedAt = MonotonicClock.now()
+
+        // The guest stands still and its disks are drained: this is the cut.
+        sender.advance(to: epoch.next)
+        var outputs: [HeldOutput] = []
+        do throws(GateError) {
+            for gate in gates {
+                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
+            }
+        } catch {
+            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
+        }
+        session.state.withLock { state in
+            sealed = epoch
+            state.status.sealed = epoch
+            let id = state.connection.session
+            session.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
+        }
+        if !isLastSealed { try guest.release() }
+        ship(slab, of: epoch)
+        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
+        if !isLastSealed { try guest.resume() }
+        if !guest.stoppedByUs, !guestPaused {
+            guestPaused = true
+            session.report(.event("guest-paused", "someone else paused the guest: no checkpoints until it runs again"))
+        }
+        let runsSince = MonotonicClock.now()
+        timings.resume = runsSince - savedAt
+        timings.pause = runsSince - stopAt
+        timings.resumedAt = runsSince
+        ranSince = runsSince
+        sender.isStopping = false
+
+        // From here on the guest runs again. What the shipper can begin with goes to it first.
+        if first {
+            for mirror in mirrors { mirror.endFirstCopy() }
+            shipper.push(.synced)
+        }
+        var deviceState = try guest.takeDeviceState()
+        timings.deviceStateBytes = UInt64(deviceState.count)
+        if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
+        shipper.push(.deviceState(epoch, deviceState))
+        try guest.confirmCheckpoint()
+        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
+        timings.dirtyPages += timings.precopiedPages
+        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
+        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
+        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
+        shipper.push(.end(epoch, timings))
+        askToVerify(epoch)
+        // What follows is no longer waited for.
+        pacer.resumed(at: runsSince, timings)
+        try guest.confirmMemory()
+        if options.planted.contains(.releaseBeforeAcknowledgement) {
+            for gate in gates { _ = gate.release(through: epoch) }
+        }
+    }
+
+    func takeSlab() throws(SessionError) -> Slab {
+        while true {
+            session.expectBack(after: 0)
+            if let slab = pool.pop(milliseconds: 20) { return slab }
+            if pool.isClosed { throw SessionError(.system, "the session is being closed") }
+        }
+    }
+
+    /// A guest that stands still does not wait for the link to take slabs: it gets another one, up to a bound.
+    private func takeSlabAtOnce() throws(SessionError) -> Slab {
+        if let slab = pool.pop(milliseconds: 0) ?? Slab.makeSpare() { return slab }
+        return try takeSlab()
+    }
+
+    // MARK: - Looking around between epochs
+
+    func look(wait milliseconds: Int) throws(SessionError) -> String? {
+        try look(waitNanoseconds: UInt64(milliseconds) * 1_000_000)
+    }
+
+    /// Waits for something to happen, and handles it. Returns why when protection is over.
+    func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
+        session.expectBack(after: waitNanoseconds)
+        waitReadable(
+            [guest.pollDescriptor, capture.exitNumber, session.wake.number, pacer.wakeNumber],
+            nanoseconds: waitNanoseconds)
+        _ = session.wake.take()
+        pacer.takeWake()
+        let events = guest.takeEvents()
+        for event in events {
+            switch event.name {
+            case "SHUTDOWN": return guestEnded(event)
+            case "RESUME" where guestPaused:
+                guestPaused = false
+                session.report(.event("guest-resumed", "the guest runs again"))
+            case "RESET": session.report(.event("guest-reset", "the guest was reset; protection goes on"))
+            case "DEVICE_DELETED":
+                throw SessionError(
+                    .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
+            default: break
+            }
+            for mirror in mirrors {
+                if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
+            }
+        }
+        let (orders, endGuest, failure, connection) = session.state.withLock { state in
+            defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
+            return (state.orders, state.endGuestRequested, state.failure, state.connection)
+        }
+        if orders.killGuest { guest.end(by: session) }
+        if endGuest { guest.kill() }
+        if orders.stopGuest, !guest.isHeldStill { try guest.holdStill() }
+        if orders.resumeGuest {
+            guest.letRunOn()
+            // A switchover that did not come: the epochs of this session go on.
+            if connection.linkDown == nil { isLastSealed = false }
+        }
+        if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+        guard orders.end || orders.detach else { return nil }
+        if let failure { throw failure }
+        if orders.end { return "protection was ended by the operator" }
+        if let reason = connection.leaving {
+            throw SessionError(.peerLost, "the standby left (\(reason)); the guest runs on unprotected")
+        }
+        throw SessionError(
+            .peerLost,
+            "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
+    }
+
+    private func guestEnded(_ shutdown: QMPEvent) -> String {
+        // The pair is given up at the arbiter too, so that the guest can be started and protected again.
+        session.leaveInOrder()
+        let deadline = MonotonicClock.now() + 5_000_000_000
+        while MonotonicClock.now() < deadline, session.state.withLock({ !$0.orders.end }) {
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+        session.handle(.guestEnded)
+        return "the guest was shut down (\(shutdown.data["reason"]?.string ?? "no reason given"))"
+    }
+
+    private func guestGone() throws(SessionError) -> String {
+        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
+        shipper.close()
+        let isGivenAway = session.state.withLock { $0.machine.state == .fencing }
+        session.handle(.guestLost)
+        if isGivenAway { return "another host goes on with the guest" }
+        let deadline = MonotonicClock.now() + 2_000_000_000
+        while MonotonicClock.now() < deadline, session.state.withLock({ $0.connection.linkDown == nil }) {
+            waitReadable([session.wake.number], nanoseconds: 20_000_000)
+            _ = session.wake.take()
+        }
+        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
+    }
+
+    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
+    /// for the operator to decide where that is the operator's.
+    private func giveUp(_ error: SessionError) {
+        guest.letRunOn()
+        let isKnown = session.state.withLock { state -> Bool in
+            guard state.failure == nil else { return true }
+            state.failure = error
+            return false
+        }
+        if !isKnown { session.report(.failure(error)) }
+        session.leaveInOrder()
+        while guest.isAlive {
+            let orders = session.state.withLock { $0.orders }
+            if orders.end || orders.detach || orders.standby != nil { return }
+            if orders.killGuest { guest.end(by: session) }
+            waitReadable([session.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
+            _ = session.wake.take()
+        }
+        session.handle(.guestLost)
+    }
+
+    // MARK: - Leaving no trace
+
+    /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
+    func takeDown() {
+        priority = nil
+        wakefulness.end()
+        session.state.withLock { state in
+            if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
+            state.gates = []
+        }
+        if !guest.isAlive {
+            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
+            if dropped > 0 { session.report(.dropped(frames: dropped)) }
+        }
+        if guest.isAlive {
+            // Writes that wait for room on the link would keep QEMU from standing still.
+            sender.isStopping = true
+            standingStill(.detach) {
+                for mirror in mirrors { mirror.stop() }
+                detachOutputs()
+            }
+        }
+        for gate in gates { gate.close() }
+        outputs = []
+        // The link first: a disk's server may be waiting for room on it.
+        sender.link.close()
+        for mirror in mirrors { mirror.close() }
+        shipper.close()
+        pool.close()
+        capture.end()
+        guest.close()
+    }
+
+    /// `body` with the guest stopped, and how long that took.
+    private func standingStill<Failure: Error>(
+        _ cause: Standstill, _ body: () throws(Failure) -> Void
+    ) throws(Failure) {
+        let began = MonotonicClock.now()
+        defer { session.report(.stoodStill(cause, nanoseconds: MonotonicClock.now() - began)) }
+        try guest.whileStopped(body)
+    }
+
+    private func detachOutputs() {
+        let deadline = MonotonicClock.now() + 1_000_000_000
+        for output in outputs {
+            _ = output.gate.waitUntilDelivered(deadline: deadline)
+            output.gate.close()
+            do throws(DeviceError) {
+                try output.detach()
+            } catch {
+                session.log.warning("a filter could not be taken out of \(options.vm): \(error)")
+            }
+        }
     }
 }

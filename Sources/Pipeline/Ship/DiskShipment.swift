@@ -28,13 +28,13 @@ final class DiskShipment: DiskSink {
     }
 
     private let disk: OfferedDisk
-    private let session: PrimarySession
+    private let session: PrimaryShell
     private let sender: FrameSender
     private let state = Mutex(State())
     /// What the standby's image holds already; nil once the first copy is over.
     private let filter: Mutex<ChangedBlockFilter?>
 
-    init(disk: OfferedDisk, session: PrimarySession, sender: FrameSender) {
+    init(disk: OfferedDisk, session: PrimaryShell, sender: FrameSender) {
         self.disk = disk
         self.session = session
         self.sender = sender

@@ -17,7 +17,7 @@ protocol CodecContender: AnyObject {
 /// The codec of the product, with the second stage given, or as the agent chooses it for a link.
 final class OurCodec: CodecContender {
     enum Stage {
-        case fixed(SecondStage)
+        case fixed(Compression)
         /// Bytes a second.
         case chosen(link: Double)
     }
@@ -26,7 +26,7 @@ final class OurCodec: CodecContender {
     private var encoder = PageEncoder()
     private var decoder = PageDecoder()
     private var sink = ByteSink(capacity: PageEncoder.bodyMax + 64)
-    private var rates = SecondStageRates()
+    private var rates = CompressionRates()
     private var kept: [[UInt8]] = []
 
     init(_ name: String, _ stage: Stage) {
@@ -38,14 +38,14 @@ final class OurCodec: CodecContender {
         var known = PageBitmap(pages: arena.blockPages)
         known.insertAll()
         var bytes = 0
-        var current = SecondStage.lz4
+        var current = Compression.lz4
         var streamBytes = 0
         kept.removeAll()
         for (index, batch) in arena.batches.enumerated() {
             switch stage {
             case .fixed(let stage): current = stage
             case .chosen(let link):
-                current = SecondStage.chooseSecondStage(
+                current = Compression.choose(
                     linkBytesPerSecond: link, rates: rates, stageOneBytes: streamBytes, epoch: UInt64(index) + 1,
                     current: current)
             }

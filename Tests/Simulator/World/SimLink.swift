@@ -108,7 +108,7 @@ extension World {
                 feed(host, .imageLost("silence"))
             } else {
                 feed(host, .linkLost(session))
-                if mutant == .standbyActsAlone, plan.arbitration != .arbiter { feed(host, .force) }
+                if mutant == .standbyActsAlone, plan.rule != .arbiter { feed(host, .force) }
             }
         }
     }

@@ -73,7 +73,7 @@ extension World {
 
     /// I34: nothing stands still, or is used up, for a question to an arbiter that did not answer the one before.
     func checkAnswered(_ host: Host, since asked: Int, _ what: String) {
-        guard plan.arbitration == .arbiter, host.answeredAt < asked else { return }
+        guard plan.rule == .arbiter, host.answeredAt < asked else { return }
         verdict.fail("I34", "\(what), and the arbiter did not answer it since step \(asked)")
     }
 

@@ -100,7 +100,7 @@ extension World {
                 if host.guest?.gate != .detached { host.guest?.gateLife = host.life }
                 host.guest?.gate = .flowing
                 host.primary = PrimaryMachine(
-                    tookOver: register, arbitration: plan.arbitration, reprotection: .automatic,
+                    tookOver: register, rule: plan.rule, reprotection: .automatic,
                     fences: fencesOfPrimary(host), seed: random.next())
             }
             return feed(host, PrimaryMachine.Event.started)
@@ -117,7 +117,7 @@ extension World {
             let staged = isLoaded ? applied : replica.staged
             host.replica?.staged = staged
             host.standby = StandbyMachine(
-                node: host.name, arbitration: plan.arbitration, record: host.durable, fences: fences(host),
+                node: host.name, rule: plan.rule, record: host.durable, fences: fences(host),
                 seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
             if applied < staged {
                 host.applyQueue = (applied.number + 1...staged.number).map { Epoch($0) }

@@ -15,7 +15,7 @@ extension World {
         var offer = offer
         let isPlanted =
             mutant == .fencesUnpromised || (mutant == .promisesAndRunsAlone && !fences(host).isEmpty)
-        if isPlanted, plan.arbitration != .arbiter { offer.waits = true }
+        if isPlanted, plan.rule != .arbiter { offer.waits = true }
         return offer
     }
 

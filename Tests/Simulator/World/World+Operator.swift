@@ -87,7 +87,7 @@ extension World {
 
     /// I34: whoever may run the guest in the end, it runs again somewhere.
     private func checkStandstill(_ host: Host) {
-        guard plan.arbitration == .arbiter, let since = host.stoodSince, now - since > Self.standstillMax,
+        guard plan.rule == .arbiter, let since = host.stoodSince, now - since > Self.standstillMax,
             let guest = host.guest, guest.isAlive, !guest.isRunning, hosts[host.other].guest?.isAlive != true
         else { return }
         // A peer with a newer register ran it: this copy is to be ended.
@@ -118,7 +118,7 @@ extension World {
             host.isTold = false
             return
         }
-        guard plan.arbitration != .arbiter, !(plan.fencing.replacesOperator && wasPairedAtFault) else { return }
+        guard plan.rule != .arbiter, !(plan.fencing.replacesOperator && wasPairedAtFault) else { return }
         lookAfterManual(host, peer)
     }
 
@@ -159,7 +159,7 @@ extension World {
         looksInVain += 1
         guard looksInVain > 4 else { return }
         let owner: HostIndex
-        if plan.arbitration == .arbiter {
+        if plan.rule == .arbiter {
             owner = hosts.first { $0.name == arbiter.register?.owner }?.index ?? 0
         } else {
             let newest = newestRegister

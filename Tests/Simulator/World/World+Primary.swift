@@ -289,7 +289,7 @@ extension World {
     // MARK: - The guest
 
     private func askTakeOver(_ term: Term, guestStands: Bool, _ host: Host) {
-        if plan.arbitration != .arbiter, guestStands {
+        if plan.rule != .arbiter, guestStands {
             registers.act(on: term, host.durable, "the guest was handed over", &verdict)
         }
         send(.takeOver(host.session, term, guestStands: guestStands), on: host.link, from: host)
@@ -303,7 +303,7 @@ extension World {
         {
             verdict.fail("I23", "\(host.name) kills its guest, and the register says that it may run it")
         }
-        if plan.arbitration != .arbiter { checkNothingMerged(host) }
+        if plan.rule != .arbiter { checkNothingMerged(host) }
         guard let guest = host.guest else { return }
         if mutant == .fencesOnPaper {
             later(host, 20, .guestIsGone(guest.id))
@@ -330,7 +330,7 @@ extension World {
         host.primary = nil
         (host.question, host.readings) = (0, 0)
         host.standby = StandbyMachine(
-            node: host.name, arbitration: plan.arbitration, record: record, fences: fences(host),
+            node: host.name, rule: plan.rule, record: record, fences: fences(host),
             seed: standbySeed(host))
     }
 
@@ -350,7 +350,7 @@ extension World {
 
     func newStandby(_ host: Host) -> StandbyMachine {
         StandbyMachine(
-            node: host.name, arbitration: plan.arbitration, record: host.unwritten.last ?? host.durable,
+            node: host.name, rule: plan.rule, record: host.unwritten.last ?? host.durable,
             fences: fences(host), seed: standbySeed(host))
     }
 
@@ -360,7 +360,7 @@ extension World {
 
     func newPrimary(_ host: Host, _ guest: PrimaryMachine.Guest) -> PrimaryMachine {
         PrimaryMachine(
-            node: host.name, arbitration: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.arbitration,
+            node: host.name, rule: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.rule,
             reprotection: .automatic, guest: guest, level: .system, record: host.unwritten.last ?? host.durable,
             fences: fencesOfPrimary(host), seed: random.next())
     }

@@ -107,7 +107,7 @@ extension World {
     func dismantle(_ host: Host) {
         // I23: unless the operator or a fault took it, the last image is given up only when the register has no use
         // for it.
-        if let replica = host.replica, plan.arbitration == .arbiter, !host.isTold, replica.applied > .firstCopy,
+        if let replica = host.replica, plan.rule == .arbiter, !host.isTold, replica.applied > .firstCopy,
             let register = arbiter.register
         {
             if register.standby == replica.identity
@@ -188,7 +188,7 @@ extension World {
         host.offers.append((offer.session, link))
         if mutant == .acceptsOldTerms, host.standby?.image == nil, host.standby?.state == StandbyMachine.State.none {
             host.standby = StandbyMachine(
-                node: host.name, arbitration: plan.arbitration, record: LocalRecord(), fences: fences(host),
+                node: host.name, rule: plan.rule, record: LocalRecord(), fences: fences(host),
                 seed: standbySeed(host))
         }
         feed(host, .offered(offer))
@@ -239,7 +239,7 @@ extension World {
     private func acknowledge(_ epoch: Epoch, _ host: Host) {
         guard let replica = host.replica else { return }
         checkpoints.acknowledge(replica.session, epoch, replica, &verdict)
-        if mutant == .fencesUnpaired, epoch == Epoch(1), plan.arbitration != .arbiter {
+        if mutant == .fencesUnpaired, epoch == Epoch(1), plan.rule != .arbiter {
             let pair = Register(
                 term: replica.term, owner: replica.primary, mode: .paired, session: replica.session,
                 standby: replica.identity, lineage: replica.lineage, level: .system)
@@ -381,7 +381,7 @@ extension World {
         host.link = -1
         if mutant != .resumesTwice { host.replica = nil }
         host.primary = PrimaryMachine(
-            tookOver: register, arbitration: plan.arbitration, reprotection: .automatic,
+            tookOver: register, rule: plan.rule, reprotection: .automatic,
             fences: fencesOfPrimary(host), seed: random.next())
         later(host, 50, .lookForStandby)
     }

@@ -254,7 +254,7 @@ final class World {
             host.tag = (guest.id, register.lineage)
             if register.mode == .solo { host.guest?.lineage = register.lineage }
         }
-        if plan.arbitration != .arbiter, record.register?.owner == host.name { host.hasClaimed = true }
+        if plan.rule != .arbiter, record.register?.owner == host.name { host.hasClaimed = true }
         if host.primary != nil {
             feed(host, PrimaryMachine.Event.persisted(record.seen))
         } else {
@@ -266,12 +266,12 @@ final class World {
 
     /// The register that counts: the arbiter's, or without one the host's own.
     func rules(_ host: Host) -> Register? {
-        plan.arbitration == .arbiter ? arbiter.register ?? lastKnownRegister : host.durable.register
+        plan.rule == .arbiter ? arbiter.register ?? lastKnownRegister : host.durable.register
     }
 
     /// The newest register that anybody knows.
     var newestRegister: Register? {
-        if plan.arbitration == .arbiter { return arbiter.register ?? lastKnownRegister }
+        if plan.rule == .arbiter { return arbiter.register ?? lastKnownRegister }
         return hosts.compactMap(\.durable.register).max { $0.term < $1.term }
     }
 
@@ -286,7 +286,7 @@ final class World {
 
     func canGoOn(fromImageAt host: Host) -> Bool {
         guard let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp else { return false }
-        guard plan.arbitration == .arbiter, let register = arbiter.register else { return true }
+        guard plan.rule == .arbiter, let register = arbiter.register else { return true }
         return register.standby == replica.identity
             || (register.owner == host.name && register.mode == .solo && register.term > replica.term)
     }

@@ -107,7 +107,7 @@ extension Bench {
                 _ = numbers.withUnsafeBufferPointer {
                     encoder.encode(
                         block: 1, pageNumbers: $0, pages: UnsafeRawBufferPointer(guest), reference: reference,
-                        known: &known, codec: SecondStage(rawValue: value % 3) ?? .none, into: &sink)
+                        known: &known, codec: Compression(rawValue: value % 3) ?? .none, into: &sink)
                 }
                 precondition(Double(sink.count) <= 1.02 * Double(blockSize))
                 if !sink.isEmpty {
