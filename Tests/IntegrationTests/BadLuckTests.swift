@@ -149,8 +149,7 @@ import Testing
             configuration.vcpus = 1
             configuration.nics = [GuestVM.NIC(.virtio, tap: "tap1", mac: "52:54:00:00:01:0b")]
             try bed.a.addTap("tap1")
-            let second = try GuestVM.start(on: bed.b, image: image, configuration)
-            try await second.waitUntilReady()
+            let second = try await GuestVM.boot(on: bed.b, image: image, configuration)
             try await scene.pair.protect(scene.guest)
             try await scene.pair.protect(second)
             let first = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))

@@ -11,8 +11,7 @@ struct GuestTests {
             let disk = try GuestDisk.create("\(bed.a.stateDirectory)/disk.raw", mebibytes: 16)
             var configuration = GuestVM.Configuration()
             configuration.disks = [disk]
-            let vm = try GuestVM.start(on: bed.a, image: image, configuration)
-            try await vm.waitUntilReady()
+            let vm = try await GuestVM.boot(on: bed.a, image: image, configuration)
             #expect(bed.a.processes.contains(vm.pid))
 
             var plan = Verifier.Plan()
@@ -47,8 +46,7 @@ struct GuestTests {
                 try GuestDisk.create("\(bed.b.stateDirectory)/two.qcow2", format: .qcow2, mebibytes: 4),
             ]
             let image = try GuestImage.build(kernel: nic == .e1000 ? .generic : .cloud)
-            let vm = try GuestVM.start(on: bed.b, image: image, configuration)
-            try await vm.waitUntilReady()
+            _ = try await GuestVM.boot(on: bed.b, image: image, configuration)
             let control = GuestControl(client: bed.client, address: configuration.address)
             // Linux finds AHCI disks side by side, so their names may come in either order; the sizes tell them apart.
             let sizes = try disks.map { try control.shell("cat /sys/block/\($0)/size") }
@@ -65,8 +63,7 @@ struct GuestTests {
             var configuration = GuestVM.Configuration()
             configuration.hasTestMonitor = true
             configuration.disks = [try GuestDisk.create("\(bed.a.stateDirectory)/disk.raw", mebibytes: 16)]
-            let vm = try GuestVM.start(on: bed.a, image: try GuestImage.build(), configuration)
-            try await vm.waitUntilReady()
+            let vm = try await GuestVM.boot(on: bed.a, image: try GuestImage.build(), configuration)
             #expect(FileManager.default.fileExists(atPath: vm.testMonitorPath))
             let verifier = try await Verifier.start(on: bed.client, guest: configuration.address)
             vm.process.kill(SIGSTOP)

@@ -93,8 +93,12 @@ public final class GuestVM: Sendable {
         return try GuestVM(host: host, image: image, configuration: configuration)
     }
 
-    /// Starts a guest and waits until it is ready. QEMU 7.2 with two emulated vCPUs on a busy machine now and then leaves a
-    /// booting guest with both of them standing still, which its kernel notices; then it is started anew.
+    /// A guest boots within some seconds, and within three times as many on a busy machine.
+    private static let bootLimit = Duration.seconds(40)
+
+    /// Starts a guest and waits until it is ready. QEMU with two emulated vCPUs now and then leaves a booting guest with both
+    /// of them standing still, which its kernel notices unless it is too early for that; then it is started anew. Nothing of
+    /// Romulus has touched it yet.
     public static func boot(
         on host: BedHost, image: GuestImage, _ configuration: Configuration
     ) async throws -> GuestVM {
@@ -102,10 +106,10 @@ public final class GuestVM: Sendable {
         while true {
             let guest = try start(on: host, image: image, configuration)
             do {
-                try await guest.waitUntilReady()
+                try await guest.waitUntilReady(within: triesLeft > 0 ? bootLimit : .seconds(120))
                 return guest
             } catch {
-                guard triesLeft > 0, guest.isLockedUp else { throw error }
+                guard triesLeft > 0, guest.process.exit == nil else { throw error }
                 triesLeft -= 1
                 try await guest.killAndWait()
             }
