@@ -63,7 +63,7 @@ let package = Package(
         library("Protocol", ["Model"]),
 
         // drivers
-        library("QEMU", ["LinuxSystem", "Model"]),
+        library("QEMU", ["LinuxSystem", "Model", log]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
@@ -92,12 +92,31 @@ let package = Package(
 
         // path
         library("Telemetry", ["Model"]),
+        library("Messages", ["Protocol", "Wire", "Model", "QEMU"] + nio),
         library(
-            "Pipeline",
+            "Shipping",
+            ["Transport", "Wire", "Model", "LinuxSystem", .product(name: "Crypto", package: "swift-crypto")] + nio),
+        library(
+            "Memory",
             [
-                "Protocol", "Wire", "Codec", "Model", "LinuxSystem", "QEMU", "Storage", "GuestNetwork", "Fencing",
-                "Transport", "Registers", log,
+                "Shipping", "Transport", "GuestNetwork", "QEMU", "Codec", "Wire", "Model", "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
+            ]),
+        library("Disk", ["Shipping", "Transport", "Storage", "QEMU", "Wire", "Model", "LinuxSystem"]),
+        library("Network", ["GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
+        library(
+            "Standby",
+            [
+                "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire",
+                "Model",
+                "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
+            ] + nio),
+        library("Forecasting", ["Memory", "Shipping", "QEMU", "Protocol", "Model", "LinuxSystem", log]),
+        library(
+            "Pair",
+            [
+                "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport", "Fencing",
+                "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
         // control
@@ -105,7 +124,8 @@ let package = Package(
         library(
             "Agent",
             [
-                "Pipeline", "RomulusAPI", "Telemetry", "Registers", "Journal", "Protocol", "Transport", "Wire", "PKI",
+                "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry", "Registers",
+                "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
@@ -156,12 +176,13 @@ let package = Package(
             swiftSettings: settings),
         tests("JournalTests", ["Journal", "Model", "romulus-journal-writer"]),
         tests("TelemetryTests", ["Telemetry", "Model"]),
+        tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
+        tests("ShippingTests", ["Shipping", "Model"]),
         tests(
-            "PipelineTests",
-            [
-                "Pipeline", "Transport", "PKI", "Model", "Wire", "LinuxSystem", log,
-                .product(name: "Crypto", package: "swift-crypto"),
-            ] + nio),
+            "MemoryTests",
+            ["Memory", "Model", "Wire", "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto")]),
+        tests("StandbyTests", ["Standby", "Model", "Wire", "LinuxSystem"] + nio),
+        tests("PairTests", ["Pair", "Transport", "PKI", "Model", "Wire", "LinuxSystem", log] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
         tests(
             "AgentTests",
@@ -171,10 +192,10 @@ let package = Package(
                 http,
                 log,
                 lifecycle,
-            ] + nio),
+            ] + nio, exclude: ["Golden"]),
         .executableTarget(
             name: "romulusd-planted",
-            dependencies: ["Agent", "Pipeline", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
+            dependencies: ["Agent", "Pair", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
         tests(
             "IntegrationTests",
             ["TestBed", "QEMU", "romulus", "romulusd", "romulusd-planted", "romulus-bed-client"]),

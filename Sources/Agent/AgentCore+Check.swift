@@ -1,8 +1,9 @@
+import Messages
 import Model
 import NIOCore
-import Pipeline
 import QEMU
 import RomulusAPI
+import Standby
 import Synchronization
 import Transport
 import Wire

@@ -1,6 +1,7 @@
+import Forecasting
+import Memory
 import Model
 import NIOCore
-import Pipeline
 import Protocol
 import RomulusAPI
 import Transport

@@ -1,5 +1,5 @@
 import Model
-import Pipeline
+import Pair
 import RomulusAPI
 
 /// Planned changes of host, and what only the operator can decide.

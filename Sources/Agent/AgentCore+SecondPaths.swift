@@ -2,7 +2,7 @@ import Journal
 import Logging
 import NIOPosix
 import PKI
-import Pipeline
+import Pair
 import RomulusAPI
 import Telemetry
 import Transport

@@ -1,9 +1,10 @@
 import Foundation
 import LinuxSystem
 import Model
-import Pipeline
+import Pair
 import QEMU
 import RomulusAPI
+import Standby
 import Synchronization
 
 /// What operators can ask, over the API.

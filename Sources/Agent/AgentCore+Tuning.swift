@@ -1,6 +1,5 @@
 import LinuxSystem
 import Model
-import Pipeline
 import RomulusAPI
 
 /// Changing what the epochs of a VM are like while it is protected.

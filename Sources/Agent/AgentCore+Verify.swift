@@ -1,5 +1,5 @@
+import Memory
 import Model
-import Pipeline
 import RomulusAPI
 import Synchronization
 

@@ -3,15 +3,18 @@ import Foundation
 import Journal
 import LinuxSystem
 import Logging
+import Memory
+import Messages
 import Model
 import NIOCore
 import NIOPosix
 import PKI
-import Pipeline
+import Pair
 import Protocol
 import QEMU
 import Registers
 import RomulusAPI
+import Standby
 import Synchronization
 import Telemetry
 import Transport
@@ -320,7 +323,7 @@ public final class AgentCore: Sendable {
         let vm = offer.vm
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
-        case .event(let kind, let message): note(vm, EventKind(sessionWord: kind, role: .standby), message)
+        case .event(let kind, let message): note(vm, kind, message)
         case .failure(let error):
             metrics?.recordError(.apply)
             note(vm, .error, error.message)
@@ -487,8 +490,8 @@ public final class AgentCore: Sendable {
         let metrics = state.withLock { $0.vms[vm]?.metrics }
         switch report {
         case .event(let kind, let message):
-            tell(vm, EventKind(sessionWord: kind, role: .primary), message)
-            if kind == "protected" {
+            tell(vm, kind, message)
+            if kind == .protected {
                 reconciler.noteProtected(vm)
                 keepStandby(of: vm)
             }

@@ -1,5 +1,5 @@
 import Logging
-import Pipeline
+import Pair
 import RomulusAPI
 import ServiceLifecycle
 

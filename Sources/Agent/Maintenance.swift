@@ -1,7 +1,6 @@
 import Foundation
 import LinuxSystem
 import Model
-import Pipeline
 import RomulusAPI
 import Synchronization
 

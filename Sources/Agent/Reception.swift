@@ -1,8 +1,9 @@
 import LinuxSystem
 import Logging
+import Messages
 import Model
 import NIOCore
-import Pipeline
+import Pair
 import Synchronization
 import Transport
 import Wire

@@ -1,7 +1,7 @@
 import Foundation
 import LinuxSystem
 import Model
-import Pipeline
+import Pair
 import Protocol
 import QEMU
 import RomulusAPI

@@ -6,8 +6,8 @@ import Synchronization
 
 /// What this agent remembers of its VMs over its own end, and over a power cut: one file for each in
 /// `state_directory/vms`.
-final class VMStore: Sendable {
-    struct Memory: Codable, Sendable {
+package final class VMStore: Sendable {
+    package struct Memory: Codable, Sendable {
         var local = LocalRecord()
         /// The guest that this host has in hand; nil when it has none.
         var guest: Guest?
@@ -66,7 +66,7 @@ final class VMStore: Sendable {
     let torn: [VMName]
 
     /// Opens or makes `path`. A file that cannot be read stops the agent: what it may do rests on it.
-    init(_ path: String) throws {
+    package init(_ path: String) throws {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         directory = try DurableDirectory(path, exclusively: false)
@@ -100,12 +100,12 @@ final class VMStore: Sendable {
         entries = Mutex(found)
     }
 
-    var vms: [VMName] { entries.withLock { $0.keys.sorted() } }
+    package var vms: [VMName] { entries.withLock { $0.keys.sorted() } }
 
     subscript(vm: VMName) -> Memory { entries.withLock { $0[vm]?.memory ?? Memory() } }
 
     /// Changes what is remembered; returns when it is on stable storage.
-    func update(_ vm: VMName, _ change: (inout Memory) -> Void) throws(SystemError) {
+    package func update(_ vm: VMName, _ change: (inout Memory) -> Void) throws(SystemError) {
         try entries.withLock { (entries) throws(SystemError) in
             var entry = entries[vm] ?? Entry(file: StateFile("\(vm).json"))
             change(&entry.memory)

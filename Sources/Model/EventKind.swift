@@ -112,23 +112,4 @@ extension EventKind {
     public var isUnderWay: Bool {
         isDetection || [.request, .asked, .granted, .forced, .fencingAsked, .fencingConfirmed].contains(self)
     }
-
-    /// The kind for a word that a session reports. Words of this vocabulary are taken as they are, with dashes for
-    /// underscores; sessions' finer words are put under the kind that they belong to.
-    public init(sessionWord word: String, role: SessionRole) {
-        let plain = EventKind(rawValue: String(word.map { $0 == "-" ? "_" : $0 }))
-        self =
-            switch word {
-            case "peer-lost": role == .primary ? .standbyLost : .detected
-            case "take-over-asked", "link-down": .detected
-            case "denied": .refused
-            case "guest-paused", "guest-resumed", "guest-reset": .qemu
-            case "holding", "held-still", "standby-ready", "memory-copied", "disks-read", "decided": .state
-            case _ where Self.known.contains(plain): plain
-            default: .session
-            }
-    }
-
-    /// Which side of a VM's session reports.
-    public enum SessionRole: Sendable { case primary, standby }
 }

@@ -50,7 +50,7 @@ public struct VMIdentity: Hashable, Sendable, Codable, CustomStringConvertible {
 
     public var description: String { uuid }
 
-    enum CodingKeys: String, CodingKey {
+    package enum CodingKeys: String, CodingKey {
         case uuid
         case isMade = "made"
     }

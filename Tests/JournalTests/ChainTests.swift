@@ -80,14 +80,7 @@ import Testing
         #expect(Chain.last(in: Array(events.prefix(2))).map(\.id) == [1, 2])
     }
 
-    @Test func sessionsWordsBecomeKinds() {
-        #expect(EventKind(sessionWord: "peer-lost", role: .primary) == .standbyLost)
-        #expect(EventKind(sessionWord: "peer-lost", role: .standby) == .detected)
-        #expect(EventKind(sessionWord: "denied", role: .standby) == .refused)
-        #expect(EventKind(sessionWord: "first-output", role: .standby) == .firstOutput)
-        #expect(EventKind(sessionWord: "re_protected", role: .primary) == .reProtected)
-        #expect(EventKind(sessionWord: "guest-reset", role: .primary) == .qemu)
-        #expect(EventKind(sessionWord: "moon-phase", role: .primary) == .session)
+    @Test func noTwoKindsShareAWord() {
         #expect(Set(EventKind.known).count == EventKind.decisions.count + EventKind.informational.count)
     }
 }

@@ -1,6 +1,6 @@
 import Agent
 import Foundation
-import Pipeline
+import Pair
 import ServiceLifecycle
 
 /// The agent with a fault planted in it, named by `ROMULUS_PLANTED_FAULT`: what the verifiers of the tests must find.

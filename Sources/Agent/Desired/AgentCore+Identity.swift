@@ -1,6 +1,6 @@
 import LinuxSystem
+import Messages
 import Model
-import Pipeline
 
 /// Which VM is meant by a name.
 extension AgentCore {

@@ -1,6 +1,6 @@
+import Messages
 import Model
 import NIOCore
-import Pipeline
 import RomulusAPI
 import Synchronization
 import Transport

@@ -1,6 +1,6 @@
 import Foundation
 import Model
-import Pipeline
+import Pair
 import RomulusAPI
 import Synchronization
 

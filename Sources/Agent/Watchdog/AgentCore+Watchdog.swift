@@ -1,6 +1,5 @@
 import Glibc
 import NIOCore
-import Pipeline
 
 extension AgentCore {
     /// True while a guest is in this agent's hand: whatever becomes of the agent, it must not go on unwatched.

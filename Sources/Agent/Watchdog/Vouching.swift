@@ -1,6 +1,6 @@
 import LinuxSystem
 import NIOCore
-import Pipeline
+import Pair
 
 /// Whether this agent can answer for itself: its decisions are made, its links are read, its sessions watch each other.
 final class Vouching: Sendable {

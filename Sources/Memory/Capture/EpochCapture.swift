@@ -1,0 +1,179 @@
+import Glibc
+import LinuxSystem
+import Model
+import QEMU
+
+/// Finds what the guest wrote, copies it, and makes the guest stand still for a checkpoint: what protection and a forecast
+/// do alike. Lives on one thread.
+package final class EpochCapture {
+    private let guest: GuestHandle
+    private var tracker: MemoryTracker?
+    /// What the guest cannot be when this fails, such as `protected`.
+    private let purpose: String
+    /// Whether what is copied must be right, and not only as much as it would be.
+    private let isExact: Bool
+
+    /// What QEMU's disks do while memory is looked through.
+    package enum Disks {
+        /// Nothing: they are drained.
+        case rest
+        /// They read and write, and the guest runs.
+        case work
+        /// They end what they have begun; `rest` follows before anything counts.
+        case drain
+    }
+
+    /// Takes a slab that is full, and gives the one to go on with.
+    package typealias Exchange = (Slab) throws(SessionError) -> Slab
+
+    /// A process that is killed loses its memory, which it never comes back from, some time before it counts as ended: the
+    /// kernel takes seconds for a large one. In nanoseconds.
+    private static let memoryRelease: UInt64 = 30_000_000_000
+
+    package init(of guest: GuestHandle, _ tracker: consuming MemoryTracker, purpose: String, isExact: Bool) {
+        self.guest = guest
+        self.tracker = consume tracker
+        self.purpose = purpose
+        self.isExact = isExact
+    }
+
+    /// Whether a page that was protected while disks worked can still change unseen (I35).
+    private var mindsPins: Bool { isExact && guest.mayPinMemory }
+
+    /// Takes the protections out of the guest's memory; nothing else may follow.
+    package func end() { tracker = nil }
+
+    /// For a `Poller`: readable once QEMU has ended.
+    package var exitNumber: Int32 { tracker?.exitNumber ?? -1 }
+    /// The number of the thread that helps to copy.
+    package var helperThread: Int32? { tracker?.helper?.threadID }
+
+    /// Protects all of the memory, so that what is written from here on is found. Returns what was ever touched; the rest
+    /// reads as zero.
+    ///
+    /// The protection leaves marks in the page table where there was nothing: what is there is looked up in the same walk
+    /// that protects it, and the rest is protected afterwards.
+    package func protectMemory() throws(SessionError) -> [TrackedRun] {
+        let runs = try checking { (tracker) throws(SystemError) in
+            var runs: [TrackedRun] = []
+            var buffer = RunBuffer(capacity: 16_384)
+            var position = ScanPosition()
+            var atEnd = false
+            while !atEnd {
+                buffer.removeAll()
+                atEnd = try tracker.scanPopulated(from: &position, protecting: true, into: &buffer)
+                runs.append(contentsOf: buffer.runs)
+            }
+            try tracker.protectRest()
+            return runs
+        }
+        if mindsPins { try guest.drainDisks() }
+        return runs
+    }
+
+    /// Copies the pages of the slab's runs.
+    package func copy(_ slab: Slab) throws(SessionError) {
+        try checking { (tracker) throws(SystemError) in _ = try tracker.copy(slab.runs, into: slab.pages) }
+    }
+
+    /// Finds what was written, protects it again and copies it behind what `slab` has already.
+    ///
+    /// Where disks may pin memory, a page that was protected while they worked is copied once they have ended what they had
+    /// begun by then. With `drain` that is the caller's: it copies the one slab again, and looks through the rest later.
+    package func copyWritten(
+        while disks: Disks, into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
+    ) throws(SessionError) {
+        var position = ScanPosition()
+        while true {
+            let began = MonotonicClock.now()
+            let part = slab.runs.beginPart()
+            let filled = slab.runs.pages
+            let atEnd = try checking { (tracker) throws(SystemError) in
+                try tracker.scanWritten(
+                    from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
+            }
+            if disks == .work, mindsPins { try guest.drainDisks() }
+            let scanned = MonotonicClock.now()
+            try copy(slab, from: part, at: filled)
+            timings.scan += scanned - began
+            timings.copy += MonotonicClock.now() - scanned
+            timings.dirtyPages += UInt64(slab.runs.pages - filled)
+            if atEnd || disks == .drain && mindsPins { return }
+            slab = try exchange(slab)
+        }
+    }
+
+    /// Copies the pages of the slab's runs from `part` on, of which `filled` pages lie before.
+    private func copy(_ slab: Slab, from part: Int, at filled: Int) throws(SessionError) {
+        try checking { (tracker) throws(SystemError) in
+            _ = try tracker.copy(
+                slab.runs, from: part,
+                into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...]))
+        }
+    }
+
+    /// With the disks drained: copies again what was protected while they were not, because what they had begun to read by then
+    /// has arrived without a trace.
+    private func copyAgain(_ slab: Slab, _ timings: inout EpochTimings) throws(SessionError) {
+        guard mindsPins, slab.runs.pages > 0 else { return }
+        let began = MonotonicClock.now()
+        try copy(slab)
+        timings.copy += MonotonicClock.now() - began
+    }
+
+    /// Makes the guest stand still, its devices saved and what it wrote copied, until it is resumed: by one command where
+    /// that may let it run on by itself afterwards.
+    package func standStill(
+        mayRunOn: Bool, into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
+    ) throws(SessionError) {
+        if mayRunOn, try guest.canSaveInOne(), try captureInOne(into: &slab, &timings, exchange) { return }
+        try captureStepwise(into: &slab, &timings, exchange)
+    }
+
+    /// One command stops the guest, saves its devices and holds both. The scan begins when the vCPUs stand still, while QEMU
+    /// drains disks and saves; what that still wrote is found by a second one, and what it may have written unseen is copied
+    /// again. False when QEMU let the guest run on instead.
+    private func captureInOne(
+        into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
+    ) throws(SessionError) -> Bool {
+        let sentAt = MonotonicClock.now()
+        try guest.stopAndSaveInOne()
+        timings.stop += MonotonicClock.now() - sentAt
+        try copyWritten(while: .drain, into: &slab, &timings, exchange)
+        let copiedAt = MonotonicClock.now()
+        let isSaved = try guest.awaitSaved()
+        timings.deviceState += MonotonicClock.now() - copiedAt
+        guard isSaved else { return false }
+        try copyAgain(slab, &timings)
+        try copyWritten(while: .rest, into: &slab, &timings, exchange)
+        return true
+    }
+
+    /// Stop, then save while memory is copied.
+    private func captureStepwise(
+        into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
+    ) throws(SessionError) {
+        repeat {
+            let sentAt = MonotonicClock.now()
+            try guest.stopAndSave()
+            timings.stop += MonotonicClock.now() - sentAt
+            try copyAgain(slab, &timings)
+            try copyWritten(while: .rest, into: &slab, &timings, exchange)
+            let copiedAt = MonotonicClock.now()
+            try guest.finishSave()
+            timings.deviceState += MonotonicClock.now() - copiedAt
+            // If somebody let the guest run on meanwhile, this was no single state: stop it again and add what changed.
+        } while try guest.wasResumedByOthers()
+    }
+
+    private func checking<Value>(
+        _ body: (inout MemoryTracker) throws(SystemError) -> Value
+    ) throws(SessionError) -> Value {
+        do throws(SystemError) {
+            return try body(&tracker!)
+        } catch {
+            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive { throw guest.gone }
+            throw SessionError(.system, "\(guest.vm) cannot be \(purpose): \(error)")
+        }
+    }
+}

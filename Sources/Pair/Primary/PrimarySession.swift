@@ -1,0 +1,573 @@
+import Codec
+import Disk
+import GuestNetwork
+import LinuxSystem
+import Memory
+import Model
+import Network
+import Protocol
+import QEMU
+import Shipping
+import Storage
+import Synchronization
+import Transport
+import Wire
+
+/// Everything that a protected guest has attached to it, and the loop that checkpoints it. Lives on the session's
+/// thread; taking it down leaves QEMU as it was.
+final class PrimarySession {
+    let shell: PrimaryShell
+    let guest: GuestHandle
+    let sender: FrameSender
+    let pool = BlockingQueue<Slab>(capacity: Slab.count)
+    let shipper: Shipper
+    let capture: EpochCapture
+    private var outputs: [NICOutput] = []
+    private var gates: [OutputGate] { outputs.map(\.gate) }
+    private var mirrors: [DiskMirror] = []
+    private var sealed = Epoch.firstCopy
+    private let pacer: EpochPacer
+    private var precopying = PrecopyChoice()
+    private let wakefulness: Wakefulness
+    /// When the guest ran again after the last checkpoint; 0 before the first.
+    private var ranSince: UInt64 = 0
+    private var priority: EpochPriority?
+    /// Somebody else paused the guest.
+    private var guestPaused = false {
+        didSet { shell.state.withLock { $0.isGuestPaused = guestPaused } }
+    }
+    /// The epoch that runs is longer than it was to be, because the link is behind.
+    private var isLinkFull = false
+    /// The guest stands still for a switchover, and all of it is sealed.
+    private var isLastSealed = false
+
+    private var options: PrimaryOptions { shell.options }
+    /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
+    /// lest its standby be sent away instead of going on.
+    private static let lastBreath: UInt64 = 200_000_000
+
+    /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
+    private static let backlogMax: UInt64 = 8_000_000
+
+    init(shell: PrimaryShell, guest: GuestHandle, link: Link) throws(SessionError) {
+        self.shell = shell
+        self.guest = guest
+        sender = FrameSender(link: link)
+        wakefulness = Wakefulness(shell.options.sleep)
+        var tracker: MemoryTracker
+        do throws(AttachError) {
+            tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
+        } catch {
+            throw SessionError(.refused, "\(shell.options.vm) cannot be protected: \(error)")
+        }
+        do throws(SystemError) {
+            pacer = try EpochPacer(shell, pid: guest.pid)
+            for block in guest.trackedBlocks { try tracker.track(block) }
+            if ReadingHelper.pays {
+                tracker.helper = try ReadingHelper(
+                    pid: guest.pid, name: "copy-\(shell.options.vm)", runsMax: Slab.pagesMax)
+            }
+            capture = EpochCapture(
+                of: guest, tracker, purpose: "protected", isExact: !shell.options.planted.contains(.forgetPins))
+            for _ in 0..<Slab.count { pool.push(try Slab()) }
+            shipper = try Shipper(
+                vm: shell.options.vm,
+                references: try PageReferences(
+                    guest.blocks, pagesMax: shell.options.referenceMebibytes.map { $0 << 20 / pageSize }),
+                sender: sender, pool: pool,
+                sealed: { [shell] in shell.expectAcknowledgement(of: $0, digest: $1, timings: $2, waited: $3) },
+                failed: { [shell] error in shell.state.withLock { shell.fail(error, &$0) } },
+                linkRate: { [shell, sender] in
+                    let seen = shell.state.withLock { $0.connection.ledger.linkBytesPerSecond }
+                    return sender.capBytesPerSecond.map { seen > 0 ? min($0, seen) : $0 } ?? seen
+                })
+        } catch {
+            throw SessionError(.system, "\(shell.options.vm) cannot be protected: \(error)")
+        }
+    }
+
+    /// Returns why protection ended when that was in order; throws otherwise. The guest runs (or is gone) either way.
+    func run() throws(SessionError) -> String {
+        do throws(SessionError) {
+            return try protect()
+        } catch {
+            // Wherever the death of QEMU was noticed, the standby is told.
+            let wait = error.code == .peerLost ? 0 : Self.lastBreath
+            guard error.code == .guestLost || guest.hasEnded(within: wait) else {
+                // A lost standby was decided about already: the guest runs alone by now, and may be protected again.
+                if error.code != .peerLost { giveUp(error) }
+                throw error
+            }
+            if let shutdown = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" }) { return guestEnded(shutdown) }
+            return try guestGone()
+        }
+    }
+
+    private func protect() throws(SessionError) -> String {
+        shell.state.withLock { state in
+            state.status.phase = .syncing
+            state.connection.sender = sender
+            state.connection.wakefulness = wakefulness
+            sender.cap(megabits: state.tuning.linkCapMegabits)
+        }
+        try guest.prepare()
+        if let ended = try prepareMirrors() { return ended }
+        guest.flushImages()
+        try standingStill(.attach) { () throws(SessionError) in
+            for mirror in mirrors { try mirror.start() }
+        }
+        for nic in guest.offeredNICs {
+            outputs.append(try NICOutput(nic, guest: guest, firstHeld: { [shell] in shell.wake.signal() }))
+        }
+        let gates = gates
+        shell.state.withLock { $0.gates = gates }
+
+        if let ended = try firstCopy() { return ended }
+        try seal(first: true)
+        shell.report(.event(.state, "checkpoint 1 is sealed: output is held by epoch from here on"))
+        return try checkpointUntilTheEnd()
+    }
+
+    /// Learns what the standby's images hold, which takes as long as reading them: the guest runs. Returns why, when protection
+    /// ended meanwhile.
+    private func prepareMirrors() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        let answers = shell.state.withLock { $0.connection.disks }
+        for (index, disk) in guest.offeredDisks.enumerated() {
+            let mirror = DiskMirror(
+                disk, drive: guest.drives[index], guest: guest, answers: answers, sender: sender, loses: lostWrites)
+            mirrors.append(mirror)
+            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
+        }
+        if !mirrors.isEmpty {
+            shell.report(
+                .event(
+                    .state,
+                    "the standby told in \((MonotonicClock.now() - began) / 1_000_000) ms what its images of"
+                        + " \(mirrors.count) disks hold"))
+        }
+        return nil
+    }
+
+    /// For the test bed only: which of a disk's writes are lost.
+    private var lostWrites: (@Sendable (Int) -> Bool)? {
+        guard options.planted.contains(.skipDiskWrite) else { return nil }
+        return { [shell] writes in writes % 16 == 0 && shell.status.phase == .protected }
+    }
+
+    // MARK: - The first copy
+
+    /// Copies RAM and disks while the guest runs, until little enough is left for a short pause.
+    /// Returns why, when protection ended meanwhile.
+    private func firstCopy() throws(SessionError) -> String? {
+        let began = MonotonicClock.now()
+        let populated = try capture.protectMemory()
+        let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
+        if shell.state.withLock({ $0.connection.baseBytes }) > 0 {
+            var comparison = MemoryComparison()
+            if let ended = try copyWhatDiffers(populated, &comparison) { return ended }
+            shell.report(
+                .event(
+                    .state,
+                    "\(comparison.sent) of \(total) pages were copied in \((MonotonicClock.now() - began) / 1_000_000) ms,"
+                        + " \(comparison.present) with contents were at the standby already"))
+            shell.report(.memoryCopied(sentPages: comparison.sent, presentPages: comparison.present))
+        } else {
+            var copied = 0
+            if let ended = try copyEverything(populated, &copied) { return ended }
+            shell.report(
+                .event(
+                    .state,
+                    "\(copied) of \(total) pages had contents and were copied in"
+                        + " \((MonotonicClock.now() - began) / 1_000_000) ms"))
+            shell.report(.memoryCopied(sentPages: copied, presentPages: 0))
+        }
+
+        // What was written meanwhile, again and again, while it becomes less; then wait for the disks.
+        var previous = Int.max
+        var rounds = 0
+        while true {
+            let dirty = try copyDirtyWhileRunning()
+            rounds += 1
+            let ready = try areMirrorsReady()
+            let disks = mirrors.reduce(0.0) { $0 + $1.progress } / Double(max(mirrors.count, 1))
+            report(memory: 1, disks: mirrors.isEmpty ? 1 : disks)
+            if ready, dirty < Slab.pagesMax / 4 || (dirty > previous / 2 && rounds > 3) || rounds > 30 { break }
+            previous = dirty
+            if let ended = try look(wait: ready ? 0 : 100) { return ended }
+        }
+        // Checkpoint 1 must not queue behind the rest of the first copy while output is held already.
+        let reached = EventFlag()
+        shipper.push(.barrier { reached.set() })
+        while !reached.isSet {
+            if let ended = try look(wait: 5) { return ended }
+        }
+        return nil
+    }
+
+    /// Returns why, when protection ended meanwhile; counts the pages that were not all zeroes.
+    private func copyEverything(_ populated: [TrackedRun], _ copied: inout Int) throws(SessionError) -> String? {
+        let wanted = populated.reduce(0) { $0 + Int($1.count) }
+        var done = 0
+        var rest = populated[...]
+        while !rest.isEmpty {
+            let slab = try takeSlab()
+            Self.fill(&slab.runs, from: &rest)
+            try capture.copy(slab)
+            done += slab.runs.pages
+            copied += slab.pagesWithContents
+            shipper.push(.pages(.firstCopy, slab))
+            report(memory: Double(done) / Double(max(wanted, 1)))
+            if let ended = try look() { return ended }
+        }
+        return nil
+    }
+
+    /// Moves as many runs as a slab takes, the last one in part.
+    private static func fill(_ buffer: inout RunBuffer, from rest: inout ArraySlice<TrackedRun>) {
+        while let run = rest.first, buffer.pages < Slab.pagesMax {
+            let count = min(run.count, UInt32(Slab.pagesMax - buffer.pages))
+            buffer.append(TrackedRun(block: run.block, first: run.first, count: count))
+            if count == run.count {
+                rest.removeFirst()
+            } else {
+                rest[rest.startIndex].first += count
+                rest[rest.startIndex].count -= count
+            }
+        }
+    }
+
+    private func copyDirtyWhileRunning() throws(SessionError) -> Int {
+        try Int(copyEarly(of: .firstCopy))
+    }
+
+    /// Copies what was written so far while the guest runs on. Returns how many pages that were.
+    private func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
+        var slab = try takeSlab()
+        var timings = EpochTimings()
+        try capture.copyWritten(while: .work, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch)
+        }
+        ship(slab, of: epoch)
+        return timings.dirtyPages
+    }
+
+    private func exchange(
+        _ full: Slab, _ epoch: Epoch, standsStill: Bool = false
+    ) throws(SessionError) -> Slab {
+        ship(full, of: epoch)
+        return standsStill ? try takeSlabAtOnce() : try takeSlab()
+    }
+
+    private func ship(_ slab: Slab, of epoch: Epoch) {
+        shell.verification.note(slab.runs.runs)
+        if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
+        shipper.push(.pages(epoch, slab))
+    }
+
+    private func areMirrorsReady() throws(SessionError) -> Bool {
+        var ready = true
+        for mirror in mirrors where !(try mirror.isReady()) { ready = false }
+        return ready
+    }
+
+    func report(memory: Double, disks: Double = 0) {
+        shell.state.withLock { state in
+            state.status.memoryProgress = min(memory, 1)
+            state.status.diskProgress = min(disks, 1)
+        }
+    }
+
+    // MARK: - Epochs
+
+    private func checkpointUntilTheEnd() throws(SessionError) -> String {
+        if options.isRealTime {
+            priority = guest.raisePriority(and: capture.helperThread, encoder: shipper.threadID)
+        }
+        while true {
+            while true {
+                let pace = pacer.follow()
+                let due = min(pacer.due(firstHeld: firstHeldAt), verificationDue(ranSince: ranSince))
+                let now = MonotonicClock.now()
+                let inFlight = sealed.number - pace.acknowledged.number
+                // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
+                let isDue = now >= due || pace.sealsLast
+                let isLinkBehind =
+                    isDue && inFlight > 0
+                    && sender.backlog(linkBytesPerSecond: pace.linkBytesPerSecond) > Self.backlogMax
+                let room = inFlight < pace.inFlightMax && !isLinkBehind && !isLastSealed
+                if isDue, room, !guestPaused { break }
+                isLinkFull = isLinkFull || isLinkBehind
+                if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
+                    shell.report(
+                        .event(.state, "\(heldBytes) bytes of output are held: the guest waits for the standby"))
+                    sender.isStopping = true
+                    defer { sender.isStopping = false }
+                    try guest.holdStill()
+                }
+                wakefulness.expect(room && !guestPaused && due < now + Wakefulness.foresight)
+                // An acknowledgement wakes us when there is no room, the clock or held output when there is.
+                let wait = room && now < due ? due - now : isLinkBehind ? Self.backlogMax / 4 : 20_000_000
+                if let ended = try look(waitNanoseconds: wait) { return ended }
+            }
+            isLastSealed = shell.state.withLock { state in
+                defer { state.orders.sealLast = false }
+                return state.orders.sealLast
+            }
+            try seal(first: false)
+        }
+    }
+
+    /// When the first output of the epoch that runs began to wait.
+    private var firstHeldAt: UInt64? { outputs.lazy.compactMap(\.gate.firstHeldAt).min() }
+
+    private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
+
+    /// One checkpoint: the guest stands still while its dirty memory and its device state are copied.
+    private func seal(first: Bool) throws(SessionError) {
+        let epoch = sealed.next
+        wakefulness.begin(epoch)
+        var timings = EpochTimings()
+        timings.epoch = epoch
+        try verificationBegins(epoch)
+        // What is written again before the pause would travel twice.
+        if !isLinkFull, precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
+        isLinkFull = false
+        // Waiting for a slow link to take slabs is done while the guest runs.
+        var slab = try takeSlab()
+        sender.isStopping = true
+        defer { sender.isStopping = false }
+        let stopAt = MonotonicClock.now()
+        timings.run = ranSince == 0 ? 0 : stopAt - ranSince
+        try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
+            try exchange(full, epoch, standsStill: true)
+        }
+        let savedAt = MonotonicClock.now()
+
+        // The guest stands still and its disks are drained: this is the cut.
+        sender.advance(to: epoch.next)
+        var outputs: [HeldOutput] = []
+        do throws(GateError) {
+            for gate in gates {
+                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
+            }
+        } catch {
+            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
+        }
+        shell.state.withLock { state in
+            sealed = epoch
+            state.status.sealed = epoch
+            let id = state.connection.session
+            shell.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
+        }
+        if !isLastSealed { try guest.release() }
+        ship(slab, of: epoch)
+        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
+        if !isLastSealed { try guest.resume() }
+        if !guest.stoppedByUs, !guestPaused {
+            guestPaused = true
+            shell.report(.event(.qemu, "someone else paused the guest: no checkpoints until it runs again"))
+        }
+        let runsSince = MonotonicClock.now()
+        timings.resume = runsSince - savedAt
+        timings.pause = runsSince - stopAt
+        timings.resumedAt = runsSince
+        ranSince = runsSince
+        sender.isStopping = false
+
+        // From here on the guest runs again. What the shipper can begin with goes to it first.
+        if first {
+            for mirror in mirrors { mirror.endFirstCopy() }
+            shipper.push(.synced)
+        }
+        var deviceState = try guest.takeDeviceState()
+        timings.deviceStateBytes = UInt64(deviceState.count)
+        if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
+        shipper.push(.deviceState(epoch, deviceState))
+        try guest.confirmCheckpoint()
+        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
+        timings.dirtyPages += timings.precopiedPages
+        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
+        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
+        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
+        shipper.push(.end(epoch, timings))
+        askToVerify(epoch)
+        // What follows is no longer waited for.
+        pacer.resumed(at: runsSince, timings)
+        try guest.confirmMemory()
+        if options.planted.contains(.releaseBeforeAcknowledgement) {
+            for gate in gates { _ = gate.release(through: epoch) }
+        }
+    }
+
+    func takeSlab() throws(SessionError) -> Slab {
+        while true {
+            shell.expectBack(after: 0)
+            if let slab = pool.pop(milliseconds: 20) { return slab }
+            if pool.isClosed { throw SessionError(.system, "the session is being closed") }
+        }
+    }
+
+    /// A guest that stands still does not wait for the link to take slabs: it gets another one, up to a bound.
+    private func takeSlabAtOnce() throws(SessionError) -> Slab {
+        if let slab = pool.pop(milliseconds: 0) ?? Slab.makeSpare() { return slab }
+        return try takeSlab()
+    }
+
+    // MARK: - Looking around between epochs
+
+    func look(wait milliseconds: Int) throws(SessionError) -> String? {
+        try look(waitNanoseconds: UInt64(milliseconds) * 1_000_000)
+    }
+
+    /// Waits for something to happen, and handles it. Returns why when protection is over.
+    func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
+        shell.expectBack(after: waitNanoseconds)
+        waitReadable(
+            [guest.pollDescriptor, capture.exitNumber, shell.wake.number, pacer.wakeNumber],
+            nanoseconds: waitNanoseconds)
+        _ = shell.wake.take()
+        pacer.takeWake()
+        let events = guest.takeEvents()
+        for event in events {
+            switch event.name {
+            case "SHUTDOWN": return guestEnded(event)
+            case "RESUME" where guestPaused:
+                guestPaused = false
+                shell.report(.event(.qemu, "the guest runs again"))
+            case "RESET": shell.report(.event(.qemu, "the guest was reset; protection goes on"))
+            case "DEVICE_DELETED":
+                throw SessionError(
+                    .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
+            default: break
+            }
+            for mirror in mirrors {
+                if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
+            }
+        }
+        let (orders, endGuest, failure, connection) = shell.state.withLock { state in
+            defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
+            return (state.orders, state.endGuestRequested, state.failure, state.connection)
+        }
+        if orders.killGuest { shell.end(guest.process) }
+        if endGuest { guest.kill() }
+        if orders.stopGuest, !guest.isHeldStill { try guest.holdStill() }
+        if orders.resumeGuest {
+            guest.letRunOn()
+            // A switchover that did not come: the epochs of this session go on.
+            if connection.linkDown == nil { isLastSealed = false }
+        }
+        if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+        guard orders.end || orders.detach else { return nil }
+        if let failure { throw failure }
+        if orders.end { return "protection was ended by the operator" }
+        if let reason = connection.leaving {
+            throw SessionError(.peerLost, "the standby left (\(reason)); the guest runs on unprotected")
+        }
+        throw SessionError(
+            .peerLost,
+            "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
+    }
+
+    private func guestEnded(_ shutdown: QMPEvent) -> String {
+        // The pair is given up at the arbiter too, so that the guest can be started and protected again.
+        shell.leaveInOrder()
+        let deadline = MonotonicClock.now() + 5_000_000_000
+        while MonotonicClock.now() < deadline, shell.state.withLock({ !$0.orders.end }) {
+            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
+            _ = shell.wake.take()
+        }
+        shell.handle(.guestEnded)
+        return "the guest was shut down (\(shutdown.data["reason"]?.string ?? "no reason given"))"
+    }
+
+    private func guestGone() throws(SessionError) -> String {
+        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
+        shipper.close()
+        let isGivenAway = shell.state.withLock { $0.machine.state == .fencing }
+        shell.handle(.guestLost)
+        if isGivenAway { return "another host goes on with the guest" }
+        let deadline = MonotonicClock.now() + 2_000_000_000
+        while MonotonicClock.now() < deadline, shell.state.withLock({ $0.connection.linkDown == nil }) {
+            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
+            _ = shell.wake.take()
+        }
+        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
+    }
+
+    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
+    /// for the operator to decide where that is the operator's.
+    private func giveUp(_ error: SessionError) {
+        guest.letRunOn()
+        let isKnown = shell.state.withLock { state -> Bool in
+            guard state.failure == nil else { return true }
+            state.failure = error
+            return false
+        }
+        if !isKnown { shell.report(.failure(error)) }
+        shell.leaveInOrder()
+        while guest.isAlive {
+            let orders = shell.state.withLock { $0.orders }
+            if orders.end || orders.detach || orders.standby != nil { return }
+            if orders.killGuest { shell.end(guest.process) }
+            waitReadable([shell.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
+            _ = shell.wake.take()
+        }
+        shell.handle(.guestLost)
+    }
+
+    // MARK: - Leaving no trace
+
+    /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
+    func takeDown() {
+        priority = nil
+        wakefulness.end()
+        shell.state.withLock { state in
+            if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
+            state.gates = []
+        }
+        if !guest.isAlive {
+            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
+            if dropped > 0 { shell.report(.dropped(frames: dropped)) }
+        }
+        if guest.isAlive {
+            // Writes that wait for room on the link would keep QEMU from standing still.
+            sender.isStopping = true
+            standingStill(.detach) {
+                for mirror in mirrors { mirror.stop() }
+                detachOutputs()
+            }
+        }
+        for gate in gates { gate.close() }
+        outputs = []
+        // The link first: a disk's server may be waiting for room on it.
+        sender.link.close()
+        for mirror in mirrors { mirror.close() }
+        shipper.close()
+        pool.close()
+        capture.end()
+        guest.close()
+    }
+
+    /// `body` with the guest stopped, and how long that took.
+    private func standingStill<Failure: Error>(
+        _ cause: Standstill, _ body: () throws(Failure) -> Void
+    ) throws(Failure) {
+        let began = MonotonicClock.now()
+        defer { shell.report(.stoodStill(cause, nanoseconds: MonotonicClock.now() - began)) }
+        try guest.whileStopped(body)
+    }
+
+    private func detachOutputs() {
+        let deadline = MonotonicClock.now() + 1_000_000_000
+        for output in outputs {
+            _ = output.gate.waitUntilDelivered(deadline: deadline)
+            output.gate.close()
+            do throws(DeviceError) {
+                try output.detach()
+            } catch {
+                shell.log.warning("a filter could not be taken out of \(options.vm): \(error)")
+            }
+        }
+    }
+}

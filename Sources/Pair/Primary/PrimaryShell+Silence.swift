@@ -1,0 +1,53 @@
+import LinuxSystem
+import Messages
+import Model
+import Protocol
+import Shipping
+import Transport
+import Wire
+
+/// Whether the standby is there.
+extension PrimaryShell {
+    func beatingHeart(_ accepted: AcceptMessage) throws(SessionError) -> HeartbeatThread {
+        let limits = SilenceJudge.Limits(
+            floor: options.silenceFloorMilliseconds, ceiling: options.silenceMilliseconds,
+            interval: options.heartbeatMilliseconds,
+            peerInterval: accepted.heartbeatMilliseconds ?? options.silenceMilliseconds / 5)
+        let watch = PeerWatch(limits, secondPath: options.secondPaths[standby], now: MonotonicClock.now())
+        state.withLock { $0.connection.watch = watch }
+        do throws(SystemError) {
+            return try HeartbeatThread(
+                "\(options.vm)", milliseconds: options.heartbeatMilliseconds, borne: options.silenceFloorMilliseconds
+            ) { [self] in beat($0) }
+        } catch {
+            throw SessionError(.system, "no thread for the heartbeat of \(options.vm): \(error)")
+        }
+    }
+
+    /// Keeps the link warm, and looks at it. Returns when to look again.
+    private func beat(_ isDue: Bool) -> UInt64 {
+        state.withLock { state in
+            guard let link = state.connection.link, state.connection.linkDown == nil else { return .max }
+            let now = MonotonicClock.now()
+            lookForStall(now, &state)
+            if let askedAt = state.connection.askedAt, now > askedAt + Self.handOverMax {
+                state.connection.askedAt = nil
+                perform(state.machine.handle(.handOverOverdue), &state)
+                wake.signal()
+            }
+            if isDue { link.send(controlFrame(Heartbeat(sent: now, echo: 0))) }
+            link.look { [weak self] in self?.judge($0, of: link) }
+            return state.connection.watch?.due ?? .max
+        }
+    }
+
+    private func judge(_ sight: LinkSight, of link: Link) {
+        state.withLock { state in
+            guard state.connection.link === link, state.connection.linkDown == nil,
+                let reason = state.connection.watch?.look(sight)
+            else { return }
+            loseStandby(reason, &state)
+            wake.signal()
+        }
+    }
+}

@@ -1,0 +1,46 @@
+import Foundation
+import LinuxSystem
+import Protocol
+
+/// Whether QEMU does what its checkpoints ask of it. The session's thread waits for QEMU within a checkpoint, so others look.
+extension PrimaryShell {
+    /// QEMU may need so long for a checkpoint, in nanoseconds; after `GuestHandle.timeout` it counts as lost.
+    private static let stallMin: UInt64 = 3_000_000_000
+
+    /// The session's thread is heard of again within so many nanoseconds, unless QEMU keeps it waiting.
+    func expectBack(after nanoseconds: UInt64) {
+        backAt.store(MonotonicClock.now() &+ nanoseconds, ordering: .relaxed)
+    }
+
+    func lookForStall(_ now: UInt64, _ state: inout State) {
+        let late = backAt.load(ordering: .relaxed) &+ Self.stallMin
+        let isStalled = state.status.phase == .protected && now > late
+        guard isStalled != state.connection.isStalled else { return }
+        state.connection.isStalled = isStalled
+        state.noteShown()
+        let pid = state.status.qemuPID
+        guard isStalled else {
+            report(.event(.stallOver, "the QEMU of \(options.vm) (pid \(pid)) takes checkpoints again"))
+            return
+        }
+        // proc(5): T is stopped by a signal, t by a tracer.
+        let isStopped = ProcessFiles.statistics(of: pid)?.first?.uppercased() == "T"
+        let reason = isStopped ? "it was stopped (SIGSTOP or a debugger)" : "it hangs, or this host is overloaded"
+        report(
+            .event(
+                .stalled,
+                "the QEMU of \(options.vm) (pid \(pid)) did nothing for a checkpoint for \(Self.stallMin / 1_000_000_000) s:"
+                    + " \(reason); its output waits"))
+    }
+}
+
+extension PrimaryShell.State {
+    /// The phase as it is told.
+    private var phase: SessionPhase {
+        if let told = SessionPhase(machine.state) { return told }
+        return connection.isStalled && status.phase == .protected ? .stalled : status.phase
+    }
+
+    /// Keeps `shown` as things are.
+    mutating func noteShown() { if shown.phase != phase { shown = (phase, Date()) } }
+}

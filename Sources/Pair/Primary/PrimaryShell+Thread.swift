@@ -1,0 +1,280 @@
+import LinuxSystem
+import Messages
+import Model
+import Protocol
+import QEMU
+import Shipping
+import Transport
+import Wire
+
+/// The session's thread: has the guest in hand, from its finding to its end.
+extension PrimaryShell {
+    func run() {
+        let ended: String
+        do throws(SessionError) {
+            ended = try carry()
+        } catch {
+            state.withLock { state in
+                if state.failure == nil {
+                    state.failure = error
+                    report(.failure(error))
+                }
+                state.status.lastError = error.message
+                state.status.phase = .failed
+            }
+            ended = error.message
+        }
+        questions?.stop()
+        let (link, record) = state.withLock { state in
+            if state.status.phase != .failed {
+                state.status.phase = .ended
+                // What was not asked for here leaves its reason.
+                state.status.lastError = state.isUnprotectAsked ? nil : ended
+            }
+            return (state.connection.link, state.orders.standby)
+        }
+        link?.close()
+        if let record { report(.gaveWay(record)) }
+        report(.ended(ended))
+    }
+
+    /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
+    /// in order.
+    func carry() throws(SessionError) -> String {
+        let guest = try GuestHandle(vm: options.vm, qmpPath: options.qmpPath, log: log)
+        let pid = guest.pid
+        let process: PidDescriptor
+        do throws(SystemError) {
+            process = try PidDescriptor(pid)
+        } catch {
+            throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone: \(error)")
+        }
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            outcome = .success(try carry(guest, process))
+        } catch {
+            outcome = .failure(error)
+        }
+        // I15: that it runs no more was known before; whoever becomes a standby has given all of it back.
+        if state.withLock({ $0.orders.standby != nil }) { _ = try? process.waitForExit(timeout: nil) }
+        return try outcome.get()
+    }
+
+    private func carry(_ found: GuestHandle, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
+        var guest: GuestHandle? = found
+        let pid = found.pid
+        let identity = try custody.identify(
+            found.description.identity ?? options.identity, origin.isFresh && !options.overridesRegister)
+        let lineage = state.withLock { state in
+            state.status.qemuPID = pid
+            state.guest = found.description
+            state.identity = identity
+            return state.machine.lineage
+        }
+        report(.found(pid: pid, lineage: lineage))
+        if case .tookOver = origin {} else { handle(.started) }
+
+        if !origin.isFresh {
+            // Between sessions the monitor is the operator's.
+            guest?.close()
+            guest = nil
+        }
+        var nextOffer: UInt64 = 0
+        while true {
+            let (orders, endGuest) = takeOrders()
+            if orders.killGuest { end(process) }
+            if endGuest { try? process.kill() }
+            if orders.stopGuest {
+                let attached = try attach(&guest)
+                attached.stopAnyway()
+                guest = attached
+            }
+            if orders.detach {
+                let attached = try attach(&guest)
+                try attached.removeLeftovers()
+                if orders.resumeGuest { attached.resumeAnyway() }
+                guest = attached
+            }
+            if let offer = orders.offer {
+                if let ended = try serve(offer, &guest) { return ended }
+                nextOffer = state.withLock { state in
+                    state.orders.detach = false
+                    state.isAsked = false
+                    // Another standby need not wait for one that refuses.
+                    return MonotonicClock.now() + (state.choice.reserve.isEmpty ? state.retry.wait : RetryPace.shortest)
+                }
+                continue
+            }
+            if orders.standby != nil { return "another host goes on with the guest" }
+            if orders.end {
+                // What ends by itself says why.
+                let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
+                if let reason {
+                    throw SessionError(
+                        .refused, "\(options.vm) cannot be protected: \(reason)", knows: contestedRegister)
+                }
+                return "protection was ended by the operator"
+            }
+            if process.hasExited() {
+                handle(.guestLost)
+                guard state.withLock({ $0.orders.standby != nil }) else {
+                    throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) died, and it had no standby")
+                }
+                continue
+            }
+            let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
+            if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
+                nextOffer = MonotonicClock.now() + RetryPace.shortest
+                handle(.candidate(nextStandby(), asked: isAsked))
+                if state.withLock({ $0.orders.offer != nil }) { continue }
+            }
+            waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
+            _ = wake.take()
+        }
+    }
+
+    /// The register that stands against a guest that was not this host's.
+    private var contestedRegister: Register? {
+        let register = state.withLock { $0.machine.register }
+        return origin.isFresh && register?.isOfOthers(than: custody.node) == true ? register : nil
+    }
+
+    /// Ends a guest that another host goes on with; it runs no more when this returns.
+    func end(_ process: borrowing PidDescriptor) {
+        guard let bases, let guest else {
+            try? process.kill()
+            return
+        }
+        bases.end(guest, of: options.vm, process)
+    }
+
+    /// The handle that is there already, which its user then owns, or a new one.
+    func attach(_ guest: inout GuestHandle?) throws(SessionError) -> GuestHandle {
+        defer { guest = nil }
+        if let guest { return guest }
+        return try GuestHandle(vm: options.vm, qmpPath: options.qmpPath, log: log)
+    }
+
+    func takeOrders() -> (Orders, endGuest: Bool) {
+        state.withLock { state in
+            let orders = state.orders
+            state.orders.offer = nil
+            state.orders.detach = false
+            state.orders.resumeGuest = false
+            state.orders.stopGuest = false
+            state.orders.killGuest = false
+            state.orders.sealLast = false
+            return (orders, state.endGuestRequested)
+        }
+    }
+
+    /// One session with the standby; `guest` is used up. Returns why, when there is nothing more to do for this guest
+    /// afterwards.
+    func serve(_ offer: SessionOffer, _ guest: inout GuestHandle?) throws(SessionError) -> String? {
+        state.withLock { state in
+            state.connection = Connection()
+            state.connection.session = offer.session
+            state.status.memoryProgress = 0
+            state.status.diskProgress = 0
+        }
+        do throws(SessionError) {
+            let link = try connect(standby, self)
+            let attached = try attach(&guest)
+            return try protect(attached, offer, link)
+        } catch {
+            state.withLock { state in
+                state.connection.link?.close()
+                state.retry.failed(error.code == .standbyRefused ? .refused : .lost, error.message)
+                state.isOldNews = !state.retry.isNews
+            }
+            guest?.close()
+            guest = nil
+            handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
+            state.withLock { $0.isOldNews = false }
+            let (isLost, hadStandby) = state.withLock { state in
+                (
+                    error.code == .peerLost || error.code == .standbyRefused,
+                    !origin.isNamed || state.hadStandby
+                )
+            }
+            guard isLost, hadStandby else { throw error }
+            state.withLock { state in
+                var isAlone = state.connection.leaving != nil
+                if case .tookOver = origin, state.status.last.epoch == .firstCopy { isAlone = true }
+                state.status.phase = isAlone ? .running : .peerLost
+                state.status.lastError = error.message
+            }
+            return nil
+        }
+    }
+
+    func protect(
+        _ guest: GuestHandle, _ offer: SessionOffer, _ link: Link
+    ) throws(SessionError) -> String? {
+        let accepted: AcceptMessage
+        do throws(SessionError) {
+            state.withLock { state in
+                state.connection.link = link
+                state.status.phase = .preparing
+            }
+            link.send(HelloMessage(node: custody.node.description, software: software).frame)
+            let offered = tuning
+            link.send(message(offer, guest, offered).frame)
+            accepted = try waitForAnswer(seconds: 60)
+            report(
+                .event(.session, "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
+            handle(.accepted(offer.session, accepted.identity))
+            if tuning != offered { link.send(TuningMessage(tuning).frame) }
+        } catch {
+            guest.close()
+            throw error
+        }
+        let heartbeat = try beatingHeart(accepted)
+        defer { heartbeat.stop() }
+        let session = try PrimarySession(shell: self, guest: guest, link: link)
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            outcome = .success(try session.run())
+        } catch {
+            outcome = .failure(error)
+        }
+        session.takeDown()
+        return try outcome.get()
+    }
+
+    private func message(_ offer: SessionOffer, _ guest: GuestHandle, _ tuning: EpochTuning) -> OfferMessage {
+        var message = OfferMessage(offer, of: guest, options, tuning)
+        message.replaceAfterSeconds = options.replaceAfterSeconds
+        (message.identity, message.reserve) = state.withLock { ($0.identity, $0.choice.reserve) }
+        return message
+    }
+
+    /// Whom to ask now.
+    private func nextStandby() -> NodeName {
+        let (node, lost) = state.withLock { state in
+            let (before, wasReplacing) = (state.choice.current, state.choice.isReplacing)
+            let node = state.choice.next(at: MonotonicClock.now())
+            return (node, state.choice.isReplacing && !wasReplacing ? before : nil)
+        }
+        if let lost {
+            report(
+                .event(
+                    .session,
+                    "\(lost) has not been the standby of \(options.vm) for \(options.replaceAfterSeconds) s: others are"
+                        + " asked too, \(node) first"))
+        }
+        return node
+    }
+
+    func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {
+        let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
+        while MonotonicClock.now() < deadline {
+            let (answer, end) = state.withLock { ($0.connection.answer, $0.orders.end) }
+            if let answer { return try answer.get() }
+            if end { throw SessionError(.refused, "protection was ended before it began") }
+            waitReadable([wake.number], nanoseconds: 100_000_000)
+            _ = wake.take()
+        }
+        throw SessionError(.peerLost, "the standby did not answer the offer within \(seconds) s; see its agent's log")
+    }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import GuestNetwork
+import Model
+import Protocol
+import Standby
+
+/// What a session tells its agent, from any thread.
+public enum SessionReport: Sendable {
+    /// Something an operator may want to read later.
+    case event(_ kind: EventKind, _ message: String)
+    case failure(SessionError)
+    case acknowledged(Epoch)
+    /// An epoch was acknowledged, and its output has left: what it cost.
+    case epoch(EpochTimings)
+    /// The guest's memory was looked at for the first copy: pages that were sent, and pages with contents that the standby
+    /// held already. What the guest writes meanwhile is not counted.
+    case memoryCopied(sentPages: Int, presentPages: Int)
+    /// The guest stood still for something else than a checkpoint.
+    case stoodStill(Standstill, nanoseconds: UInt64)
+    /// Output left the gate.
+    case released([ReleasedOutput])
+    /// Held output was given up, because its epoch never became whole at the standby.
+    case dropped(frames: Int)
+    /// The guest was resumed on this host.
+    case tookOver(TakeOverReport, TakeOverCause, reason: String)
+    /// The guest was found: its QEMU, and the history that it carries.
+    case found(pid: Int32, lineage: Lineage)
+    /// The guest runs here from now on, and who may run it is known.
+    case becamePrimary(Register)
+    /// Another host goes on with the guest; this one may be its standby.
+    case gaveWay(LocalRecord)
+    /// The session is over and cleaned up.
+    case ended(_ reason: String)
+}
+
+/// For what a guest stands still, besides checkpoints.
+public enum Standstill: String, Sendable, CaseIterable {
+    /// Mirrors of its disks begin.
+    case attach
+    /// Mirrors and output filters are taken out.
+    case detach
+}
+
+/// Where a session is; the words are those of the API.
+public enum SessionPhase: String, Sendable, Codable {
+    case connecting, preparing, syncing, protected, stalled, handingOver, frozen, forked, peerLost, failingOver
+    case running, failed, ended
+
+    /// What the machine's state alone says; nil where it depends on more.
+    init?(_ state: PrimaryMachine.State) {
+        switch state {
+        case .handingOver: self = .handingOver
+        case .frozen: self = .frozen
+        case .forked: self = .forked
+        default: return nil
+        }
+    }
+}
+
+/// How a change of host that was asked for stands.
+public enum Switchover: Sendable, Equatable {
+    case underWay, done
+    case failed(_ reason: String)
+}
+
+/// What led a standby to go on with the guest.
+public enum TakeOverCause: Sendable {
+    /// The primary's agent saw its QEMU die and said so.
+    case guestDied
+    /// The primary, or the link to it, was lost.
+    case primaryLost
+    /// The guest stood still at the primary and was handed over.
+    case switchover
+    /// The operator said so.
+    case `operator`
+}
+
+public struct StandbyStatus: Sendable {
+    public var phase = SessionPhase.syncing {
+        didSet { if phase != oldValue { since = Date() } }
+    }
+    /// When `phase` was entered.
+    public private(set) var since = Date()
+    public var staged = Epoch.firstCopy
+    public var applied = Epoch.firstCopy
+    public var term = Term(0)
+    public var firstCopyBytes: UInt64 = 0
+    public var stagedBytes = 0
+    public var lastError: String?
+    public var qemuPID: Int32 = 0
+    public var qmpPath = ""
+    /// How the guest's epochs are tuned at the primary; nil before it said so.
+    public var tuning: EpochTuning?
+    /// How the primary is seen; nil before the first look.
+    public var peer: PeerView?
+    /// Which VM it is, as the primary said; nil where that is older.
+    public var identity: VMIdentity?
+
+    public init() {}
+}
+
+public struct PrimaryStatus: Sendable {
+    public var phase = SessionPhase.connecting
+    /// When `phase` was entered.
+    public var since = Date()
+    public var sealed = Epoch.firstCopy
+    public var acknowledged = Epoch.firstCopy
+    /// Checkpoints that are taken and not acknowledged yet.
+    public var epochsInFlight: UInt64 { sealed.number - min(acknowledged.number, sealed.number) }
+    /// Connections that its link is made of; 0 without one.
+    public var linkConnections = 0
+    public var term = Term(0)
+    /// Of the first copy, 0 to 1.
+    public var memoryProgress = 0.0
+    public var diskProgress = 0.0
+    public var lastError: String?
+    public var qemuPID: Int32 = 0
+    public var last = EpochTimings()
+    public var heldBytes = 0
+    public var heldFrames = 0
+    public var linkBytesSent: UInt64 = 0
+    public var linkBytesReceived: UInt64 = 0
+    public var tuning = EpochTuning(epochMilliseconds: 0)
+    /// How the epochs stand to the goal of their tuning; nil without one, and before there is something to tell.
+    public var standing: EpochTimer.Standing?
+    /// How the standby is seen; nil while there is no session.
+    public var peer: PeerView?
+    /// The standby, or who was last asked to be; nil before the session began.
+    public var standby: NodeName?
+    /// Which VM it is; nil before its QEMU was found.
+    public var identity: VMIdentity?
+
+    public init() {}
+}

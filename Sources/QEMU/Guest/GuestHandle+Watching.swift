@@ -1,0 +1,23 @@
+import Model
+
+/// What a forecast asks of a guest that nobody protects.
+extension GuestHandle {
+    /// False when it is paused.
+    package func isRunning() throws(SessionError) -> Bool {
+        do throws(QMPError) {
+            return try monitor.execute("query-status", timeout: Self.timeout)["running"]?.bool ?? false
+        } catch {
+            throw qemuFailed("tell its state", error)
+        }
+    }
+
+    /// What it has written to its disks since it was started, in bytes.
+    package func writtenDiskBytes() throws(SessionError) -> UInt64 {
+        do throws(QMPError) {
+            let disks = try monitor.execute("query-blockstats", timeout: Self.timeout).array ?? []
+            return disks.reduce(0) { $0 + ($1["stats"]?["wr_bytes"]?.uint64 ?? 0) }
+        } catch {
+            throw qemuFailed("tell what was written to its disks", error)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+import Crypto
+import LinuxSystem
+import Model
+import NIOCore
+import Synchronization
+import Transport
+import Wire
+
+/// Puts frames on the link in one order, numbers them within their epoch, and keeps what the checkpoint's last frame
+/// says about them: counts by type, and the SHA-256 over their headers, each of which holds the CRC of its body.
+///
+/// Used by several threads: the shipper and the disks' NBD servers. They wait while the link's window is full or the cap is
+/// reached, which is how a slow link slows the guest instead of filling memory. A guest that is being stopped does not wait:
+/// QEMU drains the disks first, so the writes that are under way then go past both (`isStopping`). They are as many as the
+/// guest has under way at once.
+package final class FrameSender: FrameTarget, Sendable {
+    private struct Account {
+        var sequence: UInt32 = 0
+        var bytes: UInt64 = 0
+        var sections = [CheckpointEnd.Section]()
+        var digest = SHA256()
+
+        mutating func count(_ type: FrameType, bytes added: UInt64) {
+            sequence += 1
+            bytes += added
+            if let index = sections.firstIndex(where: { $0.type == type }) {
+                sections[index].frames += 1
+                sections[index].bytes += added
+            } else {
+                sections.append(CheckpointEnd.Section(type: type, frames: 1, bytes: added))
+                sections.sort { $0.type.rawValue < $1.type.rawValue }
+            }
+        }
+    }
+
+    private struct State {
+        var current = Epoch.firstCopy
+        var accounts: [(epoch: Epoch, account: Account)] = []
+        var failure: LinkError?
+    }
+
+    private static let littleBytes = 256 << 10
+
+    package let link: Link
+    private let rate = Mutex(SendRate())
+    private let stopping = Atomic<Bool>(false)
+    /// How long the shipper waited for the link or the cap since the last look, in nanoseconds.
+    private let waited = Atomic<UInt64>(0)
+    private let allocator = ByteBufferAllocator()
+    private let state = Mutex(State())
+
+    package init(link: Link) { self.link = link }
+
+    /// The most that is sent, in megabits per second; nil is as much as the link takes.
+    package func cap(megabits: Int?) { rate.withLock { $0.cap(megabits: megabits) } }
+
+    /// Of the cap; nil without one.
+    package var capBytesPerSecond: Double? { rate.withLock { $0.bytesPerSecond } }
+
+    /// While it is true, writes of the guest's disks are queued at once.
+    package var isStopping: Bool {
+        get { stopping.load(ordering: .acquiring) }
+        set {
+            stopping.store(newValue, ordering: .releasing)
+            if newValue { link.lookAgain() }
+        }
+    }
+
+    /// Waits until `count` bytes may be queued.
+    private func waitForTurn(_ count: Int, isDisk: Bool) {
+        func isPressing() -> Bool { isDisk && isStopping }
+        let now = MonotonicClock.now()
+        let (wait, cap) = rate.withLock { ($0.wait(toSend: count, now: now), $0.bytesPerSecond) }
+        if wait > 0 {
+            // A thread that waits for long hears of the link's end, and of another cap.
+            let end = now + wait
+            while MonotonicClock.now() < end, !isPressing(), link.isOpen, capBytesPerSecond == cap {
+                MonotonicClock.sleep(until: min(end, MonotonicClock.now() + 2_000_000))
+            }
+        }
+        link.waitForRoom(count, unless: isPressing)
+        if !isDisk { waited.add(MonotonicClock.now() - now, ordering: .relaxed) }
+    }
+
+    /// How long the shipper waited for the link or the cap since the last call, in nanoseconds.
+    package func takeWaited() -> UInt64 { waited.exchange(0, ordering: .relaxed) }
+
+    /// How long it takes to send what is queued, in nanoseconds. Where nobody knows yet what the link carries, little takes no
+    /// time and much for ever.
+    package func backlog(linkBytesPerSecond: Double) -> UInt64 {
+        let capped = rate.withLock { $0.backlog(now: MonotonicClock.now()) }
+        let queued = link.queuedBytes
+        guard linkBytesPerSecond > 0 else { return queued > Self.littleBytes ? .max : capped }
+        return max(capped, UInt64(min(Double(queued) * 1e9 / linkBytesPerSecond, 1e18)))
+    }
+
+    /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`
+    /// followed by `payload`.
+    package func send(
+        _ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
+    ) throws(LinkError) {
+        let length = head.count + payload.count
+        var buffer = allocator.buffer(capacity: FrameHeader.size + length)
+        buffer.moveWriterIndex(to: FrameHeader.size)
+        buffer.writeBytes(head)
+        buffer.writeBytes(payload)
+        let bodyCRC = crc32c(payload, continuing: crc32c(head))
+        waitForTurn(FrameHeader.size + length, isDisk: epoch == nil)
+        let failure = state.withLock { state -> LinkError? in
+            if let failure = state.failure { return failure }
+            let epoch = epoch ?? state.current
+            let index = Self.account(of: epoch, in: &state)
+            let header = FrameHeader(
+                type: type, length: UInt32(length), epoch: epoch.number,
+                sequence: state.accounts[index].account.sequence, bodyCRC: bodyCRC)
+            buffer.withUnsafeMutableReadableBytes { bytes in
+                header.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+                state.accounts[index].account.digest.update(
+                    bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+            }
+            state.accounts[index].account.count(type, bytes: UInt64(FrameHeader.size + length))
+            // Queued under the lock: the order on the link is the order of the sequence numbers.
+            do throws(LinkError) {
+                try link.enqueue(buffer)
+                return nil
+            } catch {
+                state.failure = error
+                return error
+            }
+        }
+        if let failure { throw failure }
+    }
+
+    /// From here on, disk writes belong to `epoch`. Call while the guest stands still.
+    package func advance(to epoch: Epoch) {
+        state.withLock { $0.current = epoch }
+    }
+
+    /// Closes the account of `epoch`: what its checkpoint end frame has to say.
+    package func finish(_ epoch: Epoch) -> CheckpointEnd {
+        state.withLock { state in
+            let index = Self.account(of: epoch, in: &state)
+            let account = state.accounts.remove(at: index).account
+            let digest = account.digest.finalize().withUnsafeBytes { CheckpointDigest($0) }
+            return CheckpointEnd(digest: digest, sections: account.sections)
+        }
+    }
+
+    private static func account(of epoch: Epoch, in state: inout State) -> Int {
+        if let index = state.accounts.firstIndex(where: { $0.epoch == epoch }) { return index }
+        state.accounts.append((epoch, Account()))
+        return state.accounts.count - 1
+    }
+}
+
+/// A complete frame that belongs to no checkpoint's digest.
+package func controlFrame(_ body: some FrameBody, epoch: Epoch = .firstCopy) -> ByteBuffer {
+    var sink = ByteSink(capacity: 128)
+    sink.append(frame: body, epoch: epoch, sequence: 0)
+    return ByteBuffer(bytes: sink.bytes)
+}
