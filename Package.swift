@@ -62,8 +62,11 @@ let package = Package(
         library("Codec", ["Model", "CKernels", "CZstd", "CLZ4"]),
         library("Protocol", ["Model"]),
 
+        // ports
+        library("Hypervisor", ["LinuxSystem", "Model", log]),
+
         // drivers
-        library("QEMU", ["LinuxSystem", "Model", log]),
+        library("QEMU", ["Hypervisor", "LinuxSystem", "Model", log]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
@@ -92,30 +95,30 @@ let package = Package(
 
         // path
         library("Telemetry", ["Model"]),
-        library("Messages", ["Protocol", "Wire", "Model", "QEMU"] + nio),
+        library("Messages", ["Hypervisor", "Protocol", "Wire", "Model"] + nio),
         library(
             "Shipping",
             ["Transport", "Wire", "Model", "LinuxSystem", .product(name: "Crypto", package: "swift-crypto")] + nio),
         library(
             "Memory",
             [
-                "Shipping", "Transport", "GuestNetwork", "QEMU", "Codec", "Wire", "Model", "LinuxSystem", log,
+                "Hypervisor", "Shipping", "Transport", "GuestNetwork", "Storage", "Codec", "Wire", "Model", "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
-        library("Disk", ["Shipping", "Transport", "Storage", "QEMU", "Wire", "Model", "LinuxSystem"]),
-        library("Network", ["GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
+        library("Disk", ["Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
+        library("Network", ["Hypervisor", "GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
         library(
             "Standby",
             [
-                "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire",
+                "Hypervisor", "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire",
                 "Model",
                 "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
-        library("Forecasting", ["Memory", "Shipping", "QEMU", "Protocol", "Model", "LinuxSystem", log]),
+        library("Forecasting", ["Hypervisor", "Memory", "Shipping", "Protocol", "Model", "LinuxSystem", log]),
         library(
             "Pair",
             [
-                "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport", "Fencing",
+                "Hypervisor", "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport", "Fencing",
                 "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
@@ -124,7 +127,7 @@ let package = Package(
         library(
             "Agent",
             [
-                "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry", "Registers",
+                "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry", "Registers",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,

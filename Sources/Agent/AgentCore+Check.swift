@@ -1,3 +1,4 @@
+import Hypervisor
 import Messages
 import Model
 import NIOCore

@@ -3,6 +3,7 @@ import Memory
 import Model
 import NIOCore
 import Protocol
+import QEMU
 import RomulusAPI
 import Transport
 import Wire
@@ -34,7 +35,7 @@ extension AgentCore {
         let (watching, log) = (options, log)
         let samples = try await offPool { () throws(APIError) in
             do throws(SessionError) {
-                return try ForecastRun.watch(watching, log: log)
+                return try ForecastRun.watch(watching, among: QEMUGuests(), log: log)
             } catch {
                 throw APIError(error.code == .refused ? .refused : .failed, error.message)
             }

@@ -417,7 +417,7 @@ public final class AgentCore: Sendable {
         do throws(SystemError) {
             session = try PrimaryShell(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
-                bases: bases, log: log,
+                guests: QEMUGuests(), bases: bases, log: log,
                 connect: { [weak self] (node, handler) throws(SessionError) in
                     guard let self else { throw SessionError(.system, "the agent ends") }
                     return try connect(to: node, handler)

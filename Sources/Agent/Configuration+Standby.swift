@@ -1,3 +1,4 @@
+import Hypervisor
 import Model
 import PKI
 import QEMU

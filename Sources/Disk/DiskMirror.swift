@@ -1,6 +1,7 @@
+import Hypervisor
 import LinuxSystem
+import Logging
 import Model
-import QEMU
 import Shipping
 import Storage
 
@@ -10,9 +11,9 @@ import Storage
 package final class DiskMirror {
     package let disk: OfferedDisk
     package private(set) var progress = 0.0
-    private var job: MirrorJob?
-    private let drive: GuestDisk
-    private let guest: GuestHandle
+    private var tap: (any DiskTap)?
+    private let guest: any Guest
+    private let log: Logger
     private let shipment: DiskShipment
     private let server: NBDServer
 
@@ -20,12 +21,12 @@ package final class DiskMirror {
     ///
     /// - Parameter loses: for the test bed only: whether the write of that number is lost.
     package init(
-        _ disk: OfferedDisk, drive: GuestDisk, guest: GuestHandle, answers: DiskAnswers, sender: FrameSender,
+        _ disk: OfferedDisk, of guest: any Guest, answers: DiskAnswers, sender: FrameSender, log: Logger,
         loses: (@Sendable (Int) -> Bool)? = nil
     ) {
         self.disk = disk
-        self.drive = drive
         self.guest = guest
+        self.log = log
         shipment = DiskShipment(disk: disk, answers: answers, sender: sender, loses: loses)
         server = NBDServer(
             NBDServer.Export(name: "", disk: disk.index, size: disk.size), threadName: "nbd-\(disk.index)",
@@ -45,8 +46,10 @@ package final class DiskMirror {
             // QEMU greets the server while it adds the node, so the server has to be there first.
             let ours = try pair.first.duplicate()
             try server.serve(ours)
-            job = try MirrorJob.start(
-                guest.monitor, disk: drive, index: Int(disk.index), target: .descriptor(pair.second.number))
+            tap = try guest.mirror(disk, to: pair.second.number)
+        } catch let error as SessionError {
+            server.stop()
+            throw error
         } catch {
             server.stop()
             throw SessionError(.storage, "disk \(disk.id) of \(guest.vm) cannot be mirrored: \(error)")
@@ -55,26 +58,8 @@ package final class DiskMirror {
 
     /// True once everything was copied and only new writes travel.
     package func isReady() throws(SessionError) -> Bool {
-        let now: MirrorJob.Progress?
-        do throws(DeviceError) {
-            now = try job?.progress(guest.monitor)
-        } catch {
-            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
-        }
-        guard let now else {
-            throw SessionError(.storage, "the mirror of disk \(disk.id) ended by itself; see QEMU's log")
-        }
-        progress = now.isReady ? 1 : Double(now.offset) / Double(max(now.length, 1))
-        return now.isReady
-    }
-
-    /// Why the mirror is over, if `event` says so.
-    package func failure(_ event: QMPEvent) -> String? {
-        switch job?.news(event) {
-        case .failed(let reason): "the mirror of disk \(disk.id) failed: \(reason)"
-        case .cancelled: "the mirror of disk \(disk.id) was cancelled by somebody else"
-        case .ready, nil: nil
-        }
+        progress = try tap?.progress() ?? 0
+        return progress == 1
     }
 
     /// The first copy is over: every later write is sent, whatever it holds.
@@ -84,10 +69,10 @@ package final class DiskMirror {
 
     /// Ends the job and takes its node out of QEMU.
     package func stop() {
-        do throws(DeviceError) {
-            try job?.cancel(guest.monitor)
+        do throws(SessionError) {
+            try tap?.remove()
         } catch {
-            guest.log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
+            log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
         }
     }
 

@@ -1,13 +1,10 @@
-import Codec
-import GuestNetwork
+import Hypervisor
 import LinuxSystem
 import Logging
 import Memory
 import Model
 import Protocol
-import QEMU
 import Shipping
-import Wire
 
 /// How a guest is watched for a forecast.
 public struct ForecastOptions: Sendable {
@@ -62,7 +59,7 @@ public struct ForecastSamples: Sendable {
 /// protection, and sends nothing. Lives on one thread; when it is gone, QEMU is as it was.
 public final class ForecastRun {
     private let options: ForecastOptions
-    private let guest: GuestHandle
+    private let guest: any Guest
     private let capture: EpochCapture
     private let references: PageReferences
     private var encoder: EpochEncoder
@@ -87,28 +84,22 @@ public final class ForecastRun {
     private static let typicalStateBytes: UInt64 = 350
 
     /// Blocks for `options.seconds` and a little more. Throws `refused` when the guest cannot be watched.
-    public static func watch(_ options: ForecastOptions, log: Logger) throws(SessionError) -> ForecastSamples {
-        let guest = try GuestHandle(vm: options.vm, qmpPath: options.qmpPath, log: log)
+    public static func watch(_ options: ForecastOptions, among guests: any GuestSource, log: Logger) throws(SessionError) -> ForecastSamples {
+        let guest = try guests.open(options.vm, at: options.qmpPath, log: log)
         defer { guest.close() }
         return try ForecastRun(options, guest).run()
     }
 
-    private init(_ options: ForecastOptions, _ guest: GuestHandle) throws(SessionError) {
+    private init(_ options: ForecastOptions, _ guest: any Guest) throws(SessionError) {
         self.options = options
         self.guest = guest
-        var tracker: MemoryTracker
-        do throws(AttachError) {
-            tracker = try MemoryTracker(attachingTo: guest.pid)
-        } catch {
-            throw SessionError(.refused, "\(options.vm) cannot be watched: \(error)")
-        }
+        let memory = try guest.followMemory(purpose: "watched", isHelped: false)
         do throws(SystemError) {
-            for block in guest.trackedBlocks { try tracker.track(block) }
             references = try PageReferences(guest.blocks)
         } catch {
             throw SessionError(.refused, "\(options.vm) cannot be watched: \(error)")
         }
-        capture = EpochCapture(of: guest, tracker, purpose: "watched", isExact: false)
+        capture = EpochCapture(of: guest, memory, purpose: "watched", isExact: false)
         encoder = EpochEncoder(references)
     }
 
@@ -201,11 +192,14 @@ public final class ForecastRun {
         filled.append(slab)
         resumedAt = MonotonicClock.now()
         try encode(state, &timings)
-        if let ended = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" || $0.name == "STOP" }) {
-            throw SessionError(
-                .refused,
-                "\(options.vm) " + (ended.name == "STOP" ? "was paused by somebody else" : "was shut down")
-                    + " while it was watched")
+        for news in guest.takeNews() {
+            let what: String
+            switch news {
+            case .paused: what = "was paused by somebody else"
+            case .shutdown: what = "was shut down"
+            default: continue
+            }
+            throw SessionError(.refused, "\(options.vm) \(what) while it was watched")
         }
         return ForecastSamples.Sample(
             timings: timings, processorTime: NamedThread.processorTime - processorBefore)

@@ -3,11 +3,10 @@
 /// Everything that an epoch needs is binary (Wire); these messages travel once per session, so they are spelled out.
 
 import Foundation
-import LinuxSystem
+import Hypervisor
 import Model
 import NIOCore
 import Protocol
-import QEMU
 import Wire
 
 /// The first frame in each direction. The header's version byte was already compared.

@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// Everything Romulus knows about QEMU: its monitor, its memory map, its device state, its command line, its migration
 /// stream, and the few objects that are added to a running VM and taken away again.
 ///

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import QEMU
 import Testing

@@ -1,3 +1,4 @@
+import Hypervisor
 import QEMU
 import Testing
 

@@ -1,13 +1,13 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import Model
-import QEMU
 
 /// Finds what the guest wrote, copies it, and makes the guest stand still for a checkpoint: what protection and a forecast
 /// do alike. Lives on one thread.
 package final class EpochCapture {
-    private let guest: GuestHandle
-    private var tracker: MemoryTracker?
+    private let guest: any Guest
+    private var memory: (any GuestMemory)?
     /// What the guest cannot be when this fails, such as `protected`.
     private let purpose: String
     /// Whether what is copied must be right, and not only as much as it would be.
@@ -30,9 +30,9 @@ package final class EpochCapture {
     /// kernel takes seconds for a large one. In nanoseconds.
     private static let memoryRelease: UInt64 = 30_000_000_000
 
-    package init(of guest: GuestHandle, _ tracker: consuming MemoryTracker, purpose: String, isExact: Bool) {
+    package init(of guest: any Guest, _ memory: any GuestMemory, purpose: String, isExact: Bool) {
         self.guest = guest
-        self.tracker = consume tracker
+        self.memory = memory
         self.purpose = purpose
         self.isExact = isExact
     }
@@ -41,12 +41,12 @@ package final class EpochCapture {
     private var mindsPins: Bool { isExact && guest.mayPinMemory }
 
     /// Takes the protections out of the guest's memory; nothing else may follow.
-    package func end() { tracker = nil }
+    package func end() { memory = nil }
 
     /// For a `Poller`: readable once QEMU has ended.
-    package var exitNumber: Int32 { tracker?.exitNumber ?? -1 }
+    package var exitNumber: Int32 { memory?.exitNumber ?? -1 }
     /// The number of the thread that helps to copy.
-    package var helperThread: Int32? { tracker?.helper?.threadID }
+    package var helperThread: Int32? { memory?.helperThread }
 
     /// Protects all of the memory, so that what is written from here on is found. Returns what was ever touched; the rest
     /// reads as zero.
@@ -54,17 +54,17 @@ package final class EpochCapture {
     /// The protection leaves marks in the page table where there was nothing: what is there is looked up in the same walk
     /// that protects it, and the rest is protected afterwards.
     package func protectMemory() throws(SessionError) -> [TrackedRun] {
-        let runs = try checking { (tracker) throws(SystemError) in
+        let runs = try checking { (memory) throws(SystemError) in
             var runs: [TrackedRun] = []
             var buffer = RunBuffer(capacity: 16_384)
             var position = ScanPosition()
             var atEnd = false
             while !atEnd {
                 buffer.removeAll()
-                atEnd = try tracker.scanPopulated(from: &position, protecting: true, into: &buffer)
+                atEnd = try memory.scanPopulated(from: &position, into: &buffer)
                 runs.append(contentsOf: buffer.runs)
             }
-            try tracker.protectRest()
+            try memory.protectRest()
             return runs
         }
         if mindsPins { try guest.drainDisks() }
@@ -73,7 +73,7 @@ package final class EpochCapture {
 
     /// Copies the pages of the slab's runs.
     package func copy(_ slab: Slab) throws(SessionError) {
-        try checking { (tracker) throws(SystemError) in _ = try tracker.copy(slab.runs, into: slab.pages) }
+        try checking { (memory) throws(SystemError) in try memory.copy(slab.runs, from: 0, into: slab.pages) }
     }
 
     /// Finds what was written, protects it again and copies it behind what `slab` has already.
@@ -88,9 +88,8 @@ package final class EpochCapture {
             let began = MonotonicClock.now()
             let part = slab.runs.beginPart()
             let filled = slab.runs.pages
-            let atEnd = try checking { (tracker) throws(SystemError) in
-                try tracker.scanWritten(
-                    from: &position, protecting: true, pagesMax: Slab.pagesMax, into: &slab.runs)
+            let atEnd = try checking { (memory) throws(SystemError) in
+                try memory.scanWritten(from: &position, pagesMax: Slab.pagesMax, into: &slab.runs)
             }
             if disks == .work, mindsPins { try guest.drainDisks() }
             let scanned = MonotonicClock.now()
@@ -105,8 +104,8 @@ package final class EpochCapture {
 
     /// Copies the pages of the slab's runs from `part` on, of which `filled` pages lie before.
     private func copy(_ slab: Slab, from part: Int, at filled: Int) throws(SessionError) {
-        try checking { (tracker) throws(SystemError) in
-            _ = try tracker.copy(
+        try checking { (memory) throws(SystemError) in
+            try memory.copy(
                 slab.runs, from: part,
                 into: UnsafeMutableRawBufferPointer(rebasing: slab.pages[(filled * pageSize)...]))
         }
@@ -167,12 +166,13 @@ package final class EpochCapture {
     }
 
     private func checking<Value>(
-        _ body: (inout MemoryTracker) throws(SystemError) -> Value
+        _ body: (any GuestMemory) throws(SystemError) -> Value
     ) throws(SessionError) -> Value {
+        guard let memory else { preconditionFailure("the capture has ended") }
         do throws(SystemError) {
-            return try body(&tracker!)
+            return try body(memory)
         } catch {
-            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive { throw guest.gone }
+            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
             throw SessionError(.system, "\(guest.vm) cannot be \(purpose): \(error)")
         }
     }

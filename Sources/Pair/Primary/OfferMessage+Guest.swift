@@ -1,11 +1,11 @@
+import Hypervisor
 import Messages
 import Model
 import Protocol
-import QEMU
 
 extension OfferMessage {
     /// What `guest` needs at a standby, to be protected as `options` and `tuning` say.
-    init(_ session: SessionOffer, of guest: GuestHandle, _ options: PrimaryOptions, _ tuning: EpochTuning) {
+    init(_ session: SessionOffer, of guest: any Guest, _ options: PrimaryOptions, _ tuning: EpochTuning) {
         self.init(
             session: session, vm: guest.vm, guest: guest.description, blocks: guest.blocks, disks: guest.offeredDisks,
             nics: guest.offeredNICs, tuning: tuning, silenceMilliseconds: options.silenceMilliseconds,

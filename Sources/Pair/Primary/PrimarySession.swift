@@ -1,12 +1,12 @@
 import Codec
 import Disk
 import GuestNetwork
+import Hypervisor
 import LinuxSystem
 import Memory
 import Model
 import Network
 import Protocol
-import QEMU
 import Shipping
 import Storage
 import Synchronization
@@ -17,7 +17,7 @@ import Wire
 /// thread; taking it down leaves QEMU as it was.
 final class PrimarySession {
     let shell: PrimaryShell
-    let guest: GuestHandle
+    let guest: any Guest
     let sender: FrameSender
     let pool = BlockingQueue<Slab>(capacity: Slab.count)
     let shipper: Shipper
@@ -49,26 +49,16 @@ final class PrimarySession {
     /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
     private static let backlogMax: UInt64 = 8_000_000
 
-    init(shell: PrimaryShell, guest: GuestHandle, link: Link) throws(SessionError) {
+    init(shell: PrimaryShell, guest: any Guest, link: Link) throws(SessionError) {
         self.shell = shell
         self.guest = guest
         sender = FrameSender(link: link)
         wakefulness = Wakefulness(shell.options.sleep)
-        var tracker: MemoryTracker
-        do throws(AttachError) {
-            tracker = try MemoryTracker(attachingTo: guest.description.process.pid)
-        } catch {
-            throw SessionError(.refused, "\(shell.options.vm) cannot be protected: \(error)")
-        }
+        capture = EpochCapture(
+            of: guest, try guest.followMemory(purpose: "protected", isHelped: true), purpose: "protected",
+            isExact: !shell.options.planted.contains(.forgetPins))
         do throws(SystemError) {
             pacer = try EpochPacer(shell, pid: guest.pid)
-            for block in guest.trackedBlocks { try tracker.track(block) }
-            if ReadingHelper.pays {
-                tracker.helper = try ReadingHelper(
-                    pid: guest.pid, name: "copy-\(shell.options.vm)", runsMax: Slab.pagesMax)
-            }
-            capture = EpochCapture(
-                of: guest, tracker, purpose: "protected", isExact: !shell.options.planted.contains(.forgetPins))
             for _ in 0..<Slab.count { pool.push(try Slab()) }
             shipper = try Shipper(
                 vm: shell.options.vm,
@@ -98,7 +88,7 @@ final class PrimarySession {
                 if error.code != .peerLost { giveUp(error) }
                 throw error
             }
-            if let shutdown = guest.takeEvents().first(where: { $0.name == "SHUTDOWN" }) { return guestEnded(shutdown) }
+            for case .shutdown(let reason) in guest.takeNews() { return guestEnded(reason) }
             return try guestGone()
         }
     }
@@ -117,7 +107,7 @@ final class PrimarySession {
             for mirror in mirrors { try mirror.start() }
         }
         for nic in guest.offeredNICs {
-            outputs.append(try NICOutput(nic, guest: guest, firstHeld: { [shell] in shell.wake.signal() }))
+            outputs.append(try NICOutput(nic, of: guest, firstHeld: { [shell] in shell.wake.signal() }))
         }
         let gates = gates
         shell.state.withLock { $0.gates = gates }
@@ -133,9 +123,9 @@ final class PrimarySession {
     private func prepareMirrors() throws(SessionError) -> String? {
         let began = MonotonicClock.now()
         let answers = shell.state.withLock { $0.connection.disks }
-        for (index, disk) in guest.offeredDisks.enumerated() {
+        for disk in guest.offeredDisks {
             let mirror = DiskMirror(
-                disk, drive: guest.drives[index], guest: guest, answers: answers, sender: sender, loses: lostWrites)
+                disk, of: guest, answers: answers, sender: sender, log: shell.log, loses: lostWrites)
             mirrors.append(mirror)
             if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
         }
@@ -428,28 +418,25 @@ final class PrimarySession {
             nanoseconds: waitNanoseconds)
         _ = shell.wake.take()
         pacer.takeWake()
-        let events = guest.takeEvents()
-        for event in events {
-            switch event.name {
-            case "SHUTDOWN": return guestEnded(event)
-            case "RESUME" where guestPaused:
+        for news in guest.takeNews() {
+            switch news {
+            case .shutdown(let reason): return guestEnded(reason)
+            case .resumed where guestPaused:
                 guestPaused = false
                 shell.report(.event(.qemu, "the guest runs again"))
-            case "RESET": shell.report(.event(.qemu, "the guest was reset; protection goes on"))
-            case "DEVICE_DELETED":
+            case .reset: shell.report(.event(.qemu, "the guest was reset; protection goes on"))
+            case .deviceRemoved:
                 throw SessionError(
                     .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
-            default: break
-            }
-            for mirror in mirrors {
-                if let failure = mirror.failure(event) { throw SessionError(.storage, failure) }
+            case .mirrorFailed(let reason): throw SessionError(.storage, reason)
+            case .paused, .resumed: break
             }
         }
         let (orders, endGuest, failure, connection) = shell.state.withLock { state in
             defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
             return (state.orders, state.endGuestRequested, state.failure, state.connection)
         }
-        if orders.killGuest { shell.end(guest.process) }
+        if orders.killGuest { guest.withProcess(shell.end) }
         if endGuest { guest.kill() }
         if orders.stopGuest, !guest.isHeldStill { try guest.holdStill() }
         if orders.resumeGuest {
@@ -469,7 +456,7 @@ final class PrimarySession {
             "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
     }
 
-    private func guestEnded(_ shutdown: QMPEvent) -> String {
+    private func guestEnded(_ reason: String?) -> String {
         // The pair is given up at the arbiter too, so that the guest can be started and protected again.
         shell.leaveInOrder()
         let deadline = MonotonicClock.now() + 5_000_000_000
@@ -478,7 +465,7 @@ final class PrimarySession {
             _ = shell.wake.take()
         }
         shell.handle(.guestEnded)
-        return "the guest was shut down (\(shutdown.data["reason"]?.string ?? "no reason given"))"
+        return "the guest was shut down (\(reason ?? "no reason given"))"
     }
 
     private func guestGone() throws(SessionError) -> String {
@@ -509,7 +496,7 @@ final class PrimarySession {
         while guest.isAlive {
             let orders = shell.state.withLock { $0.orders }
             if orders.end || orders.detach || orders.standby != nil { return }
-            if orders.killGuest { shell.end(guest.process) }
+            if orders.killGuest { guest.withProcess(shell.end) }
             waitReadable([shell.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
             _ = shell.wake.take()
         }
@@ -563,7 +550,7 @@ final class PrimarySession {
         for output in outputs {
             _ = output.gate.waitUntilDelivered(deadline: deadline)
             output.gate.close()
-            do throws(DeviceError) {
+            do throws(SessionError) {
                 try output.detach()
             } catch {
                 shell.log.warning("a filter could not be taken out of \(options.vm): \(error)")

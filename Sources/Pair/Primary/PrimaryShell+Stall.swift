@@ -4,7 +4,7 @@ import Protocol
 
 /// Whether QEMU does what its checkpoints ask of it. The session's thread waits for QEMU within a checkpoint, so others look.
 extension PrimaryShell {
-    /// QEMU may need so long for a checkpoint, in nanoseconds; after `GuestHandle.timeout` it counts as lost.
+    /// QEMU may need so long for a checkpoint, in nanoseconds; after 10 s it counts as lost.
     private static let stallMin: UInt64 = 3_000_000_000
 
     /// The session's thread is heard of again within so many nanoseconds, unless QEMU keeps it waiting.

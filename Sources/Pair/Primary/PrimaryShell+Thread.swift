@@ -1,8 +1,8 @@
+import Hypervisor
 import LinuxSystem
 import Messages
 import Model
 import Protocol
-import QEMU
 import Shipping
 import Transport
 import Wire
@@ -41,7 +41,7 @@ extension PrimaryShell {
     /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
     /// in order.
     func carry() throws(SessionError) -> String {
-        let guest = try GuestHandle(vm: options.vm, qmpPath: options.qmpPath, log: log)
+        let guest = try guests.open(options.vm, at: options.qmpPath, log: log)
         let pid = guest.pid
         let process: PidDescriptor
         do throws(SystemError) {
@@ -60,8 +60,8 @@ extension PrimaryShell {
         return try outcome.get()
     }
 
-    private func carry(_ found: GuestHandle, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
-        var guest: GuestHandle? = found
+    private func carry(_ found: any Guest, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
+        var guest: (any Guest)? = found
         let pid = found.pid
         let identity = try custody.identify(
             found.description.identity ?? options.identity, origin.isFresh && !options.overridesRegister)
@@ -149,10 +149,10 @@ extension PrimaryShell {
     }
 
     /// The handle that is there already, which its user then owns, or a new one.
-    func attach(_ guest: inout GuestHandle?) throws(SessionError) -> GuestHandle {
+    func attach(_ guest: inout (any Guest)?) throws(SessionError) -> any Guest {
         defer { guest = nil }
         if let guest { return guest }
-        return try GuestHandle(vm: options.vm, qmpPath: options.qmpPath, log: log)
+        return try guests.open(options.vm, at: options.qmpPath, log: log)
     }
 
     func takeOrders() -> (Orders, endGuest: Bool) {
@@ -170,7 +170,7 @@ extension PrimaryShell {
 
     /// One session with the standby; `guest` is used up. Returns why, when there is nothing more to do for this guest
     /// afterwards.
-    func serve(_ offer: SessionOffer, _ guest: inout GuestHandle?) throws(SessionError) -> String? {
+    func serve(_ offer: SessionOffer, _ guest: inout (any Guest)?) throws(SessionError) -> String? {
         state.withLock { state in
             state.connection = Connection()
             state.connection.session = offer.session
@@ -209,7 +209,7 @@ extension PrimaryShell {
     }
 
     func protect(
-        _ guest: GuestHandle, _ offer: SessionOffer, _ link: Link
+        _ guest: any Guest, _ offer: SessionOffer, _ link: Link
     ) throws(SessionError) -> String? {
         let accepted: AcceptMessage
         do throws(SessionError) {
@@ -242,7 +242,7 @@ extension PrimaryShell {
         return try outcome.get()
     }
 
-    private func message(_ offer: SessionOffer, _ guest: GuestHandle, _ tuning: EpochTuning) -> OfferMessage {
+    private func message(_ offer: SessionOffer, _ guest: any Guest, _ tuning: EpochTuning) -> OfferMessage {
         var message = OfferMessage(offer, of: guest, options, tuning)
         message.replaceAfterSeconds = options.replaceAfterSeconds
         (message.identity, message.reserve) = state.withLock { ($0.identity, $0.choice.reserve) }

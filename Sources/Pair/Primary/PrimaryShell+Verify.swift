@@ -1,7 +1,7 @@
+import Hypervisor
 import LinuxSystem
 import Memory
 import Model
-import QEMU
 import Wire
 
 /// Comparing the replica's memory with the guest's, page by page, while the guest runs.

@@ -1,13 +1,13 @@
 import Disk
 import Foundation
 import GuestNetwork
+import Hypervisor
 import LinuxSystem
 import Logging
 import Memory
 import Messages
 import Model
 import Protocol
-import QEMU
 import Shipping
 import Synchronization
 import Transport
@@ -188,6 +188,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
     let software: String
     let origin: PrimaryOrigin
     let bases: MemoryBases?
+    let guests: any GuestSource
 
     /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
     static let handOverMax: UInt64 = 2_000_000_000
@@ -195,7 +196,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
     /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
     public init(
         options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
-        bases: MemoryBases? = nil, log: Logger,
+        guests: any GuestSource, bases: MemoryBases? = nil, log: Logger,
         connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
@@ -204,6 +205,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
         self.custody = custody
         self.software = software
         self.bases = bases
+        self.guests = guests
         self.log = log
         self.connect = connect
         self.report = report

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 
 /// Copies a running disk to an NBD server of ours, and every later write before the guest sees it complete.

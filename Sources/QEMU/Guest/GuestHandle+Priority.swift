@@ -1,11 +1,5 @@
+import Hypervisor
 import LinuxSystem
-
-/// Real-time priority of everything that a checkpoint waits for, undone with its owner.
-package struct EpochPriority: ~Copyable {
-    fileprivate let checkpoint: RealTimePriority
-    /// Below the others: they need a processor for a moment, encoding may take one for as long as the guest wrote much.
-    fileprivate let encoder: RealTimePriority?
-}
 
 extension GuestHandle {
     private static let encoderPriority: Int32 = 3

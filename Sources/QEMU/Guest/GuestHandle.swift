@@ -1,10 +1,11 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import Logging
 import Model
 
 /// The running QEMU as the session's thread drives it: inspection, the commands of a checkpoint, filters.
-package final class GuestHandle {
+package final class GuestHandle: Guest {
     package let description: GuestDescription
     package let offeredDisks: [OfferedDisk]
     package let offeredNICs: [OfferedNIC]
@@ -13,10 +14,10 @@ package final class GuestHandle {
     package let trackedBlocks: [TrackedBlock]
     /// The guest's drives in the order of `offeredDisks`.
     package let drives: [GuestDisk]
-    package let monitor: QMPConnection
+    let monitor: QMPConnection
 
     package let vm: VMName
-    package let process: PidDescriptor
+    private let process: PidDescriptor
     private var capture: DeviceStateCapture?
     /// Nil where this QEMU refuses it: checkpoints are then made of several commands.
     private var single: SingleCommandSave?
@@ -41,14 +42,16 @@ package final class GuestHandle {
     private var standsStill = false
     /// It was seen without its memory.
     private var isDying = false
+    /// Of its disks that are mirrored.
+    var mirrors: [QEMUDiskTap] = []
 
     /// Whether QEMU's disks may write into guest memory unseen, with what they have begun to read when it is protected.
     package private(set) var mayPinMemory: Bool
 
     /// The monitor answers within this, or QEMU counts as stuck.
-    package static let timeout = Duration.seconds(10)
+    static let timeout = Duration.seconds(10)
 
-    package let log: Logger
+    let log: Logger
 
     package init(vm: VMName, qmpPath: String, log: Logger) throws(SessionError) {
         self.vm = vm
@@ -80,6 +83,8 @@ package final class GuestHandle {
     private var hasMemory: Bool { (try? Files.text(of: "/proc/\(pid)/statm"))?.first != "0" }
     package var exitDescriptor: Int32 { process.number }
     package var pollDescriptor: Int32 { monitor.isOpen ? monitor.descriptor : -1 }
+
+    package func withProcess(_ body: (borrowing PidDescriptor) -> Void) { body(process) }
 
     /// Ends the guest's QEMU at once; the session notices by its exit.
     package func kill() { try? process.kill() }
@@ -353,11 +358,20 @@ package final class GuestHandle {
     }
 
     /// What QEMU told since the last look, without the effects of our own `stop` and `cont`.
-    package func takeEvents() -> [QMPEvent] {
+    package func takeNews() -> [GuestNews] {
         // A monitor that broke is noticed by the process's end, or by the next command.
         try? hear()
         defer { events = [] }
-        return events
+        return events.compactMap { event in
+            switch event.name {
+            case "SHUTDOWN": .shutdown(event.data["reason"]?.string)
+            case "STOP": .paused
+            case "RESUME": .resumed
+            case "RESET": .reset
+            case "DEVICE_DELETED": .deviceRemoved
+            default: mirrors.lazy.compactMap { $0.failure(event) }.first.map { .mirrorFailed($0) }
+            }
+        }
     }
 
     private func hear() throws(QMPError) {
@@ -476,14 +490,14 @@ package final class GuestHandle {
         return (try? process.waitForExit(timeout: timeout)) ?? !isAlive
     }
 
-    package var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
+    var gone: SessionError { SessionError(.guestLost, "the guest's QEMU (pid \(pid)) is gone") }
 
     func qemuFailed(_ what: String, _ error: QMPError) -> SessionError {
         if hasDied(error.reason == .closed) { return gone }
         return SessionError(.qemu, "the QEMU of \(vm) did not \(what): \(error)")
     }
 
-    package func deviceFailed(_ what: String, _ error: DeviceError) -> SessionError {
+    func deviceFailed(_ what: String, _ error: DeviceError) -> SessionError {
         if hasDied(error.isClosed) { return gone }
         return SessionError(.qemu, "\(what) of \(vm): \(error)")
     }

@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// Finds out what a running QEMU is made of, and whether it can be protected. Reads only: the VM is not changed.
 public enum GuestInspector {
     /// Describes the VM behind the monitor, or throws every reason why it cannot be protected as it runs.

@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// What cannot be protected whatever its settings: state outside of QEMU, and writers of guest memory that its page tables do
 /// not know. A virtual function, a vhost worker in another process or an NVMe controller that QEMU drives by itself writes by
 /// DMA or through mappings of its own, and no scan of QEMU's memory finds that.

@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Inspection {
     /// Image formats whose contents a mirror job reads and the standby can hold in another file.
     private static let formats: Set<String> = ["raw", "qcow2", "qed", "vdi", "vmdk", "vpc", "vhdx"]

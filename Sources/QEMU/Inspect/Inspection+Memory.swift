@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Inspection {
     /// Contents that QEMU loads from its own files at start and never changes: firmware tables, and PCI option ROMs
     /// (named after their device's path). What qxl writes into is another one, `qxl.vrom`.

@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Inspection {
     mutating func listNICs() throws(QMPError) -> [GuestNIC] {
         let clients = MonitorText.clients(try monitor.monitor("info network"))

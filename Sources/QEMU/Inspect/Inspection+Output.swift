@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// Ways out of a guest that are no network. They are not held: docs/OUTPUT.md has the rule.
 extension Inspection {
     /// Devices whose chardev is a line of bytes, of which the standby's QEMU has one of its own.

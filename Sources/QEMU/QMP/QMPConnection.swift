@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 
 /// A client of one QEMU monitor (QMP). Blocking; used by one thread at a time, hence not Sendable: hand it over whole.
 ///

@@ -1,44 +1,4 @@
-/// Who is at the other end of a unix socket when it was connected (`SO_PEERCRED`).
-public struct ProcessIdentity: Hashable, Sendable, Codable {
-    public var pid: Int32
-    public var uid: UInt32
-    public var gid: UInt32
-
-    public init(pid: Int32, uid: UInt32, gid: UInt32) {
-        self.pid = pid
-        self.uid = uid
-        self.gid = gid
-    }
-}
-
-public struct QEMUVersion: Hashable, Sendable, Codable, Comparable, CustomStringConvertible {
-    public var major: Int
-    public var minor: Int
-    public var micro: Int
-    /// The distribution's words, for example `Debian 1:7.2+dfsg-7+deb12u18`; may be empty.
-    public var package: String
-
-    public init(major: Int, minor: Int, micro: Int, package: String) {
-        self.major = major
-        self.minor = minor
-        self.micro = micro
-        self.package = package
-    }
-
-    /// From the `version` member of a greeting, or the answer to `query-version`.
-    init?(_ value: JSONValue?) {
-        guard let numbers = value?["qemu"], let major = numbers["major"]?.int64, let minor = numbers["minor"]?.int64,
-            let micro = numbers["micro"]?.int64, let major = Int(exactly: major), let minor = Int(exactly: minor),
-            let micro = Int(exactly: micro)
-        else { return nil }
-        self.init(major: major, minor: minor, micro: micro, package: value?["package"]?.string ?? "")
-    }
-
-    public var description: String { "\(major).\(minor).\(micro)" }
-    public static func < (a: QEMUVersion, b: QEMUVersion) -> Bool {
-        (a.major, a.minor, a.micro) < (b.major, b.minor, b.micro)
-    }
-}
+import Hypervisor
 
 /// Something QEMU reported by itself.
 public struct QMPEvent: Hashable, Sendable {
@@ -64,5 +24,24 @@ public struct QMPCommand: Sendable {
         }
         text.append(contentsOf: ",\"id\":".utf8)
         prefix = text
+    }
+}
+
+extension QEMUVersion {
+    /// From the `version` member of a greeting, or the answer to `query-version`.
+    init?(_ value: JSONValue?) {
+        guard let numbers = value?["qemu"], let major = numbers["major"]?.int64, let minor = numbers["minor"]?.int64,
+            let micro = numbers["micro"]?.int64, let major = Int(exactly: major), let minor = Int(exactly: minor),
+            let micro = Int(exactly: micro)
+        else { return nil }
+        self.init(major: major, minor: minor, micro: micro, package: value?["package"]?.string ?? "")
+    }
+}
+
+extension MemorySize {
+    /// From the answer to `query-memory-size-summary`.
+    public init?(_ value: JSONValue) {
+        guard let base = value["base-memory"]?.uint64 else { return nil }
+        self.init(base: base, plugged: value["plugged-memory"]?.uint64 ?? 0)
     }
 }

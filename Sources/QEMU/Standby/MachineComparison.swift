@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// Compares a waiting QEMU with the description of the one it shall continue.
 enum MachineComparison {
     /// The first difference in words, or nil.

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 
 /// A RAM block in the list at the head of a resume stream.
 public struct ResumeBlock: Hashable, Sendable {

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 
 /// How long the parts of a resume took, in nanoseconds.

@@ -1,4 +1,5 @@
 import Foundation
+import Hypervisor
 import Model
 import QEMU
 import RomulusAPI

@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Derivation {
     mutating func disk(_ option: QEMUOption, at index: Int) throws(StandbyCommandError) {
         switch option.name {

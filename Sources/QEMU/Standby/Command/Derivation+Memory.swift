@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Derivation {
     /// The board's own memory backend: the one that no `-object` of the command line names.
     private var implicitBlock: GuestRAMBlock? {
@@ -17,7 +19,7 @@ extension Derivation {
             guard let backend = block.backend else { continue }
             memoryFiles.append(
                 StandbyCommand.MemoryFile(
-                    block: block.name, path: "\(directory)/\(StandbyCommand.memoryFileName(backend))",
+                    block: block.name, path: "\(directory)/\(GuestRAMBlock.fileName(ofBackend: backend))",
                     length: block.length))
         }
     }

@@ -1,3 +1,5 @@
+import Hypervisor
+
 extension Derivation {
     mutating func network(_ option: QEMUOption) throws(StandbyCommandError) {
         var value = OptionValue(option.value ?? "", impliedKey: "type")

@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// Where a block node is written on the primary's command line.
 struct NodePlace: Hashable {
     /// Which of the options.

@@ -1,3 +1,5 @@
+import Hypervisor
+
 /// The rules by which a standby's command line is made from the primary's, one method per group of options.
 struct Derivation {
     let guest: GuestDescription

@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 
 /// The command line of a standby's QEMU, derived from the primary's; docs/STANDBY-COMMAND.md has the rules.
 public struct StandbyCommand: Hashable, Sendable, Codable {
@@ -51,11 +52,6 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
     ) throws(StandbyCommandError) -> StandbyCommand {
         var derivation = Derivation(guest: guest, options: options)
         return try derivation.run()
-    }
-
-    /// The name of the file that holds the RAM block of a memory backend.
-    public static func memoryFileName(_ backend: String) -> String {
-        String(backend.map { $0.isLetter || $0.isNumber || ".-_".contains($0) ? $0 : "_" }) + ".memory"
     }
 
     /// One sentence per required file that is not here.

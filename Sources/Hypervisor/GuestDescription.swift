@@ -82,12 +82,6 @@ public struct MemorySize: Hashable, Sendable, Codable {
         self.base = base
         self.plugged = plugged
     }
-
-    /// From the answer to `query-memory-size-summary`.
-    public init?(_ value: JSONValue) {
-        guard let base = value["base-memory"]?.uint64 else { return nil }
-        self.init(base: base, plugged: value["plugged-memory"]?.uint64 ?? 0)
-    }
 }
 
 /// A RAM block of a running QEMU.
@@ -118,6 +112,13 @@ public struct GuestRAMBlock: Hashable, Sendable, Codable {
         self.regionAddress = regionAddress
         self.tracked = tracked
         self.backend = backend
+    }
+}
+
+extension GuestRAMBlock {
+    /// The name of the file that holds the block of a memory backend at a standby.
+    public static func fileName(ofBackend backend: String) -> String {
+        String(backend.map { $0.isLetter || $0.isNumber || ".-_".contains($0) ? $0 : "_" }) + ".memory"
     }
 }
 
@@ -213,5 +214,38 @@ public struct GuestDevice: Hashable, Sendable, Codable {
     public init(path: String, type: String) {
         self.path = path
         self.type = type
+    }
+}
+
+/// Who is at the other end of a unix socket when it was connected (`SO_PEERCRED`).
+public struct ProcessIdentity: Hashable, Sendable, Codable {
+    public var pid: Int32
+    public var uid: UInt32
+    public var gid: UInt32
+
+    public init(pid: Int32, uid: UInt32, gid: UInt32) {
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+    }
+}
+
+public struct QEMUVersion: Hashable, Sendable, Codable, Comparable, CustomStringConvertible {
+    public var major: Int
+    public var minor: Int
+    public var micro: Int
+    /// The distribution's words, for example `Debian 1:7.2+dfsg-7+deb12u18`; may be empty.
+    public var package: String
+
+    public init(major: Int, minor: Int, micro: Int, package: String) {
+        self.major = major
+        self.minor = minor
+        self.micro = micro
+        self.package = package
+    }
+
+    public var description: String { "\(major).\(minor).\(micro)" }
+    public static func < (a: QEMUVersion, b: QEMUVersion) -> Bool {
+        (a.major, a.minor, a.micro) < (b.major, b.minor, b.micro)
     }
 }

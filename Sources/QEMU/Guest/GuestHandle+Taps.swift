@@ -1,0 +1,112 @@
+import Hypervisor
+import LinuxSystem
+import Model
+
+/// What is attached to a guest while it is protected.
+extension GuestHandle {
+    package func mirror(_ disk: OfferedDisk, to descriptor: Int32) throws(SessionError) -> any DiskTap {
+        do throws(DeviceError) {
+            let job = try MirrorJob.start(
+                monitor, disk: drives[Int(disk.index)], index: Int(disk.index), target: .descriptor(descriptor))
+            let tap = QEMUDiskTap(disk, job, self)
+            mirrors.append(tap)
+            return tap
+        } catch {
+            throw SessionError(.storage, "disk \(disk.id) of \(vm) cannot be mirrored: \(error)")
+        }
+    }
+
+    package func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap {
+        do throws(DeviceError) {
+            return QEMUNICTap(
+                try OutputFilter.install(monitor, netdev: nic.netdev, index: Int(nic.index), holding: true), nic, self)
+        } catch {
+            throw deviceFailed("the output of NIC \(nic.netdev)", error)
+        }
+    }
+
+    package func followMemory(purpose: String, isHelped: Bool) throws(SessionError) -> any GuestMemory {
+        do {
+            var tracker = try MemoryTracker(attachingTo: pid)
+            for block in trackedBlocks { try tracker.track(block) }
+            if isHelped, ReadingHelper.pays {
+                tracker.helper = try ReadingHelper(pid: pid, name: "copy-\(vm)", runsMax: Self.helpedRunsMax)
+            }
+            return TrackedMemory(tracker)
+        } catch let error as AttachError {
+            throw SessionError(.refused, "\(vm) cannot be \(purpose): \(error)")
+        } catch {
+            throw SessionError(.system, "\(vm) cannot be \(purpose): \(error)")
+        }
+    }
+
+    /// Runs of one large copy.
+    private static let helpedRunsMax = 8192
+}
+
+final class QEMUDiskTap: DiskTap {
+    private let disk: OfferedDisk
+    private let job: MirrorJob
+    private unowned let guest: GuestHandle
+
+    init(_ disk: OfferedDisk, _ job: MirrorJob, _ guest: GuestHandle) {
+        self.disk = disk
+        self.job = job
+        self.guest = guest
+    }
+
+    func progress() throws(SessionError) -> Double {
+        let now: MirrorJob.Progress?
+        do throws(DeviceError) {
+            now = try job.progress(guest.monitor)
+        } catch {
+            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
+        }
+        guard let now else {
+            throw SessionError(.storage, "the mirror of disk \(disk.id) ended by itself; see QEMU's log")
+        }
+        // Until it is ready, all that is known may be copied and more be to come.
+        return now.isReady ? 1 : min(Double(now.offset) / Double(max(now.length, 1)), 0.999)
+    }
+
+    /// Why the mirror is over, if `event` says so.
+    func failure(_ event: QMPEvent) -> String? {
+        switch job.news(event) {
+        case .failed(let reason): "the mirror of disk \(disk.id) failed: \(reason)"
+        case .cancelled: "the mirror of disk \(disk.id) was cancelled by somebody else"
+        case .ready, nil: nil
+        }
+    }
+
+    func remove() throws(SessionError) {
+        guest.mirrors.removeAll { $0 === self }
+        do throws(DeviceError) {
+            try job.cancel(guest.monitor)
+        } catch {
+            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
+        }
+    }
+}
+
+final class QEMUNICTap: NICTap {
+    private var filter: OutputFilter
+    private let nic: OfferedNIC
+    private unowned let guest: GuestHandle
+
+    init(_ filter: consuming OutputFilter, _ nic: OfferedNIC, _ guest: GuestHandle) {
+        self.filter = filter
+        self.nic = nic
+        self.guest = guest
+    }
+
+    var heldDescriptor: Int32 { filter.heldDescriptor }
+    var releaseDescriptor: Int32 { filter.release.number }
+
+    func remove() throws(SessionError) {
+        do throws(DeviceError) {
+            try filter.remove(guest.monitor)
+        } catch {
+            throw guest.deviceFailed("the output of NIC \(nic.netdev)", error)
+        }
+    }
+}
