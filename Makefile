@@ -4,14 +4,14 @@ SWIFT ?= swift
 PREFIX ?= /usr/local
 DESTDIR ?=
 # No test uses @testable, so tests and programs share one set of optimised objects.
-# Line by line, so that a run that is cut off shows how far it came.
-TEST := stdbuf -oL $(SWIFT) test -c release --disable-testable-imports --disable-xctest
+# Line by line, so that a run that is cut off shows how far it came; what failed is told once more at the end.
+TEST := Tests/run stdbuf -oL $(SWIFT) test -c release --disable-testable-imports --disable-xctest
 # Suites that run QEMU or the kernel gate, and time what they see: one at a time. The expression matches "Target.Suite/test()".
 REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests)\.
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help
-.PHONY: help packages toolchain build release test shapes sim model chaos demo bench lint check install clean
+.PHONY: help packages toolchain build release test shapes sim model chaos demo bench lint check ci install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,12 +58,11 @@ bench: release ## Measure what protection costs (PARTS="pause idle", DOCS=1 writ
 lint: toolchain ## Check the formatting
 	@$(SWIFT) format lint --strict --parallel --recursive $(SOURCES)
 
-check: ## What CI runs: lint, demo, model, sim, test
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory demo
-	@$(MAKE) --no-print-directory model
-	@$(MAKE) --no-print-directory sim
-	@$(MAKE) --no-print-directory test
+check: lint release ## Before each commit: formatting, build without warnings, tests that need neither root nor QEMU
+	@$(TEST) --skip '$(REAL)'
+
+ci: ## What CI runs, each step with a time limit: lint, demo, model, sim, test (needs root)
+	@.ci/run
 
 # Programs for other machines carry the Swift runtime with them: other objects, hence a build folder of their own.
 install: packages toolchain ## Install romulus and romulusd below $(PREFIX)

@@ -157,7 +157,8 @@ import Testing
         }
     }
 
-    @Test func theDeviceIsPettedAndDisarmedByAnOrderlyStop() async throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: mounting with FUSE"))
+    func theDeviceIsPettedAndDisarmedByAnOrderlyStop() async throws {
         let file = try WatchdogFile()
         defer { file.remove() }
         try await Scene.with("watchdog: {device: \(file.path), timeout_s: 4}") { scene in
@@ -178,7 +179,8 @@ import Testing
         }
     }
 
-    @Test func anAgentThatIsKilledLeavesTheDeviceArmed() async throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: mounting with FUSE"))
+    func anAgentThatIsKilledLeavesTheDeviceArmed() async throws {
         let file = try WatchdogFile()
         defer { file.remove() }
         try await Scene.with("watchdog: {device: \(file.path), timeout_s: 4}") { scene in

@@ -14,7 +14,8 @@ import Testing
         throw NotSo(what: what)
     }
 
-    @Test func theTimeoutIsSetAndPetsArrive() async throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: mounting with FUSE"))
+    func theTimeoutIsSetAndPetsArrive() async throws {
         let file = try WatchdogFile(timeoutMax: 60)
         defer { file.remove() }
         let device = try WatchdogDevice(path: file.path, timeoutSeconds: 90)
@@ -27,7 +28,7 @@ import Testing
         #expect(file.seen.abandoned == 0)
     }
 
-    @Test func onlyTheMagicCloseStopsIt() async throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: mounting with FUSE")) func onlyTheMagicCloseStopsIt() async throws {
         let file = try WatchdogFile()
         defer { file.remove() }
         do {
@@ -38,7 +39,8 @@ import Testing
         #expect(file.seen.disarmed == 0)
     }
 
-    @Test func aDeviceWithoutTimeoutIsDisarmedAndRefused() async throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: mounting with FUSE"))
+    func aDeviceWithoutTimeoutIsDisarmedAndRefused() async throws {
         let file = try WatchdogFile(refusesTimeout: true)
         defer { file.remove() }
         #expect {

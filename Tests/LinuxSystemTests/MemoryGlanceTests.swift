@@ -18,7 +18,9 @@ import Testing
 
     private func expected(_ page: Int) -> UInt8 { UInt8(1 + page % 251) }
 
-    @Test(arguments: ["anonymous", "shared", "file", "sealed", "huge"])
+    @Test(
+        .enabled(if: geteuid() == 0, "needs root: another process's memory file"),
+        arguments: ["anonymous", "shared", "file", "sealed", "huge"])
     func contentsAreReadAndPagesWithoutMemoryStayWithout(kind: String) throws {
         let toy = try Toy(kind)
         _ = try toy.ask("write 7 1 2 600")
@@ -35,7 +37,10 @@ import Testing
         if kind != "huge" { #expect(part.empty == [2] && part.bytes[0] == 7 && part.bytes[2 * trackedPageSize] == 0) }
     }
 
-    @Test(arguments: ["anonymous", "file", "sealed"]) func pagesThatWereGivenBackAreEmpty(kind: String) throws {
+    @Test(
+        .enabled(if: geteuid() == 0, "needs root: another process's memory file"),
+        arguments: ["anonymous", "file", "sealed"])
+    func pagesThatWereGivenBackAreEmpty(kind: String) throws {
         let toy = try Toy(kind)
         _ = try toy.ask("fill")
         #expect(try look(toy).empty.isEmpty)

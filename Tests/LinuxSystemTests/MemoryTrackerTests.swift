@@ -183,7 +183,9 @@ import Testing
     }
 
     /// However the pages come here, they are the same: by calls or from a mapping of sealed memory, by one thread or two.
-    @Test(arguments: ["anonymous", "file", "sealed"], [false, true])
+    @Test(
+        .enabled(if: geteuid() == 0, "needs root: another process's memory file"),
+        arguments: ["anonymous", "file", "sealed"], [false, true])
     func copiesTheSamePages(kind: String, helped: Bool) throws {
         let toy = try Toy(kind, mebibytes: 16)
         _ = try toy.ask("fill")

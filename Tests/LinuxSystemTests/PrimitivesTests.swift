@@ -196,7 +196,7 @@ import Testing
         #expect(throws: SystemError.self) { _ = try LocalSocket.listen(at: path) }
     }
 
-    @Test func realTimePriorityIsUndone() throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: real-time priority")) func realTimePriorityIsUndone() throws {
         let toy = try Toy(mebibytes: 1)
         _ = try toy.ask("threads 1")
         let threads = try ProcessFiles.threads(of: toy.pid)

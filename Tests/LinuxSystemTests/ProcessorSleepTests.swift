@@ -13,7 +13,7 @@ import Testing
         return value
     }
 
-    @Test func theKernelHearsOfIt() throws {
+    @Test(.enabled(if: geteuid() == 0, "needs root: /dev/cpu_dma_latency")) func theKernelHearsOfIt() throws {
         let sleep = try ProcessorSleep()
         sleep.hold()
         #expect(try kernelLimit() <= sleep.limit)
