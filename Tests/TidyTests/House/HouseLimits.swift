@@ -1,0 +1,65 @@
+/// What the house may measure at most: today's figures. A figure that grows fails its test, and so does one that has
+/// shrunk until its limit is lowered here, so that what was won stays won. Nothing is added here but by a decision that is
+/// worth a line in the commit's message.
+enum HouseLimits {
+    /// Limits of lines are whole steps, so that not every small change has to be written down here.
+    static let step = 100
+
+    static let longestFile = 700
+    static let filesOver400Lines: Set<String> = [
+        "Agent/AgentCore.swift",
+        "Agent/Configuration/Configuration+Load.swift",
+        "Journal/EventJournal.swift",
+        "Pipeline/Apply/Replica.swift",
+        "Pipeline/Capture/GuestHandle.swift",
+        "Pipeline/Session/PrimarySession.swift",
+        "Pipeline/Session/Protection.swift",
+        "Transport/LinkChannel.swift",
+    ]
+    static let functionsOver70Lines: Set<String> = [
+        "Agent/Configuration/Configuration+Load.swift read",
+        "Agent/HTTP/Routes.swift api",
+        "Pipeline/Decide/PrimarySession+Decisions.swift perform",
+        "Pipeline/Decide/StandbySession+Decisions.swift perform",
+        "Pipeline/Session/PrimarySession+Frames.swift accept",
+        "Pipeline/Session/PrimarySession+Thread.swift carry",
+        "Pipeline/Session/Protection.swift seal",
+        "Telemetry/VMMetrics.swift init",
+    ]
+    /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
+    /// they are one value each.
+    static let typesOver600Lines: [String: Int] = [
+        "Agent.AgentCore": 2000,
+        "Agent.Configuration": 1000,
+        "Pipeline.PrimarySession": 1400,
+        "Pipeline.Protection": 700,
+        "Pipeline.StandbySession": 1000,
+        "Protocol.PrimaryMachine": 1100,
+        "Protocol.StandbyMachine": 800,
+        "QEMU.Derivation": 800,
+    ]
+    /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
+    static let twoWayPairs: Set<String> = [
+        "Agent: . <-> Desired",
+        "Agent: . <-> Watchdog",
+        "Pipeline: Apply <-> Resync",
+        "Pipeline: Apply <-> Session",
+        "Pipeline: Capture <-> Resync",
+        "Pipeline: Capture <-> Session",
+        "Pipeline: Decide <-> Session",
+        "Pipeline: Encode <-> Session",
+        "Pipeline: Release <-> Session",
+        "Pipeline: Resync <-> Session",
+        "Pipeline: Session <-> Ship",
+        "Pipeline: Session <-> Stage",
+        "Pipeline: Session <-> Verify",
+        "QEMU: Devices <-> Inspect",
+        "QEMU: Devices <-> State",
+        "QEMU: Inspect <-> Standby",
+        "Storage: . <-> Image",
+        "Storage: Image <-> NBD",
+        "Transport: . <-> Streams",
+    ]
+    /// Files that import QEMU, by target.
+    static let importersOfQEMU: [String: Int] = ["Agent": 6, "Pipeline": 17]
+}
