@@ -113,6 +113,14 @@ import Testing
         for target in called { #expect(readme.contains("make \(target)"), "README.md does not tell of make \(target)") }
     }
 
+    /// The figures of the README are those that were measured last.
+    @Test func theReadmesFiguresWereMeasured() throws {
+        let figures = try Self.text("README.md").matches(of: #/\d+\.\d+ ms/#).map { String($0.0) }
+        #expect(figures.count >= 2)
+        let measured = try Self.text("docs/BENCHMARKS.md")
+        for figure in figures { #expect(measured.contains(" \(figure) "), "docs/BENCHMARKS.md has no \(figure)") }
+    }
+
     /// Alerting rules ask for metrics that are there.
     @Test func rulesNameMetrics() throws {
         let checks = DocumentChecks(vocabulary: try Self.vocabulary())
