@@ -37,7 +37,7 @@ import Testing
                 "romulusd": Program(sources: ["struct D { @Flag var checkConfig = false }"], root: "D"),
             ],
             keys: ["defaults", "epoch_ms", "vms", "qmp", "journal", "disks"],
-            metrics: ["romulus_epoch", "romulus_pause_seconds"],
+            metrics: ["romulus_epoch", "romulus_pause_seconds"], words: ["peer_lost", "silenceMs"],
             makeTargets: ["test"], exists: { ["docs", "docs/A.md", "docs/B.md", "Sources/Real"].contains($0) }))
 
     func page(_ text: String) -> Document { Document(path: "docs/A.md", text: text) }
@@ -126,6 +126,11 @@ import Testing
         #expect(checks.metrics(page("`romulus_epochs` and `romulus_pauses_*` and romulus_epoch_buckets")).count == 3)
         #expect(
             checks.metrics(page("`romulus_epoch`, rate(romulus_pause_seconds_bucket[5m]), `romulus_pause_*`")) == [])
+    }
+
+    @Test func wordsAreLookedUp() {
+        #expect(checks.words(page("`peer_gone`, `silence_s`")).count == 2)
+        #expect(checks.words(page("`peer_lost`, `silence_ms`, `tcp_rmem`, `a peer_gone`, `peer`")) == [])
     }
 
     @Test func pathsAreLookedUp() {

@@ -10,8 +10,8 @@ struct DocumentChecks {
     ]
 
     func findings(_ document: Document) -> [Finding] {
-        commands(document) + loneOptions(document) + keys(document) + metrics(document) + files(document)
-            + makeTargets(document)
+        commands(document) + loneOptions(document) + keys(document) + metrics(document) + words(document)
+            + files(document) + makeTargets(document)
     }
 
     // MARK: commands
@@ -83,6 +83,25 @@ struct DocumentChecks {
     }
 
     // MARK: keys
+
+    /// Words with underscores that belong to the kernel.
+    static let foreignWords: Set<String> = ["tcp_rmem", "sched_rt_runtime_us"]
+
+    /// A span that is one word with underscores, such as `silence_ms`: a key, a state, a field of the API. The sources have it,
+    /// or they have it as `silenceMs`.
+    func words(_ document: Document) -> [Finding] {
+        document.spans.compactMap { span in
+            guard span.text.wholeMatch(of: #/[a-z0-9]+(?:_[a-z0-9]+)+/#) != nil, !Self.foreignWords.contains(span.text),
+                !vocabulary.words.contains(span.text)
+            else { return nil }
+            let parts = span.text.split(separator: "_")
+            let camel = parts[0] + parts.dropFirst().map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
+            return vocabulary.words.contains(String(camel))
+                ? nil
+                : Finding(
+                    path: document.path, line: span.line, message: "nothing in the sources is called \(span.text)")
+        }
+    }
 
     /// Sections at the top of the configuration.
     private static let sections: Set<String> = [

@@ -26,6 +26,10 @@ import Testing
     private static func readWords() throws -> Vocabulary {
         let sources = try SourceTests.sources()
         func texts(_ folder: String) -> [String] { sources.filter { $0.path.hasPrefix(folder) }.map(\.text) }
+        let headers = try FileManager.default.subpathsOfDirectory(
+            atPath: SourceTests.root.appending(path: "Sources").path
+        )
+        .filter { $0.hasSuffix(".h") || $0.hasSuffix(".c") }.map { try text("Sources/\($0)") }
         return Vocabulary(
             programs: [
                 "romulus": Program(
@@ -35,6 +39,7 @@ import Testing
             ],
             keys: Vocabulary.keys(texts("Sources/Agent/Configuration/")),
             metrics: Vocabulary.metrics(texts("Sources/Telemetry/")),
+            words: Vocabulary.words(sources.map(\.text) + headers + [try text("deploy/romulus.rules.yaml")]),
             makeTargets: Vocabulary.makeTargets(try text("Makefile")), exists: exists)
     }
 

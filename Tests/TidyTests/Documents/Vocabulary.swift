@@ -10,6 +10,8 @@ struct Vocabulary: Sendable {
     /// Sections whose own keys are names that the operator chooses.
     var sectionsOfNames: Set<String> = ["vms", "peers", "disks", "taps", "files", "replace"]
     var metrics: Set<String>
+    /// All words of the sources, comments and literals included.
+    var words: Set<String>
     /// Targets of the Makefile.
     var makeTargets: Set<String>
     /// Whether a file or folder of that name, from the root of the repository, is there; `*` stands for anything.
@@ -36,6 +38,14 @@ struct Vocabulary: Sendable {
             sources.map(SourceText.withoutComments).flatMap { source in
                 source.matches(of: #/"((?:romulus|process)_[a-z0-9_]+)"/#).map { String($0.1) }
             })
+    }
+
+    static func words(_ texts: [String]) -> Set<String> {
+        texts.reduce(into: []) { words, text in
+            for word in text.utf8.split(whereSeparator: { !House.isPartOfWord($0) }) {
+                words.insert(String(Substring(word)))
+            }
+        }
     }
 
     static func makeTargets(_ makefile: String) -> Set<String> {

@@ -36,7 +36,7 @@ struct House {
 
     let files: [File]
 
-    private static func isPartOfWord(_ byte: UInt8) -> Bool {
+    static func isPartOfWord(_ byte: UInt8) -> Bool {
         switch byte {
         case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"): true
         case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), 0x80...: true
