@@ -102,7 +102,8 @@ let package = Package(
         library(
             "Memory",
             [
-                "Hypervisor", "Shipping", "Transport", "GuestNetwork", "Storage", "Codec", "Wire", "Model", "LinuxSystem", log,
+                "Hypervisor", "Shipping", "Transport", "GuestNetwork", "Storage", "Codec", "Wire", "Model",
+                "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
         library("Disk", ["Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
@@ -110,7 +111,8 @@ let package = Package(
         library(
             "Standby",
             [
-                "Hypervisor", "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire",
+                "Hypervisor", "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol",
+                "Wire",
                 "Model",
                 "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
@@ -118,7 +120,8 @@ let package = Package(
         library(
             "Pair",
             [
-                "Hypervisor", "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport", "Fencing",
+                "Hypervisor", "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport",
+                "Fencing",
                 "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
@@ -127,7 +130,8 @@ let package = Package(
         library(
             "Agent",
             [
-                "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry", "Registers",
+                "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry",
+                "Registers",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,

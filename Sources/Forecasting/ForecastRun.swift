@@ -84,7 +84,9 @@ public final class ForecastRun {
     private static let typicalStateBytes: UInt64 = 350
 
     /// Blocks for `options.seconds` and a little more. Throws `refused` when the guest cannot be watched.
-    public static func watch(_ options: ForecastOptions, among guests: any GuestSource, log: Logger) throws(SessionError) -> ForecastSamples {
+    public static func watch(_ options: ForecastOptions, among guests: any GuestSource, log: Logger)
+        throws(SessionError) -> ForecastSamples
+    {
         let guest = try guests.open(options.vm, at: options.qmpPath, log: log)
         defer { guest.close() }
         return try ForecastRun(options, guest).run()

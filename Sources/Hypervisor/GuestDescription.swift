@@ -116,6 +116,9 @@ public struct GuestRAMBlock: Hashable, Sendable, Codable {
 }
 
 extension GuestRAMBlock {
+    /// The name of the file that holds a block without a memory backend at a standby, by its place in the offer.
+    public static func fileName(ofBlock index: Int) -> String { "block-\(index)" }
+
     /// The name of the file that holds the block of a memory backend at a standby.
     public static func fileName(ofBackend backend: String) -> String {
         String(backend.map { $0.isLetter || $0.isNumber || ".-_".contains($0) ? $0 : "_" }) + ".memory"

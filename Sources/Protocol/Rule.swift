@@ -2,7 +2,7 @@
 ///
 /// Owns what may be released, acknowledged, applied, resumed and killed, and when, through any number of sessions and
 /// restarts. May call Model only: no clock, no socket, no disk, no thread; randomness comes in once, as a seed. The
-/// shells in Pipeline and Agent carry the actions out. Upholds the rule of output commit: *output leaves only when its
+/// shells in Pair, and Agent, carry the actions out. Upholds the rule of output commit: *output leaves only when its
 /// epoch is acknowledged in the current session, or after winning the right to go alone.* `docs/INVARIANTS.md` numbers
 /// what follows from it (I1, I2, …); the code cites the numbers.
 

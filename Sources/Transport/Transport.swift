@@ -16,7 +16,7 @@
 /// `Streams/` spreads frames over them and puts them in order again.
 ///
 /// Threads. Every link lives on one event loop of the group that it was given, its further connections on others; its handler is called there, in order,
-/// and must not block. Pipeline threads wait with `waitForRoom` while the link is behind, and send with `enqueue`.
+/// and must not block. The threads that ship wait with `waitForRoom` while the link is behind, and send with `enqueue`.
 import NIOCore
 import Wire
 

@@ -14,9 +14,6 @@ package final class ReplicaMemory: @unchecked Sendable {
     package let blocks: [RAMBlock]
     private let targets: [UnsafeMutableRawBufferPointer]
 
-    /// The file of a block that does not lie in a file of QEMU's, by its place in the offer.
-    package static func fileName(ofBlock index: Int) -> String { "block-\(index)" }
-
     /// Bytes that the blocks take in the memory directory.
     package static func size(of blocks: [RAMBlock]) -> UInt64 { blocks.reduce(0) { $0 + ($1.tracked ? $1.length : 0) } }
 

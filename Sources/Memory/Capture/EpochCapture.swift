@@ -172,7 +172,9 @@ package final class EpochCapture {
         do throws(SystemError) {
             return try body(memory)
         } catch {
-            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+            if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive {
+                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone")
+            }
             throw SessionError(.system, "\(guest.vm) cannot be \(purpose): \(error)")
         }
     }

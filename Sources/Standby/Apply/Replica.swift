@@ -254,7 +254,7 @@ public final class Replica: @unchecked Sendable {
                 }
                 paths.append(file.path)
             } else {
-                paths.append("\(places.memoryDirectory)/\(ReplicaMemory.fileName(ofBlock: Int(block.index)))")
+                paths.append("\(places.memoryDirectory)/\(GuestRAMBlock.fileName(ofBlock: Int(block.index)))")
             }
         }
         return paths

@@ -1,7 +1,7 @@
 import Model
 import Protocol
 
-/// The primary's shell: what Pipeline and Agent do for `PrimaryMachine`.
+/// The primary's shell: what Pair and Agent do for `PrimaryMachine`.
 extension World {
     func perform(_ action: PrimaryMachine.Action, _ host: Host) {
         switch action {

@@ -1,7 +1,7 @@
 import Model
 import Protocol
 
-/// The standby's shell: what Pipeline and Agent do for `StandbyMachine`.
+/// The standby's shell: what Pair and Agent do for `StandbyMachine`.
 extension World {
     func perform(_ action: StandbyMachine.Action, _ host: Host) {
         switch action {

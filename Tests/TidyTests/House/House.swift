@@ -5,7 +5,7 @@
 /// neither place.
 struct House {
     struct File {
-        /// The path below `Sources`, such as `Pipeline/Capture/Slab.swift`.
+        /// The path below `Sources`, such as `Memory/Capture/Slab.swift`.
         let path: String
         let lines: Int
         /// Names of types that are declared or extended outside all braces.
