@@ -156,7 +156,7 @@ let package = Package(
         tests("TestBedTests", ["TestBed", "romulus-bed-client"]),
         tests("TidyTests", []),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
-        tests("LinuxSystemTests", ["LinuxSystem", "CLinux", "CAllocations"]),
+        tests("LinuxSystemTests", ["LinuxSystem", "CLinux", "CAllocations", "TestBed"]),
         tests("ModelTests", ["Model"]),
         tests("WireTests", ["Wire", "Model", "CKernels"]),
         tests("CodecTests", ["Codec", "Model", "CKernels"]),

@@ -37,7 +37,12 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         /// In private anonymous memory a page without an entry in the page table was never touched; elsewhere it may
         /// well have contents.
         var sparse: Bool
+        /// How many pages are protected as one: more than 1 in hugetlbfs.
+        var pagesAtOnce: Int
     }
+
+    /// Of hugetlbfs, in bytes: what a scan reports goes whole into the caller's buffer.
+    private static let hugePageMax: UInt64 = 2 << 20
 
     /// Regions taken from the kernel in one call.
     private static let regionsMax = 4096
@@ -94,7 +99,8 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         let mappings = try ProcessFiles.mappings(of: pid).filter {
             $0.start < end.partialValue && block.address < $0.end
         }
-        let result = rml_userfault_register(attachment.userfault.number, block.address, block.length)
+        var isHuge: Int32 = 0
+        let result = rml_userfault_register(attachment.userfault.number, block.address, block.length, &isHuge)
         switch result {
         case 0...: break
         case -EBUSY:
@@ -107,7 +113,18 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
         default:
             throw failure(-result, "track", block)
         }
-        entries.append(Entry(block: block, sparse: mappings.allSatisfy { $0.isPrivateAnonymous }))
+        let pageBytes = isHuge == 1 ? try ProcessFiles.pageBytes(of: pid, at: block.address) : page
+        guard pageBytes <= Self.hugePageMax else {
+            try unregister(block)
+            throw failure(
+                EINVAL, "track", block,
+                "its huge pages of \(pageBytes >> 20) MiB are larger than what is copied at once: use huge pages of 2 MiB"
+            )
+        }
+        entries.append(
+            Entry(
+                block: block, sparse: mappings.allSatisfy { $0.isPrivateAnonymous }, pagesAtOnce: Int(pageBytes / page))
+        )
         let needed = Int(block.index) + 1
         if addresses.count < needed {
             addresses.append(contentsOf: repeatElement(0, count: needed - addresses.count))
@@ -165,8 +182,8 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
     }
 
     /// Adds the pages written since they were last protected to `runs`, and with `protecting` protects them again in the
-    /// same walk. Goes from `position` to the end of all blocks, or until `runs` is full or holds `pagesMax` pages;
-    /// returns true when the end was reached, else `position` is where to go on.
+    /// same walk. Goes from `position` to the end of all blocks, or until `runs` is full or holds `pagesMax` pages (at least
+    /// 512, or a huge page may never have room); returns true when the end was reached, else `position` is where to go on.
     public mutating func scanWritten(
         from position: inout ScanPosition, protecting: Bool, pagesMax: Int = .max, into runs: inout RunBuffer
     ) throws(SystemError) -> Bool {
@@ -268,7 +285,9 @@ public struct MemoryTracker: ~Copyable, @unchecked Sendable {
             var start = block.address + position.offset
             while start < end {
                 let room = min(Self.regionsMax, runs.room)
-                let pages = pagesMax - runs.pages
+                // Of a huge page that has no room whole, the kernel neither reports nor protects anything, and goes on with
+                // the next one (fs/proc/task_mmu.c, `pagemap_scan_hugetlb_entry`; seen with Linux 6.18).
+                let pages = (pagesMax - runs.pages) / entry.pagesAtOnce * entry.pagesAtOnce
                 if room < Self.roomMin || pages <= 0 { return false }
                 var reached = start
                 let found = step(

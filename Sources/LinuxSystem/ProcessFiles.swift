@@ -55,6 +55,23 @@ public enum ProcessFiles {
         try Files.text(of: "/proc/\(pid)/maps").split(separator: "\n").compactMap { MappedRegion(line: $0) }
     }
 
+    /// The size of the pages that the mapping at `address` is made of, in bytes. Reads /proc/PID/smaps, for which the kernel
+    /// walks through all of the process's page table.
+    static func pageBytes(of pid: pid_t, at address: UInt64) throws(SystemError) -> UInt64 {
+        let path = "/proc/\(pid)/smaps"
+        var isThere = false
+        for line in try Files.text(of: path).split(separator: "\n") {
+            if let region = MappedRegion(line: line) {
+                isThere = region.start <= address && address < region.end
+            } else if isThere, line.hasPrefix("KernelPageSize:") {
+                let words = line.split(separator: " ")
+                if words.count == 3, let kibibytes = UInt64(words[1]) { return kibibytes << 10 }
+            }
+        }
+        throw SystemError(
+            operation: "look up", errno: ENOENT, subject: "the page size at 0x\(String(address, radix: 16)) in \(path)")
+    }
+
     /// A field of /proc/PID/status, such as `TracerPid`, without the blanks around it.
     public static func status(_ field: String, of pid: pid_t) throws(SystemError) -> String? {
         let prefix = field + ":"

@@ -2,6 +2,8 @@ import Glibc
 import LinuxSystem
 import Testing
 
+import class TestBed.HugePages
+
 @Suite struct MemoryTrackerTests {
     /// Page numbers that a scan of everything reports.
     private func written(_ tracker: inout MemoryTracker, protecting: Bool = true, capacity: Int = 4096) throws -> [Int]
@@ -54,6 +56,39 @@ import Testing
         #expect(try written(&tracker).isEmpty)
         _ = try toy.ask("write 9 3 700")
         #expect(try written(&tracker) == [3, 700])
+    }
+
+    /// The kernel protects such a page only whole: a buffer without room for one must not make it pass over it.
+    @Test(.enabled(if: HugePages.areAvailable, "the kernel has no huge pages"))
+    func pagesOfHugetlbfsAreNeverPassedOver() throws {
+        let room = try HugePages(mebibytes: 16)
+        defer { withExtendedLifetime(room) {} }
+        let toy = try Toy("hugetlb", mebibytes: 16)
+        _ = try toy.ask("fill")
+        var tracker = try MemoryTracker(attachingTo: toy.pid)
+        try tracker.track(toy.block)
+        try tracker.protectAll()
+        #expect(try written(&tracker).isEmpty)
+        _ = try toy.ask("write 9 3 700 1024 1536 2047 4095")
+        let huge = [0, 1, 2, 3, 7].flatMap { (512 * $0)..<(512 * $0 + 512) }
+        for (pagesMax, calls) in [(600, 5), (1500, 3)] {
+            var runs = RunBuffer(capacity: 64)
+            var position = ScanPosition()
+            var pages: [Int] = []
+            var count = 0
+            var isOver = false
+            while !isOver, count < 10 {
+                isOver = try tracker.scanWritten(from: &position, protecting: true, pagesMax: pagesMax, into: &runs)
+                #expect(runs.pages <= pagesMax)
+                for run in runs.runs { pages += (Int(run.first)..<Int(run.first + run.count)) }
+                runs.removeAll()
+                count += 1
+            }
+            #expect(isOver && pages == huge && count >= calls, "\(pagesMax): \(count) calls, \(pages.count) pages")
+            #expect(try written(&tracker).isEmpty)
+            _ = try toy.ask("write 8 0 512 1024 1536 3584")
+        }
+        try tracker.close()
     }
 
     @Test(arguments: ["anonymous", "file"])

@@ -169,7 +169,7 @@ struct Toy {
     var pages: Int { Int(length) / trackedPageSize }
     var block: TrackedBlock { TrackedBlock(index: 0, address: address, length: length) }
 
-    /// `kind` is anonymous, shared, file or huge.
+    /// `kind` is anonymous, shared, file, sealed, huge or hugetlb.
     init(_ kind: String = "anonymous", mebibytes: Int = 4, unprivileged: Bool = false) throws {
         let user = unprivileged ? ["/usr/bin/setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] : []
         process = try ChildProcess(user + [toyPath, kind, String(mebibytes)])

@@ -97,6 +97,10 @@ let toyProgram = #"""
             if (ftruncate(file, (off_t)length) < 0) return 1;
             if (!strcmp(kind, "sealed") && fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0) return 1;
             memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        } else if (!strcmp(kind, "hugetlb")) {
+            file = memfd_create("toy", MFD_CLOEXEC | MFD_HUGETLB);
+            if (ftruncate(file, (off_t)length) < 0) return 1;
+            memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
         } else if (!strcmp(kind, "shared")) {
             memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         } else {

@@ -47,10 +47,14 @@ static inline int rml_userfault_agree(int descriptor, uint64_t features, uint64_
     return result;
 }
 
-static inline int rml_userfault_register(int descriptor, uint64_t address, uint64_t length) {
+// `*huge` becomes 1 where the memory is hugetlbfs's: the kernel then offers no UFFDIO_ZEROPAGE (fs/userfaultfd.c,
+// `userfaultfd_register`).
+static inline int rml_userfault_register(int descriptor, uint64_t address, uint64_t length, int *huge) {
     struct uffdio_register request = {
         .range = {.start = address, .len = length}, .mode = UFFDIO_REGISTER_MODE_WP};
-    return (int)rml_result(ioctl(descriptor, UFFDIO_REGISTER, &request));
+    int result = (int)rml_result(ioctl(descriptor, UFFDIO_REGISTER, &request));
+    *huge = result == 0 && !(request.ioctls & (uint64_t)1 << _UFFDIO_ZEROPAGE);
+    return result;
 }
 
 static inline int rml_userfault_unregister(int descriptor, uint64_t address, uint64_t length) {
