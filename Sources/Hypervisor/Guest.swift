@@ -66,6 +66,9 @@ public protocol Guest: AnyObject {
     func canSaveInOne() throws(SessionError) -> Bool
     /// Stops it and begins to save its devices; returns when it stands still, with its disks perhaps not drained yet.
     func stopAndSaveInOne() throws(SessionError)
+    /// Returns when the disks are drained, after `stopAndSaveInOne`. False when that is not to be known: `awaitSaved` follows
+    /// in either case.
+    func awaitDrained() throws(SessionError) -> Bool
     /// Returns when the devices are saved and the disks drained. False when the guest runs again instead.
     func awaitSaved() throws(SessionError) -> Bool
     /// As `stopAndSaveInOne`, by several commands: the disks are drained, and the guest stands still until `resume`.

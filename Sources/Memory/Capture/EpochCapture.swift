@@ -19,7 +19,7 @@ package final class EpochCapture {
         case rest
         /// They read and write, and the guest runs.
         case work
-        /// They end what they have begun; `rest` follows before anything counts.
+        /// They end what they have begun, within the command that saves the devices; `rest` follows before anything counts.
         case drain
     }
 
@@ -79,7 +79,7 @@ package final class EpochCapture {
     /// Finds what was written, protects it again and copies it behind what `slab` has already.
     ///
     /// Where disks may pin memory, a page that was protected while they worked is copied once they have ended what they had
-    /// begun by then. With `drain` that is the caller's: it copies the one slab again, and looks through the rest later.
+    /// begun by then. If they never do, because QEMU gave the command up, what was found is in `slab` without its contents.
     package func copyWritten(
         while disks: Disks, into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
     ) throws(SessionError) {
@@ -91,14 +91,28 @@ package final class EpochCapture {
             let atEnd = try checking { (memory) throws(SystemError) in
                 try memory.scanWritten(from: &position, pagesMax: Slab.pagesMax, into: &slab.runs)
             }
-            if disks == .work, mindsPins { try guest.drainDisks() }
             let scanned = MonotonicClock.now()
-            try copy(slab, from: part, at: filled)
             timings.scan += scanned - began
-            timings.copy += MonotonicClock.now() - scanned
             timings.dirtyPages += UInt64(slab.runs.pages - filled)
-            if atEnd || disks == .drain && mindsPins { return }
+            guard try areDrained(disks) else { return }
+            let drained = MonotonicClock.now()
+            timings.stop += drained - scanned
+            try copy(slab, from: part, at: filled)
+            timings.copy += MonotonicClock.now() - drained
+            if atEnd { return }
             slab = try exchange(slab)
+        }
+    }
+
+    /// Waits until what disks had begun is over, if it matters; false when that is not to be known.
+    private func areDrained(_ disks: Disks) throws(SessionError) -> Bool {
+        guard mindsPins else { return true }
+        switch disks {
+        case .rest: return true
+        case .work:
+            try guest.drainDisks()
+            return true
+        case .drain: return try guest.awaitDrained()
         }
     }
 
@@ -111,9 +125,8 @@ package final class EpochCapture {
         }
     }
 
-    /// With the disks drained: copies again what was protected while they were not, because what they had begun to read by then
-    /// has arrived without a trace.
-    private func copyAgain(_ slab: Slab, _ timings: inout EpochTimings) throws(SessionError) {
+    /// With the disks drained: copies what a command that was given up had found while they were not.
+    private func copyFound(_ slab: Slab, _ timings: inout EpochTimings) throws(SessionError) {
         guard mindsPins, slab.runs.pages > 0 else { return }
         let began = MonotonicClock.now()
         try copy(slab)
@@ -130,8 +143,8 @@ package final class EpochCapture {
     }
 
     /// One command stops the guest, saves its devices and holds both. The scan begins when the vCPUs stand still, while QEMU
-    /// drains disks and saves; what that still wrote is found by a second one, and what it may have written unseen is copied
-    /// again. False when QEMU let the guest run on instead.
+    /// drains disks and saves; what that still wrote is found by a second one. Pages that it may write unseen are copied once
+    /// it saves, when it has drained. False when QEMU let the guest run on instead.
     private func captureInOne(
         into slab: inout Slab, _ timings: inout EpochTimings, _ exchange: Exchange
     ) throws(SessionError) -> Bool {
@@ -143,7 +156,6 @@ package final class EpochCapture {
         let isSaved = try guest.awaitSaved()
         timings.deviceState += MonotonicClock.now() - copiedAt
         guard isSaved else { return false }
-        try copyAgain(slab, &timings)
         try copyWritten(while: .rest, into: &slab, &timings, exchange)
         return true
     }
@@ -156,7 +168,7 @@ package final class EpochCapture {
             let sentAt = MonotonicClock.now()
             try guest.stopAndSave()
             timings.stop += MonotonicClock.now() - sentAt
-            try copyAgain(slab, &timings)
+            try copyFound(slab, &timings)
             try copyWritten(while: .rest, into: &slab, &timings, exchange)
             let copiedAt = MonotonicClock.now()
             try guest.finishSave()

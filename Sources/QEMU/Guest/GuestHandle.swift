@@ -127,21 +127,36 @@ package final class GuestHandle: Guest {
         {}
     }
 
+    /// Waits until QEMU has begun to save, with its disks drained: it opens the file after that (migration/savevm.c,
+    /// `qmp_xen_save_devices_state`). False when it answered instead.
+    package func awaitDrained() throws(SessionError) -> Bool {
+        guard let single else { return false }
+        return try wait(for: single) { () throws(SystemError) in try single.waitUnlessWriting() }
+    }
+
     /// Waits until QEMU has saved what it will save before it is let on, with the guest standing still and its disks
     /// drained. False when it would not wait: it could not save that way, or the state is shorter than ever; the guest runs
     /// again then, and the checkpoint is to be made by several commands.
     package func awaitSaved() throws(SessionError) -> Bool {
         guard let single else { return false }
+        let isSaved = try wait(for: single) { () throws(SystemError) in try single.waitUnlessHolding() }
+        if !isSaved { try abandonSingle() }
+        return isSaved
+    }
+
+    /// Takes in what QEMU says until `step`, which waits for a moment, returns false. False when the command was answered
+    /// before.
+    private func wait(
+        for single: SingleCommandSave, _ step: () throws(SystemError) -> Bool
+    ) throws(SessionError) -> Bool {
         let began = MonotonicClock.now()
-        while try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() }) {
+        while try checkpointing(step) {
             // The stop comes before all that is saved, the answer after it.
             _ = try noticesStop()
             if MonotonicClock.now() - began > 10_000_000_000 {
                 throw SessionError(.qemu, "the QEMU of \(vm) did not save its devices within 10 s")
             }
-            guard single.isAnswered else { continue }
-            try abandonSingle()
-            return false
+            if single.isAnswered { return false }
         }
         _ = try noticesStop()
         return true

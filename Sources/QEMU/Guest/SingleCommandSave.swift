@@ -40,6 +40,14 @@ final class SingleCommandSave {
         return true
     }
 
+    /// Waits until QEMU says something or writes; returns false, at once, when it has begun to write.
+    func waitUnlessWriting() throws(SystemError) -> Bool {
+        if try pipe.isBegun() { return false }
+        poller.watch(1, reading: true, writing: false)
+        _ = try poller.wait(timeout: Self.patience)
+        return true
+    }
+
     func release() throws(SystemError) { try pipe.release() }
 
     /// Waits until the guest runs again.

@@ -16,8 +16,6 @@ struct Rig {
         var diskMebibytes = 64
         /// As in `GuestVM.Configuration`.
         var driveOptions: [String] = []
-        /// What is planted in the agent of host A.
-        var fault: String?
         /// Whether the guest's memory is a shared file that others can map, as with libvirt's `<source type='memfd'/>`.
         var isShared = false
         var epochs = Epochs.onOutput
@@ -64,17 +62,17 @@ struct Rig {
         ]
         try bed.b.addTap("tap0")
         guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
-        var options = Self.options(bed, wishes.epochs)
-        if let fault = wishes.fault {
-            options.program = "romulusd-planted"
-            options.environment = ["ROMULUS_PLANTED_FAULT": fault]
-        }
-        pair = try await Pair(on: bed, options)
+        pair = try await Pair(on: bed, Self.options(bed, wishes.epochs))
         control = GuestControl(client: bed.client, address: configuration.address)
     }
 
-    private static func options(_ bed: Bed, _ epochs: Epochs) -> Pair.Options {
+    /// - Parameter fault: what is planted in the agent of host A.
+    private static func options(_ bed: Bed, _ epochs: Epochs, fault: String? = nil) -> Pair.Options {
         var options = Pair.Options()
+        if let fault {
+            options.program = "romulusd-planted"
+            options.environment = ["ROMULUS_PLANTED_FAULT": fault]
+        }
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/bench.raw"]
         options.logLevel = "warning"
         options.defaults = epochs.defaults
@@ -102,8 +100,10 @@ struct Rig {
         }
     }
 
-    /// Starts the agents anew with other epochs; the guest is not protected.
-    func setEpochs(_ epochs: Epochs) async throws { try await pair.restart(Self.options(bed, epochs)) }
+    /// Starts the agents anew with other epochs, and with a fault planted in that of host A; the guest is not protected.
+    func setEpochs(_ epochs: Epochs, fault: String? = nil) async throws {
+        try await pair.restart(Self.options(bed, epochs, fault: fault))
+    }
 
     /// What the agent of host A says of the guest, which must be protected.
     func status() throws -> Pair.Status {

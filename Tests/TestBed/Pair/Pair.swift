@@ -62,6 +62,10 @@ public final class Pair: Sendable {
         case .witness: try await startWitness(pki)
         case .etcd: try await restartArbiter()
         }
+        try await startAgents(options)
+    }
+
+    private func startAgents(_ options: Options) async throws {
         for host in hosts {
             try await start(host, program: host.name == "a" ? options.program : "romulusd", options.environment)
         }
@@ -116,7 +120,7 @@ public final class Pair: Sendable {
             try await agent.wait()
         }
         try configure(options)
-        for host in hosts { try await start(host) }
+        try await startAgents(options)
     }
 
     private static func peerLines(_ host: BedHost, to peer: BedHost, _ options: Options) -> String {
