@@ -41,6 +41,31 @@ import Testing
         }
     }
 
+    /// The host takes memory of the guest and gives it back, while reads come late into what it has.
+    @Test(arguments: ["private", "memfd"]) func aBalloonLeavesEveryPageEqual(kind: String) async throws {
+        try await Bed.with { bed in
+            var wishes = Self.wishes(kind)
+            wishes.slowReads = 5
+            wishes.moreArguments += ["-device", "virtio-balloon-pci"]
+            let scene = try await Scene.make(on: bed, wishes)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
+            let monitor = try scene.testMonitor()
+            defer { monitor.close() }
+            try await scene.pair.protect(scene.guest)
+            for mebibytes in [176, 256] {
+                let bytes = mebibytes << 20
+                try monitor.execute("balloon", ["value": .integer(Int64(bytes))])
+                try await eventually("the guest has \(mebibytes) MiB", within: .seconds(30)) {
+                    try monitor.execute("query-balloon")["actual"]?.uint64 == UInt64(bytes) ? true : nil
+                }
+                let found = try scene.pair.verify(scene.guest)
+                print("\(kind), \(mebibytes) MiB: \(found)")
+            }
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+
     /// Somebody spoils the replica.
     @Test func aDamagedPageIsFoundAndMended() async throws {
         try await Bed.with { bed in

@@ -12,7 +12,7 @@ public struct GuestImage: Sendable {
         var package: String { self == .cloud ? "linux-image-cloud-amd64" : "linux-image-amd64" }
         var modules: [String] {
             let common = [
-                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "ata_piix", "ahci", "sd_mod",
+                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_balloon", "ata_piix", "ahci", "sd_mod",
             ]
             return self == .cloud ? common : common + ["e1000"]
         }
@@ -86,7 +86,7 @@ public struct GuestImage: Sendable {
     }
 
     /// Raise this when the way in which the archive is put together changes.
-    private static let recipe = 1
+    private static let recipe = 2
 
     private static func contentKey(package: String) throws -> String {
         var key = Fingerprint()
