@@ -2,8 +2,8 @@ import Foundation
 import TestBed
 import Testing
 
-/// Cards and disks written as others write them, through protection and failover. Three of them in the ordinary run, all with
-/// `make shapes`.
+/// Cards and disks written as others write them, through protection and failover, on either QEMU. Three of each in the ordinary
+/// run, all with `make shapes`.
 @Suite(.serialized, .timeLimit(.minutes(3))) struct ShapeTests {
     struct Shape: Sendable, CustomTestStringConvertible {
         var testDescription: String
@@ -11,6 +11,8 @@ import Testing
         var standbyFormat = GuestDisk.Format.raw
         /// Whether the usual card is added to what `wiring` has.
         var hasCard = true
+        /// Debian has what it needs of a newer QEMU in a package of its own, which the bed does not unpack.
+        var isForSpice = false
         var wiring: @Sendable (String) -> [String]
     }
 
@@ -35,7 +37,7 @@ import Testing
         Shape(testDescription: "a card without any id", hasCard: false) { image in
             usual(image) + ["-nic", "tap,ifname=tap0,script=no,downscript=no,model=virtio-net-pci,\(mac)"]
         },
-        Shape(testDescription: "a qxl card") { usual($0) + ["-device", "qxl-vga,id=video0"] },
+        Shape(testDescription: "a qxl card", isForSpice: true) { usual($0) + ["-device", "qxl-vga,id=video0"] },
     ]
 
     static let more = [
@@ -68,7 +70,7 @@ import Testing
                 "-net", "tap,ifname=tap0,script=no,downscript=no",
             ]
         },
-        Shape(testDescription: "two qxl cards", machine: .q35) { image in
+        Shape(testDescription: "two qxl cards", machine: .q35, isForSpice: true) { image in
             usual(image) + ["-device", "qxl-vga", "-device", "qxl,id=second"]
         },
         Shape(testDescription: "options in a file") { image in
@@ -104,11 +106,18 @@ import Testing
         },
     ]
 
-    static let chosen = ProcessInfo.processInfo.environment["ROMULUS_SHAPES"] == "all" ? always + more : always
+    static let chosen: [(Shape, QEMUProgram)] = {
+        let isAll = ProcessInfo.processInfo.environment["ROMULUS_SHAPES"] == "all"
+        let newer = (always + (isAll ? more : more.suffix(1))).filter { !$0.isForSpice }
+        return (isAll ? always + more : always).map { ($0, .installed) } + newer.map { ($0, .newer) }
+    }()
 
-    @Test(arguments: chosen) func isProtectedAndGoesOn(_ shape: Shape) async throws {
+    @Test(arguments: chosen) func isProtectedAndGoesOn(_ shape: Shape, on qemu: QEMUProgram)
+        async throws
+    {
         try await Bed.with { bed in
             var wishes = Scene.Wishes()
+            wishes.qemu = qemu
             wishes.machine = shape.machine
             wishes.standbyFormat = shape.standbyFormat
             wishes.wiring = { image in (shape.hasCard ? Self.card : []) + shape.wiring(image) }
