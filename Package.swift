@@ -164,6 +164,7 @@ let package = Package(
         .executableTarget(
             name: "romulus-sim", dependencies: ["Protocol", "Model"], path: "Tests/Simulator",
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
+        tests("HypervisorTests", ["Hypervisor"]),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
         tests("StorageTests", ["Storage"]),
         tests("GuestNetworkTests", ["GuestNetwork"]),

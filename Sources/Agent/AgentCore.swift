@@ -64,9 +64,6 @@ public final class AgentCore: Sendable {
     /// What encrypts, and so what the connections of a link are spread over. Idle ones cost nothing.
     private static let eventLoops = max(2, min(System.coreCount / 2, LinkDialer.connectionsMax))
 
-    /// Of a standstill that is no checkpoint, in nanoseconds: longer ones are told of.
-    private static let standstillMax: UInt64 = 100_000_000
-
     /// `planted` is for the tests' own build of the agent.
     public init(configuration: Configuration, planted: PlantedFaults = [], log: Logger) throws {
         self.configuration = configuration
@@ -512,14 +509,12 @@ public final class AgentCore: Sendable {
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
         case .found(let pid, let lineage): remember(options, pid, lineage)
         case .memoryCopied(let sent, let present): metrics?.recordFirstCopy(sentPages: sent, presentPages: present)
-        case .stoodStill(let cause, let nanoseconds):
-            metrics?.recordStandstill(cause.rawValue, nanoseconds: nanoseconds)
-            if nanoseconds > Self.standstillMax {
-                note(
-                    vm, .session,
-                    "\(vm) stood still for \(milliseconds(nanoseconds)) ms at the \(cause.rawValue) of its protection: QEMU"
-                        + " drains and flushes its disks meanwhile, which are slow")
-            }
+        case .stoodStill(let standstill):
+            metrics?.recordStandstill(standstill.cause.rawValue, nanoseconds: standstill.nanoseconds)
+            let text =
+                "\(vm) stood still for \(milliseconds(standstill.nanoseconds)) ms (\(standstill.cause.rawValue)),"
+                + " \(milliseconds(standstill.waited)) ms of them waiting for \(standstill.longest)"
+            if standstill.isToBeTold { note(vm, .session, text) } else { log.debug("\(text)") }
         case .gaveWay(let record):
             bases.keepGuest(vm)
             note(vm, .fenced, "another host goes on with \(vm): its guest here is gone", term: record.seen)

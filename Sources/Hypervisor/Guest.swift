@@ -34,9 +34,10 @@ public protocol Guest: AnyObject {
     var exitDescriptor: Int32 { get }
     /// Readable when there is news; -1 when there will be none.
     var pollDescriptor: Int32 { get }
-    func withProcess(_ body: (borrowing PidDescriptor) -> Void)
     /// Ends it at once.
     func kill()
+    /// The same in the way of `body`, when another host goes on with it.
+    func end(by body: (borrowing PidDescriptor) -> Void)
     /// True as soon as it has ended, which is waited for for so many nanoseconds.
     func hasEnded(within timeout: UInt64) -> Bool
     /// The calling thread, what serves a checkpoint, `helper` and `encoder` come before the host's other work until the result
@@ -57,8 +58,10 @@ public protocol Guest: AnyObject {
     /// Puts what checkpoints need into the hypervisor, and takes out what an earlier session left there.
     func prepare() throws(SessionError)
     func removeLeftovers() throws(SessionError)
+    /// For how long it stands still because of us, and why: a driver tells it of each wait.
+    var standstill: StandstillClock { get set }
     /// Stops the guest ahead of its next checkpoint.
-    func holdStill() throws(SessionError)
+    func holdStill(for cause: Standstill.Cause) throws(SessionError)
     var isHeldStill: Bool { get }
     /// Whether the last stop was ours: a guest that somebody else had paused is not ours to let run on.
     var stoppedByUs: Bool { get }
@@ -95,7 +98,9 @@ public protocol Guest: AnyObject {
     /// Has the NIC's output come to us instead of the network.
     func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap
     /// Lets the guest stand still, with its disks drained, for `body`.
-    func whileStopped<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure)
+    func whileStopped<Failure: Error>(
+        for cause: Standstill.Cause, _ body: () throws(Failure) -> Void
+    ) throws(Failure)
     /// Has the host write out what it gathered of the guest's images, with the guest running.
     func flushImages()
 

@@ -1,5 +1,6 @@
 import Foundation
 import GuestNetwork
+import Hypervisor
 import Model
 import Protocol
 import Standby
@@ -15,8 +16,8 @@ public enum SessionReport: Sendable {
     /// The guest's memory was looked at for the first copy: pages that were sent, and pages with contents that the standby
     /// held already. What the guest writes meanwhile is not counted.
     case memoryCopied(sentPages: Int, presentPages: Int)
-    /// The guest stood still for something else than a checkpoint.
-    case stoodStill(Standstill, nanoseconds: UInt64)
+    /// The guest stood still because of us, for something else than a checkpoint or for an uncommonly long one.
+    case stoodStill(Standstill)
     /// Output left the gate.
     case released([ReleasedOutput])
     /// Held output was given up, because its epoch never became whole at the standby.
@@ -31,14 +32,6 @@ public enum SessionReport: Sendable {
     case gaveWay(LocalRecord)
     /// The session is over and cleaned up.
     case ended(_ reason: String)
-}
-
-/// For what a guest stands still, besides checkpoints.
-public enum Standstill: String, Sendable, CaseIterable {
-    /// Mirrors of its disks begin.
-    case attach
-    /// Mirrors and output filters are taken out.
-    case detach
 }
 
 /// Where a session is; the words are those of the API.

@@ -181,7 +181,7 @@ public struct VMMetrics: Sendable {
                 (reason, registry.counter(Families.failovers, with("reason", reason.rawValue)))
             })
         standstills = Dictionary(
-            uniqueKeysWithValues: ["attach", "detach"].map { cause in
+            uniqueKeysWithValues: ["attach", "detach", "output", "switchover", "frozen"].map { cause in
                 (cause, registry.histogram(Families.standstill, with("cause", cause)))
             })
         errors = Dictionary(
@@ -263,7 +263,7 @@ public struct VMMetrics: Sendable {
         failoverDuration.observe(nanoseconds: nanoseconds)
     }
 
-    /// Notes how long the guest stood still for something else than a checkpoint; `cause` is `attach` or `detach`.
+    /// Notes how long the guest stood still for something else than a checkpoint; `cause` is one of docs/METRICS.md.
     public func recordStandstill(_ cause: String, nanoseconds: UInt64) {
         standstills[cause]?.observe(nanoseconds: nanoseconds)
     }

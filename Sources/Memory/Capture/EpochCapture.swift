@@ -94,13 +94,16 @@ package final class EpochCapture {
             let scanned = MonotonicClock.now()
             timings.scan += scanned - began
             timings.dirtyPages += UInt64(slab.runs.pages - filled)
+            guest.standstill.passed(.copy)
             guard try areDrained(disks) else { return }
             let drained = MonotonicClock.now()
             timings.stop += drained - scanned
             try copy(slab, from: part, at: filled)
             timings.copy += MonotonicClock.now() - drained
+            guest.standstill.passed(.copy)
             if atEnd { return }
             slab = try exchange(slab)
+            guest.standstill.passed(.room)
         }
     }
 
@@ -131,6 +134,7 @@ package final class EpochCapture {
         let began = MonotonicClock.now()
         try copy(slab)
         timings.copy += MonotonicClock.now() - began
+        guest.standstill.passed(.copy)
     }
 
     /// Makes the guest stand still, its devices saved and what it wrote copied, until it is resumed: by one command where

@@ -17,7 +17,7 @@ package final class Slab: @unchecked Sendable {
     private static let pagesPresent = 1024
 
     /// How many spare slabs there are at once, of all guests: 1 GiB.
-    private static let sparesMax = 32
+    package static let sparesMax = 32
     private static let spares = Atomic<Int>(0)
 
     private let memory: Mapping

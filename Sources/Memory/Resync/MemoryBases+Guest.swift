@@ -38,7 +38,8 @@ extension MemoryBases {
             let piece = try Mapping.anonymous(length: Self.pieceSize)
             for (index, block) in guest.blocks.enumerated() {
                 guard block.tracked, let address = block.hostAddress else { continue }
-                let name = block.backend.map(GuestRAMBlock.fileName(ofBackend:)) ?? GuestRAMBlock.fileName(ofBlock: index)
+                let name =
+                    block.backend.map(GuestRAMBlock.fileName(ofBackend:)) ?? GuestRAMBlock.fileName(ofBlock: index)
                 let file = try OwnedDescriptor.open("\(place)/\(name)", O_WRONLY | O_CREAT | O_EXCL)
                 guard ftruncate(file.number, off_t(block.length)) == 0 else {
                     throw SystemError(operation: "make", errno: errno, subject: "\(place)/\(name)")

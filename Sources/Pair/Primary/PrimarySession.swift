@@ -54,6 +54,7 @@ final class PrimarySession {
         self.guest = guest
         sender = FrameSender(link: link)
         wakefulness = Wakefulness(shell.options.sleep)
+        guest.standstill.report = { [shell] in shell.report(.stoodStill($0)) }
         capture = EpochCapture(
             of: guest, try guest.followMemory(purpose: "protected", isHelped: true), purpose: "protected",
             isExact: !shell.options.planted.contains(.forgetPins))
@@ -103,7 +104,7 @@ final class PrimarySession {
         try guest.prepare()
         if let ended = try prepareMirrors() { return ended }
         guest.flushImages()
-        try standingStill(.attach) { () throws(SessionError) in
+        try guest.whileStopped(for: .attach) { () throws(SessionError) in
             for mirror in mirrors { try mirror.start() }
         }
         for nic in guest.offeredNICs {
@@ -293,7 +294,7 @@ final class PrimarySession {
                         .event(.state, "\(heldBytes) bytes of output are held: the guest waits for the standby"))
                     sender.isStopping = true
                     defer { sender.isStopping = false }
-                    try guest.holdStill()
+                    try guest.holdStill(for: .output)
                 }
                 wakefulness.expect(room && !guestPaused && due < now + Wakefulness.foresight)
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
@@ -350,7 +351,7 @@ final class PrimarySession {
             let id = state.connection.session
             shell.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
         }
-        if !isLastSealed { try guest.release() }
+        if isLastSealed { guest.standstill.become(.switchover) } else { try guest.release() }
         ship(slab, of: epoch)
         for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
         if !isLastSealed { try guest.resume() }
@@ -436,9 +437,9 @@ final class PrimarySession {
             defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
             return (state.orders, state.endGuestRequested, state.failure, state.connection)
         }
-        if orders.killGuest { guest.withProcess(shell.end) }
+        if orders.killGuest { guest.end(by: shell.end) }
         if endGuest { guest.kill() }
-        if orders.stopGuest, !guest.isHeldStill { try guest.holdStill() }
+        if orders.stopGuest, !guest.isHeldStill { try guest.holdStill(for: .frozen) }
         if orders.resumeGuest {
             guest.letRunOn()
             // A switchover that did not come: the epochs of this session go on.
@@ -496,7 +497,7 @@ final class PrimarySession {
         while guest.isAlive {
             let orders = shell.state.withLock { $0.orders }
             if orders.end || orders.detach || orders.standby != nil { return }
-            if orders.killGuest { guest.withProcess(shell.end) }
+            if orders.killGuest { guest.end(by: shell.end) }
             waitReadable([shell.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
             _ = shell.wake.take()
         }
@@ -520,7 +521,7 @@ final class PrimarySession {
         if guest.isAlive {
             // Writes that wait for room on the link would keep QEMU from standing still.
             sender.isStopping = true
-            standingStill(.detach) {
+            guest.whileStopped(for: .detach) {
                 for mirror in mirrors { mirror.stop() }
                 detachOutputs()
             }
@@ -536,19 +537,12 @@ final class PrimarySession {
         guest.close()
     }
 
-    /// `body` with the guest stopped, and how long that took.
-    private func standingStill<Failure: Error>(
-        _ cause: Standstill, _ body: () throws(Failure) -> Void
-    ) throws(Failure) {
-        let began = MonotonicClock.now()
-        defer { shell.report(.stoodStill(cause, nanoseconds: MonotonicClock.now() - began)) }
-        try guest.whileStopped(body)
-    }
-
     private func detachOutputs() {
         let deadline = MonotonicClock.now() + 1_000_000_000
         for output in outputs {
+            guest.standstill.passed(.change)
             _ = output.gate.waitUntilDelivered(deadline: deadline)
+            guest.standstill.passed(.delivery)
             output.gate.close()
             do throws(SessionError) {
                 try output.detach()

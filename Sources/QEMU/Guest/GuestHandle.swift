@@ -40,6 +40,8 @@ package final class GuestHandle: Guest {
     package private(set) var isHeldStill = false
     /// True while the guest stands still because of us.
     private var standsStill = false
+    /// How long it does, and why.
+    package var standstill = StandstillClock()
     /// It was seen without its memory.
     private var isDying = false
     /// Of its disks that are mirrored.
@@ -84,20 +86,29 @@ package final class GuestHandle: Guest {
     package var exitDescriptor: Int32 { process.number }
     package var pollDescriptor: Int32 { monitor.isOpen ? monitor.descriptor : -1 }
 
-    package func withProcess(_ body: (borrowing PidDescriptor) -> Void) { body(process) }
-
     /// Ends the guest's QEMU at once; the session notices by its exit.
-    package func kill() { try? process.kill() }
+    package func kill() {
+        try? process.kill()
+        standstill.end(after: .standby)
+    }
+
+    package func end(by body: (borrowing PidDescriptor) -> Void) {
+        body(process)
+        standstill.end(after: .standby)
+    }
 
     // MARK: - A checkpoint
 
-    /// Stops the guest ahead of its next checkpoint, because more output than allowed waits for acknowledgements.
-    package func holdStill() throws(SessionError) {
+    /// Stops the guest ahead of its next checkpoint.
+    package func holdStill(for cause: Standstill.Cause) throws(SessionError) {
         let sentAt = Self.wallClock()
+        standstill.begin(cause)
         do throws(QMPError) {
             try monitor.execute("stop", timeout: Self.timeout)
+            standstill.passed(.stop)
             isHeldStill = try takeOwn("STOP", since: sentAt)
             standsStill = isHeldStill
+            if !isHeldStill { standstill.forget() }
         } catch {
             throw qemuFailed("stop", error)
         }
@@ -117,6 +128,7 @@ package final class GuestHandle: Guest {
         sentAt = Self.wallClock()
         stoppedByUs = false
         isSingle = true
+        standstill.begin(.checkpoint)
         do throws(QMPError) {
             try single.send()
         } catch {
@@ -125,12 +137,14 @@ package final class GuestHandle: Guest {
         while try !noticesStop(), !single.isAnswered,
             try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() })
         {}
+        standstill.passed(.stop)
     }
 
     /// Waits until QEMU has begun to save, with its disks drained: it opens the file after that (migration/savevm.c,
     /// `qmp_xen_save_devices_state`). False when it answered instead.
     package func awaitDrained() throws(SessionError) -> Bool {
         guard let single else { return false }
+        defer { standstill.passed(.stop) }
         return try wait(for: single) { () throws(SystemError) in try single.waitUnlessWriting() }
     }
 
@@ -140,6 +154,7 @@ package final class GuestHandle: Guest {
     package func awaitSaved() throws(SessionError) -> Bool {
         guard let single else { return false }
         let isSaved = try wait(for: single) { () throws(SystemError) in try single.waitUnlessHolding() }
+        standstill.passed(.save)
         if !isSaved { try abandonSingle() }
         return isSaved
     }
@@ -188,6 +203,7 @@ package final class GuestHandle: Guest {
         do throws(QMPError) {
             _ = try takeOwn("RESUME", since: sentAt)
             (standsStill, stoppedByUs) = (false, false)
+            standstill.end(after: .resume)
             try single?.awaitAnswers(Self.timeout)
             // All of the state had room: the size of the next one is learnt anew.
             stateBuffer = []
@@ -212,9 +228,11 @@ package final class GuestHandle: Guest {
         try checkpointing { () throws(SystemError) in try capture?.rewind() }
         guard let save = capture?.save else { throw SessionError(.qemu, "\(vm) is not attached") }
         let sentAt = Self.wallClock()
+        standstill.begin(.checkpoint)
         do throws(QMPError) {
             pending = try monitor.send([DeviceStateCapture.stop, save, DeviceStateCapture.memorySize])
             try monitor.awaitReply(pending.lowerBound, timeout: Self.timeout)
+            standstill.passed(.stop)
             // A guest that runs says STOP before it answers; one that stood still already says nothing.
             stoppedByUs = try takeOwn("STOP", since: sentAt) || isHeldStill
             isHeldStill = false
@@ -245,6 +263,7 @@ package final class GuestHandle: Guest {
         } catch {
             throw qemuFailed("write its device state", error)
         }
+        standstill.passed(.save)
         try checkMemory(memory)
         try checkpointing { () throws(SystemError) in
             let length = capture?.length() ?? 0
@@ -275,6 +294,7 @@ package final class GuestHandle: Guest {
         if isSingle, let single {
             do throws(QMPError) {
                 try single.awaitEnd(Self.timeout)
+                standstill.end(after: .resume)
                 _ = try takeOwn("RESUME", since: sentAt)
                 standsStill = false
             } catch {
@@ -282,11 +302,12 @@ package final class GuestHandle: Guest {
             }
             return
         }
-        guard stoppedByUs else { return }
+        guard stoppedByUs else { return standstill.forget() }
         let sentAt = Self.wallClock()
         do throws(QMPError) {
             let id = try monitor.send(DeviceStateCapture.resume)
             try monitor.awaitReply(id, timeout: Self.timeout)
+            standstill.end(after: .resume)
             _ = try takeOwn("RESUME", since: sentAt)
             standsStill = false
         } catch {
@@ -335,9 +356,11 @@ package final class GuestHandle: Guest {
         if isSingle { try? release() }
         isSingle = false
         guard standsStill, isAlive else { return }
+        standstill.passed(.standby)
         do throws(QMPError) {
             try monitor.execute("cont", timeout: Self.timeout)
             standsStill = false
+            standstill.end(after: .resume)
         } catch {
             log.error("\(vm) stands still and cannot be let run on: \(error); enter “cont” at its monitor")
         }
@@ -441,10 +464,22 @@ package final class GuestHandle: Guest {
     ///
     /// Mirrors must not come or go under writes: QEMU 7.2 crashes on a write that is in flight between the filter node's
     /// appearance and its job's (block/mirror.c, `mirror_start_job`), and on one that outlives a cancelled job.
-    package func whileStopped<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
+    package func whileStopped<Failure: Error>(
+        for cause: Standstill.Cause, _ body: () throws(Failure) -> Void
+    ) throws(Failure) {
         let running = (try? monitor.execute("query-status", nil, timeout: Self.timeout))?["running"]?.bool ?? true
-        if running { _ = try? monitor.execute("stop", nil, timeout: Self.timeout) }
-        defer { if running { _ = try? monitor.execute("cont", nil, timeout: Self.timeout) } }
+        if running {
+            standstill.begin(cause)
+            _ = try? monitor.execute("stop", nil, timeout: Self.timeout)
+            standstill.passed(.stop)
+        }
+        defer {
+            if running {
+                standstill.passed(.change)
+                _ = try? monitor.execute("cont", nil, timeout: Self.timeout)
+                standstill.end(after: .resume)
+            }
+        }
         try body()
     }
 
@@ -490,6 +525,7 @@ package final class GuestHandle: Guest {
         }
         capture = nil
         single = nil
+        standstill.report = { _ in }
         monitor.close()
     }
 
