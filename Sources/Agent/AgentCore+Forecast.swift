@@ -40,7 +40,10 @@ extension AgentCore {
                 throw APIError(error.code == .refused ? .refused : .failed, error.message)
             }
         }
-        return forecast(vm, samples, options, link)
+        var work = RequestForecast.Work()
+        work.clients = request.clients ?? 1
+        work.roundTrips = request.roundTrips ?? 1
+        return forecast(vm, samples, options, link, work)
     }
 
     private func refuseKnown(_ vm: VMName) throws(APIError) {
@@ -91,7 +94,8 @@ extension AgentCore {
     }
 
     private func forecast(
-        _ vm: VMName, _ samples: ForecastSamples, _ options: ForecastOptions, _ link: ForecastLink?
+        _ vm: VMName, _ samples: ForecastSamples, _ options: ForecastOptions, _ link: ForecastLink?,
+        _ work: RequestForecast.Work
     ) -> Forecast {
         let epochs = samples.epochs
         var model = EpochModel(learningFrom: epochs) ?? .typical
@@ -111,7 +115,9 @@ extension AgentCore {
                     model: model, disturbance: disturbance, circumstances)
             }
         }
-        let advice = ForecastAdvice(forecasts, linkBytesPerSecond: options.linkBytesPerSecond)
+        let requests = forecasts.first.map { RequestForecast($0, samples.traffic, work) }
+        let advice = ForecastAdvice(
+            forecasts, requests: requests, linkBytesPerSecond: options.linkBytesPerSecond)
         let buffers = UInt64(16 << 20)
         let pagesMax = forecasts.map(\.dirtyPages.p95).max() ?? 0
         let slabs = min(UInt64(pagesMax) * UInt64(pageSize), UInt64(Slab.bytesMax)) * UInt64(Slab.count)
@@ -121,7 +127,8 @@ extension AgentCore {
             diskBytesPerSecond: samples.diskBytesPerSecond,
             agentMemoryBytes: samples.writtenBytes + slabs + buffers,
             agentMemoryBytesMax: samples.memoryBytes + UInt64(Slab.bytesMax * Slab.count) + buffers,
-            standbyMemoryBytes: samples.memoryBytes, model: ModelReport(model), advice: advice.sentence,
+            standbyMemoryBytes: samples.memoryBytes, model: ModelReport(model),
+            requests: requests.map { ForecastRequests($0) }, advice: advice.sentence,
             advisedEpochMilliseconds: advice.length.map { Int($0 / 1e6) })
     }
 
@@ -148,5 +155,24 @@ extension ForecastEpoch {
             fixedAnswerMax: milliseconds(forecast.fixedAnswerMax), slowdown: forecast.slowdown,
             linkBytesPerEpoch: forecast.linkBytesPerEpoch, linkBytesPerSecond: forecast.linkBytesPerSecond,
             agentShare: forecast.agentShare)
+    }
+}
+
+extension ForecastRequests {
+    init(_ requests: RequestForecast) {
+        func milliseconds(_ span: RequestForecast.Span) -> ForecastSpan {
+            ForecastSpan(least: span.least / 1e6, most: span.most / 1e6)
+        }
+        var (framesOut, framesIn, uncounted): (Double?, Double?, String?) = (nil, nil, nil)
+        switch requests.traffic {
+        case .counted(let sent, let received): (framesOut, framesIn) = (sent, received)
+        case .uncounted(let reason): uncounted = reason
+        }
+        self.init(
+            framesOutPerSecond: framesOut, framesInPerSecond: framesIn, uncounted: uncounted,
+            roundTripsPerSecondMax: requests.traffic.roundTripsMax, clients: requests.work.clients,
+            roundTrips: requests.work.roundTrips, answer: milliseconds(requests.answer),
+            transaction: milliseconds(requests.transaction),
+            lost: requests.lost.map { ForecastSpan(least: $0.least, most: $0.most) })
     }
 }

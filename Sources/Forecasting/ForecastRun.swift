@@ -48,6 +48,8 @@ public struct ForecastSamples: Sendable {
     /// The device state as QEMU writes it; 0 when the guest was not stopped.
     public var deviceStateBytes: UInt64 = 0
     public var diskBytesPerSecond = 0.0
+    /// What passed through its taps before its memory was followed, so of a guest that nothing slowed down.
+    public var traffic: GuestTraffic = .uncounted(reason: "it was not watched")
     /// How long it was watched, in seconds.
     public var seconds = 0.0
 
@@ -76,10 +78,15 @@ public final class ForecastRun {
     /// Of the time, what is spent on pages that were not seen yet: protection sends those once and differences afterwards.
     private static let warmUpShare = 0.15
     private static let warmUpMilliseconds: UInt64 = 20
+    /// Of the time, what is spent on counting frames before memory is followed, and its bounds, in seconds.
+    private static let countingShare = 0.1
+    private static let countingSeconds = 0.3...3.0
     /// Each length has so many turns, so that a load that changes meets all of them.
     private static let rounds = 2
     private static let epochsPerTurnMin = 3
-    private static let checkpointsPerTurn = 10
+    /// More epochs tell hardly more; for the rest of its turn the guest is left alone.
+    private static let epochsPerTurnMax = 20
+    private static let checkpointsPerTurn = 6
     /// What the device state of an epoch takes on the link where none was saved, in bytes.
     private static let typicalStateBytes: UInt64 = 350
 
@@ -109,6 +116,11 @@ public final class ForecastRun {
         guard try guest.isRunning() else {
             throw SessionError(.refused, "\(options.vm) is paused: what it costs is told of a guest that runs")
         }
+        let began = MonotonicClock.now()
+        let all = UInt64(options.seconds * 1e9)
+        var samples = ForecastSamples()
+        samples.traffic = countTraffic()
+
         if options.pauses { try guest.prepare() }
         // After a failure between a checkpoint's commands the guest must not stay as it stands.
         defer { guest.letRunOn() }
@@ -116,15 +128,12 @@ public final class ForecastRun {
         defer { priority = nil }
         _ = try capture.protectMemory()
 
-        let began = MonotonicClock.now()
-        resumedAt = began
-        let all = UInt64(options.seconds * 1e9)
-        let warmUpEnd = began + UInt64(Double(all) * Self.warmUpShare)
+        resumedAt = MonotonicClock.now()
+        let warmUpEnd = resumedAt + UInt64(Double(all) * Self.warmUpShare)
         while MonotonicClock.now() < warmUpEnd {
             _ = try sample(after: Self.warmUpMilliseconds, stopping: options.pauses && epoch.number % 10 == 0)
         }
 
-        var samples = ForecastSamples()
         let diskBytesBefore = try guest.writtenDiskBytes()
         let turn = (all - min(all, warmUpEnd - began)) / UInt64(Self.rounds * options.lengths.count)
         for _ in 1...Self.rounds {
@@ -141,14 +150,42 @@ public final class ForecastRun {
         return samples
     }
 
-    /// Epochs of one length for so long, however slow they are.
+    private func countTraffic() -> GuestTraffic {
+        let seconds = min(
+            max(options.seconds * Self.countingShare, Self.countingSeconds.lowerBound), Self.countingSeconds.upperBound)
+        do throws(UncountedFrames) {
+            let (before, began) = (try guest.countFrames(), MonotonicClock.now())
+            MonotonicClock.sleep(until: began + UInt64(seconds * 1e9))
+            let (after, ended) = (try guest.countFrames(), MonotonicClock.now())
+            // A tap that was made anew counts from 0.
+            guard after.received >= before.received, after.sent >= before.sent, ended > began else {
+                return .uncounted(reason: "its taps were made anew while they were looked at")
+            }
+            let perSecond = 1e9 / Double(ended - began)
+            return .counted(
+                framesOut: Double(after.received - before.received) * perSecond,
+                framesIn: Double(after.sent - before.sent) * perSecond)
+        } catch {
+            return .uncounted(reason: error.reason)
+        }
+    }
+
+    /// Epochs of one length for so long, however slow they are, and no more than tell something: each of them costs the
+    /// guest.
     private func take(_ length: Int, for nanoseconds: UInt64) throws(SessionError) -> [ForecastSamples.Sample] {
         let end = MonotonicClock.now() + nanoseconds
-        let every = max(1, Int(nanoseconds / 1_000_000) / length / Self.checkpointsPerTurn)
+        let expected = min(Int(nanoseconds / 1_000_000) / length, Self.epochsPerTurnMax)
+        let every = max(1, expected / Self.checkpointsPerTurn)
         var samples: [ForecastSamples.Sample] = []
-        while samples.count < Self.epochsPerTurnMin || MonotonicClock.now() < end {
+        while samples.count < Self.epochsPerTurnMin
+            || samples.count < Self.epochsPerTurnMax && MonotonicClock.now() < end
+        {
             let isCheckpoint = options.pauses && samples.count % every == 0
             samples.append(try sample(after: UInt64(length), stopping: isCheckpoint))
+        }
+        if MonotonicClock.now() < end {
+            // What was written in a rest is no epoch of this length, nor of the next one.
+            _ = try sample(after: (end - min(end, resumedAt)) / 1_000_000, stopping: false)
         }
         return samples
     }

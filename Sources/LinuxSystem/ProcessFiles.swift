@@ -48,6 +48,27 @@ public struct MappedRegion: Hashable, Sendable {
     }
 }
 
+/// Frames that passed through a network device since it was made, as the host counts them. Of a tap `received` is what
+/// the guest sent.
+public struct DeviceFrames: Hashable, Sendable {
+    public var received: UInt64
+    public var sent: UInt64
+
+    public init(received: UInt64, sent: UInt64) {
+        self.received = received
+        self.sent = sent
+    }
+
+    /// A line of /proc/net/dev: eight counters of what was received, the second one frames, then as many of what was sent.
+    /// Nil for the two lines of headings and for whatever else is none.
+    static func parse(_ line: Substring) -> (name: String, frames: DeviceFrames)? {
+        guard let colon = line.lastIndex(of: ":") else { return nil }
+        let fields = line[line.index(after: colon)...].split(separator: " ")
+        guard fields.count >= 16, let received = UInt64(fields[1]), let sent = UInt64(fields[9]) else { return nil }
+        return (String(line[..<colon].drop { $0 == " " }), DeviceFrames(received: received, sent: sent))
+    }
+}
+
 /// What /proc says about a process.
 public enum ProcessFiles {
     /// The mappings in address order. Needs the right to trace the process.
@@ -86,6 +107,16 @@ public enum ProcessFiles {
     public static func name(of pid: pid_t) -> String? {
         guard let text = try? Files.text(of: "/proc/\(pid)/comm") else { return nil }
         return String(text.prefix { $0 != "\n" })
+    }
+
+    /// What passed through each network device of the network namespace that the process is in, by the device's name.
+    public static func networkDevices(of pid: pid_t) throws(SystemError) -> [String: DeviceFrames] {
+        var devices: [String: DeviceFrames] = [:]
+        for line in try Files.text(of: "/proc/\(pid)/net/dev").split(separator: "\n") {
+            guard let (name, frames) = DeviceFrames.parse(line) else { continue }
+            devices[name] = frames
+        }
+        return devices
     }
 
     /// The fields of /proc/PID/stat from the third, the state, on; nil when the process is gone.

@@ -89,7 +89,7 @@ private func mean(_ values: [Double]) -> Double {
     values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
 }
 
-/// What follows from a forecast, in one sentence.
+/// What follows from a forecast, in some sentences.
 public struct ForecastAdvice: Sendable, Equatable {
     /// The length that suits, in nanoseconds; nil when none does.
     public var length: Double?
@@ -100,8 +100,9 @@ public struct ForecastAdvice: Sendable, Equatable {
     /// More of the link or of the encoding thread than this leaves no room for a burst.
     static let shareMax = 0.7
 
-    /// `forecasts` by rising length, at least one.
-    public init(_ forecasts: [EpochForecast], linkBytesPerSecond: Double) {
+    /// `forecasts` by rising length, at least one. What becomes of `requests` is told where some length suits.
+    public init(_ forecasts: [EpochForecast], requests: RequestForecast? = nil, linkBytesPerSecond: Double) {
+        let ofRequests = requests.map { " " + $0.sentence } ?? ""
         func fits(_ forecast: EpochForecast) -> Bool {
             forecast.encodeShare <= Self.shareMax
                 && (linkBytesPerSecond <= 0 || forecast.linkBytesPerSecond <= Self.shareMax * linkBytesPerSecond)
@@ -110,7 +111,7 @@ public struct ForecastAdvice: Sendable, Equatable {
             length = chosen.length
             sentence =
                 "--epoch-ms \(Self.milliseconds(chosen.length)) suits: work that waits for nobody loses about"
-                + " \(Self.percent(chosen.slowdown)) of its time. " + Self.requests(chosen)
+                + " \(Self.percent(chosen.slowdown)) of its time." + ofRequests
             return
         }
         let best = forecasts.filter(fits).min { $0.slowdown < $1.slowdown }
@@ -120,8 +121,8 @@ public struct ForecastAdvice: Sendable, Equatable {
                 "No epoch here costs the guest less than \(Self.percent(best.slowdown)) of its time, which is what"
                 + " --epoch-ms \(Self.milliseconds(best.length)) takes: "
                 + (best.bound == .pages
-                    ? "\(Int(best.dirtyPages.p50)) written pages an epoch are what limits. "
-                    : "QEMU's saving of its devices is what limits. ") + Self.requests(best)
+                    ? "\(Int(best.dirtyPages.p50)) written pages an epoch are what limits."
+                    : "QEMU's saving of its devices is what limits.") + ofRequests
         } else if let least = forecasts.min(by: { $0.linkBytesPerSecond < $1.linkBytesPerSecond }) {
             sentence =
                 least.encodeShare > Self.shareMax
@@ -135,22 +136,10 @@ public struct ForecastAdvice: Sendable, Equatable {
         }
     }
 
-    /// A request of so many nanoseconds stands for those of a database.
-    static let typicalRequest = 5_000_000.0
-
-    /// Work of requests and answers loses by each answer, not by the pauses: one after the other they wait for checkpoints.
-    private static func requests(_ forecast: EpochForecast) -> String {
-        let slower = typicalRequest + forecast.busyAnswer
-        return "Work that waits for answers (a database's clients, say) loses more: each answer comes about"
-            + " \(tenths(forecast.answerOnOutput)) ms later, \(tenths(forecast.busyAnswer)) ms where one follows the other;"
-            + " of requests that take \(tenths(typicalRequest)) ms now, a client makes"
-            + " \(percent(1 - typicalRequest / slower)) fewer."
-    }
-
     private static func milliseconds(_ nanoseconds: Double) -> Int { Int((nanoseconds / 1e6).rounded()) }
     private static func percent(_ share: Double) -> String { "\(Int((share * 100).rounded(.up))) %" }
     /// Of millions.
-    private static func tenths(_ value: Double) -> String {
+    static func tenths(_ value: Double) -> String {
         let tenths = Int((value / 1e5).rounded())
         return "\(tenths / 10).\(tenths % 10)"
     }

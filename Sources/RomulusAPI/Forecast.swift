@@ -13,10 +13,14 @@ public struct ForecastRequest: Codable, Hashable, Sendable {
     public var pause: Bool?
     /// What the link carries, in Mbit/s; nil when nobody knows.
     public var linkMegabits: Double?
+    /// How many ask the guest at the same time, each one waiting for its answers; nil is 1.
+    public var clients: Int?
+    /// Requests of one transaction, one after the other; nil is 1.
+    public var roundTrips: Int?
 
     public init(
         vm: VMName, qmp: String? = nil, standby: String? = nil, seconds: Double? = nil, pause: Bool? = nil,
-        linkMegabits: Double? = nil
+        linkMegabits: Double? = nil, clients: Int? = nil, roundTrips: Int? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
@@ -24,14 +28,74 @@ public struct ForecastRequest: Codable, Hashable, Sendable {
         self.seconds = seconds
         self.pause = pause
         self.linkMegabits = linkMegabits
+        self.clients = clients
+        self.roundTrips = roundTrips
     }
 
     public static let secondsRange = 2.0...300.0
+    /// Of `clients` and of `roundTrips`.
+    public static let countRange = 1...100_000
     public static let usualSeconds = 10.0
 
     enum CodingKeys: String, CodingKey {
-        case vm, qmp, standby, seconds, pause
+        case vm, qmp, standby, seconds, pause, clients
         case linkMegabits = "link_mbit"
+        case roundTrips = "round_trips"
+    }
+}
+
+/// Least and most of something that depends on how busy the guest is.
+public struct ForecastSpan: Codable, Hashable, Sendable {
+    public var least: Double
+    public var most: Double
+
+    public init(least: Double, most: Double) {
+        self.least = least
+        self.most = most
+    }
+}
+
+/// What protection would cost work that waits for answers, a database's clients for example.
+public struct ForecastRequests: Codable, Hashable, Sendable {
+    /// What the host counted at the guest's taps before anything slowed it down; nil where nothing could be counted.
+    public var framesOutPerSecond: Double?
+    public var framesInPerSecond: Double?
+    /// Why not.
+    public var uncounted: String?
+    /// There were no more of them than this.
+    public var roundTripsPerSecondMax: Double?
+    /// As they were told, or 1.
+    public var clients: Int
+    public var roundTrips: Int
+    /// How much later an answer comes, and how much longer a transaction takes, in milliseconds.
+    public var answer: ForecastSpan
+    public var transaction: ForecastSpan
+    /// The share of their requests that the clients can no longer make, 0 to 1; nil where hardly any was seen.
+    public var lost: ForecastSpan?
+
+    public init(
+        framesOutPerSecond: Double?, framesInPerSecond: Double?, uncounted: String?, roundTripsPerSecondMax: Double?,
+        clients: Int, roundTrips: Int, answer: ForecastSpan, transaction: ForecastSpan, lost: ForecastSpan?
+    ) {
+        self.framesOutPerSecond = framesOutPerSecond
+        self.framesInPerSecond = framesInPerSecond
+        self.uncounted = uncounted
+        self.roundTripsPerSecondMax = roundTripsPerSecondMax
+        self.clients = clients
+        self.roundTrips = roundTrips
+        self.answer = answer
+        self.transaction = transaction
+        self.lost = lost
+    }
+
+    enum CodingKeys: String, CodingKey {
+        case uncounted, clients, lost
+        case framesOutPerSecond = "frames_out_per_second"
+        case framesInPerSecond = "frames_in_per_second"
+        case roundTripsPerSecondMax = "round_trips_per_second_max"
+        case roundTrips = "round_trips"
+        case answer = "answer_ms"
+        case transaction = "transaction_ms"
     }
 }
 
@@ -136,7 +200,9 @@ public struct Forecast: Codable, Hashable, Sendable {
     /// Memory of the replica at the standby.
     public var standbyMemoryBytes: UInt64
     public var model: ModelReport
-    /// One sentence.
+    /// What becomes of work that waits for answers; nil from an older agent.
+    public var requests: ForecastRequests?
+    /// Some sentences.
     public var advice: String
     /// Nil when no length suits.
     public var advisedEpochMilliseconds: Int?
@@ -144,7 +210,8 @@ public struct Forecast: Codable, Hashable, Sendable {
     public init(
         vm: VMName, level: Level, seconds: Double, hasPauses: Bool, link: ForecastLink?, epochs: [ForecastEpoch],
         deviceStateBytes: UInt64, diskBytesPerSecond: Double, agentMemoryBytes: UInt64, agentMemoryBytesMax: UInt64,
-        standbyMemoryBytes: UInt64, model: ModelReport, advice: String, advisedEpochMilliseconds: Int?
+        standbyMemoryBytes: UInt64, model: ModelReport, requests: ForecastRequests?, advice: String,
+        advisedEpochMilliseconds: Int?
     ) {
         self.vm = vm
         self.level = level
@@ -158,12 +225,13 @@ public struct Forecast: Codable, Hashable, Sendable {
         self.agentMemoryBytesMax = agentMemoryBytesMax
         self.standbyMemoryBytes = standbyMemoryBytes
         self.model = model
+        self.requests = requests
         self.advice = advice
         self.advisedEpochMilliseconds = advisedEpochMilliseconds
     }
 
     enum CodingKeys: String, CodingKey {
-        case vm, level, seconds, link, epochs, model, advice
+        case vm, level, seconds, link, epochs, model, requests, advice
         case hasPauses = "pauses_measured"
         case deviceStateBytes = "device_state_bytes"
         case diskBytesPerSecond = "disk_bytes_per_second"

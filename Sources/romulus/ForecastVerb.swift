@@ -29,6 +29,12 @@ struct ForecastVerb: AsyncParsableCommand {
     @Option(help: "What the link carries, in Mbit/s.")
     var linkMbit: Double?
 
+    @Option(help: "How many clients ask the guest at the same time, each waiting for its answers. Default: 1.")
+    var clients: Int?
+
+    @Option(help: "Requests of one transaction, one after the other. Default: 1.")
+    var roundTrips: Int?
+
     @OptionGroup var options: AgentOptions
 
     func validate() throws {
@@ -37,6 +43,12 @@ struct ForecastVerb: AsyncParsableCommand {
             throw ValidationError("--seconds takes \(Int(range.lowerBound)) to \(Int(range.upperBound))")
         }
         guard linkMbit.map({ $0 > 0 }) ?? true else { throw ValidationError("--link-mbit takes more than 0") }
+        let counts = ForecastRequest.countRange
+        for (name, count) in [("--clients", clients), ("--round-trips", roundTrips)] {
+            guard count.map(counts.contains) ?? true else {
+                throw ValidationError("\(name) takes \(counts.lowerBound) to \(counts.upperBound)")
+            }
+        }
     }
 
     func run() async throws {
@@ -47,7 +59,7 @@ struct ForecastVerb: AsyncParsableCommand {
             let forecast = try await options.client.forecast(
                 ForecastRequest(
                     vm: vm, qmp: qmp, standby: standby, seconds: seconds, pause: noPause ? false : nil,
-                    linkMegabits: linkMbit))
+                    linkMegabits: linkMbit, clients: clients, roundTrips: roundTrips))
             switch options.printing.output {
             case .json: try Terminal.json(forecast)
             case .table: Terminal.result(ForecastText.text(forecast, colour: Terminal.colour))

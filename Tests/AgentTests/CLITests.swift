@@ -405,21 +405,24 @@ import Testing
             let json = try await RomulusProgram.run(
                 [
                     "forecast", "web", "--seconds", "2.5", "--no-pause", "--standby", "beta", "--link-mbit", "100",
-                    "--json",
+                    "--clients", "8", "--round-trips", "7", "--json",
                 ],
                 socket: socket)
             #expect(try Self.decode(Forecast.self, json.out).hasPauses == false)
             agent.with { $0.vms[Self.web] = FakeAgent.vm("web") }
             let refused = try await RomulusProgram.run(["forecast", "web"], socket: socket)
             #expect(refused.status == 5 && refused.err.contains("romulus top web"))
-            for wrong in [["--seconds", "1"], ["--seconds", "301"], ["--link-mbit", "0"]] {
+            for wrong in [
+                ["--seconds", "1"], ["--seconds", "301"], ["--link-mbit", "0"], ["--clients", "0"],
+                ["--round-trips", "100001"],
+            ] {
                 #expect(try await RomulusProgram.run(["forecast", "web"] + wrong, socket: socket).status == 64)
             }
             #expect(
                 agent.asked == [
-                    "forecast web qmp=/q standby=- seconds=10.0 pause=- link=-",
-                    "forecast web qmp=- standby=beta seconds=2.5 pause=false link=100.0",
-                    "forecast web qmp=- standby=- seconds=10.0 pause=- link=-",
+                    "forecast web qmp=/q standby=- seconds=10.0 pause=- link=- clients=- round_trips=-",
+                    "forecast web qmp=- standby=beta seconds=2.5 pause=false link=100.0 clients=8 round_trips=7",
+                    "forecast web qmp=- standby=- seconds=10.0 pause=- link=- clients=- round_trips=-",
                 ])
         }
     }

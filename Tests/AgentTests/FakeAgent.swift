@@ -95,7 +95,9 @@ final class FakeAgent: AgentService {
         note(
             "forecast \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-")"
                 + " seconds=\(request.seconds.map { "\($0)" } ?? "-") pause=\(request.pause.map(String.init) ?? "-")"
-                + " link=\(request.linkMegabits.map { "\($0)" } ?? "-")")
+                + " link=\(request.linkMegabits.map { "\($0)" } ?? "-")"
+                + " clients=\(request.clients.map(String.init) ?? "-")"
+                + " round_trips=\(request.roundTrips.map(String.init) ?? "-")")
         if with({ $0.vms[request.vm] }) != nil {
             throw APIError(
                 .refused, "\(request.vm) is protected here: “romulus top \(request.vm)” tells what that costs")
@@ -106,7 +108,8 @@ final class FakeAgent: AgentService {
         return Forecast(
             vm: request.vm, level: .system, seconds: request.seconds ?? 10, hasPauses: request.pause ?? true, link: nil,
             epochs: [], deviceStateBytes: 1, diskBytesPerSecond: 0, agentMemoryBytes: 1, agentMemoryBytesMax: 2,
-            standbyMemoryBytes: 3, model: model, advice: "Nothing was watched.", advisedEpochMilliseconds: nil)
+            standbyMemoryBytes: 3, model: model, requests: nil, advice: "Nothing was watched.",
+            advisedEpochMilliseconds: nil)
     }
 
     func verify(

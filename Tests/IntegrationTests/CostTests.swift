@@ -18,6 +18,9 @@ import Testing
             try control.dirty(
                 GuestControl.Dirtying(pages: Self.pages, periodMs: 20, workingSet: 2048, pattern: .counter))
 
+            var plan = Verifier.Plan()
+            (plan.echoConnections, plan.redisIntervalMs, plan.ledgerIntervalMs) = (4, 0, 0)
+            let client = try await Verifier.start(on: bed.client, guest: scene.address, plan)
             let before = try Trace(monitor, pid: scene.guest.pid)
             let forecast = try scene.pair.forecast(scene.guest, ["--seconds", "5"])
             let after = try Trace(monitor, pid: scene.guest.pid)
@@ -29,6 +32,12 @@ import Testing
             #expect(forecast.epochs.allSatisfy { $0.watched > 0 && $0.pauseMs.p50 > 0.1 && $0.agentCpuRatio > 0 })
             #expect(forecast.link?.peer == "hostb" && (forecast.link?.roundTripMs ?? 0) > 0, "\(forecast)")
             #expect(forecast.deviceStateBytes > 5000 && forecast.standbyMemoryBytes >= 256 << 20)
+            // A hundred records a second of each of four connections were echoed, where this machine is quick enough.
+            let requests = try #require(forecast.requests)
+            #expect((requests.roundTripsPerSecondMax ?? 0) > 20 && requests.framesOutPerSecond != nil, "\(requests)")
+            #expect((requests.lost?.most ?? 0) >= (requests.lost?.least ?? 1), "\(requests)")
+            #expect(forecast.advice.contains("round trips a second were counted"), "\(forecast.advice)")
+            #expect(try await client.finish().isClean)
             // Longer epochs have more pages.
             #expect(forecast.epochs[4].dirtyPages.p50 > 3 * forecast.epochs[0].dirtyPages.p50)
             #expect(forecast.epochs[1].dirtyPages.p50 > Double(Self.pages) / 2)

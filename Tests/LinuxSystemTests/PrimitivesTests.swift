@@ -196,6 +196,29 @@ import Testing
         #expect(throws: SystemError.self) { _ = try LocalSocket.listen(at: path) }
     }
 
+    @Test func framesOfADeviceAreCounted() throws {
+        func loopback() throws -> DeviceFrames {
+            try #require(try ProcessFiles.networkDevices(of: getpid())["lo"])
+        }
+        let datagrams = socket(AF_INET, Int32(SOCK_DGRAM.rawValue), 0)
+        defer { close(datagrams) }
+        let before = try loopback()
+        // To a port that nobody listens on: the discard service of a machine that has none.
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = UInt16(9).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
+        let sent = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                sendto(datagrams, "x", 1, 0, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        #expect(sent == 1)
+        let after = try loopback()
+        #expect(after.sent > before.sent && after.received > before.received)
+        #expect(throws: SystemError.self) { _ = try ProcessFiles.networkDevices(of: pid_t.max) }
+    }
+
     @Test(.enabled(if: geteuid() == 0, "needs root: real-time priority")) func realTimePriorityIsUndone() throws {
         let toy = try Toy(mebibytes: 1)
         _ = try toy.ask("threads 1")

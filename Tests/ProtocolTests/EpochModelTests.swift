@@ -155,11 +155,40 @@ import Testing
 
     /// A database loses by its answers, not by the pauses, and much more.
     @Test func requestsAndAnswersAreSpokenOf() {
-        let forecast = Self.forecast(20, pages: 60)
-        let advice = ForecastAdvice([forecast], linkBytesPerSecond: 0)
-        let lost = Int((100 * (1 - 5e6 / (5e6 + forecast.busyAnswer))).rounded(.up))
-        #expect(lost > 5, "the case would show nothing")
-        #expect(advice.sentence.hasSuffix("of requests that take 5.0 ms now, a client makes \(lost) % fewer."))
+        let forecast = Self.forecast(10, pages: 60)
+        func requests(_ traffic: GuestTraffic, clients: Int = 1, roundTrips: Int = 1) -> RequestForecast {
+            var work = RequestForecast.Work()
+            (work.clients, work.roundTrips) = (clients, roundTrips)
+            return RequestForecast(forecast, traffic, work)
+        }
+        let one = requests(.counted(framesOut: 400, framesIn: 420))
+        let (quiet, busy, now) = (forecast.answerOnOutput, forecast.busyAnswer, 1e9 / 400)
+        #expect(one.lost == .init(least: 1 - now / (now + quiet), most: 1 - now / (now + busy)))
+        #expect((one.lost?.most ?? 0) > 5 * forecast.slowdown, "the case would show nothing")
+        let advice = ForecastAdvice([forecast], requests: one, linkBytesPerSecond: 0)
+        #expect(advice.sentence.contains("Up to 400 round trips a second were counted: one client that makes them"))
+        // As many frames of eight clients leave each of them more time for a request.
+        let eight = requests(.counted(framesOut: 400, framesIn: 420), clients: 8, roundTrips: 7)
+        #expect((eight.lost?.least ?? 1) < (one.lost?.least ?? 0) / 2)
+        #expect(eight.sentence.contains("8 clients that make them at the same time make"))
+        #expect(eight.transaction == .init(least: 7 * quiet, most: 7 * busy))
+        #expect(eight.sentence.contains("A transaction of 7 round trips takes"))
+        // However many they are, a busy guest works no more than its pauses leave it.
+        let many = requests(.counted(framesOut: 400, framesIn: 420), clients: 10_000)
+        #expect((many.lost?.most ?? 0) >= forecast.pause.p50 / busy)
+        // A guest that is asked without end still runs for as long as it stands still.
+        let flood = requests(.counted(framesOut: 1e6, framesIn: 1e6))
+        #expect(flood.lost?.least == 1 - 1000 / max(2 * forecast.pause.p50, 1000 + quiet))
+    }
+
+    /// Where nothing can be counted, requests of two lengths stand for others, and it says why.
+    @Test func withoutRequestsOthersStandForThem() {
+        let forecast = Self.forecast(10, pages: 60)
+        let quiet = RequestForecast(forecast, .counted(framesOut: 3, framesIn: 0.2), .init())
+        #expect(quiet.lost == nil && quiet.sentence.contains("Of requests that take 5 ms now a client makes"))
+        #expect(quiet.sentence.hasSuffix("hardly any was seen: watch the guest under its usual load."))
+        let unknown = RequestForecast(forecast, .uncounted(reason: "it has no NIC"), .init())
+        #expect(unknown.lost == nil && unknown.sentence.hasSuffix("frames were not counted: it has no NIC."))
     }
 
     @Test func whatLimitsIsNamed() {

@@ -88,6 +88,7 @@ import Testing
                 20 ms    300  420  1.5 ms  2.3 ms  2.5 ms  6.0 ms  7.3 ms  12.5 %  1.5 MiB  3.0 %
                 memory:  40.0 MiB here after that time, at most 400.0 MiB; 256.0 MiB at the standby
                 disks:   2.0 KiB/s written, counted in LINK/S
+                traffic: 410 frames/s sent by the guest, 400 to it, before its memory was followed
                 standby: beta, round trip 0.25 ms
 
                 --epoch-ms 20 suits: so it does.
@@ -96,7 +97,10 @@ import Testing
         var other = Samples.forecast()
         other.hasPauses = false
         other.link = ForecastLink(peer: "beta", error: "no\nroute")
+        other.requests?.framesOutPerSecond = nil
+        other.requests?.uncounted = "it has no NIC"
         let plain = ForecastText.text(other, colour: false)
+        #expect(plain.contains("traffic: not counted: it has no NIC\n"))
         #expect(plain.contains("(pauses are typical ones: none were made)"))
         #expect(plain.contains("beta is not reached, answer times are without the way to it: no route\n"))
         other.link = nil

@@ -115,10 +115,13 @@ import Testing
         try check(Samples.epochs(1).epochs[0], "EpochRow")
         try check(
             ForecastRequest(
-                vm: Samples.name("a"), qmp: "/q", standby: "b", seconds: 2, pause: false, linkMegabits: 1),
+                vm: Samples.name("a"), qmp: "/q", standby: "b", seconds: 2, pause: false, linkMegabits: 1, clients: 2,
+                roundTrips: 3),
             "ForecastRequest")
         try check(Samples.forecast(), "Forecast")
         try check(Samples.forecast().epochs[0], "ForecastEpoch")
+        try check(Samples.forecast().requests, "ForecastRequests")
+        try check(ForecastSpan(least: 1, most: 2), "ForecastSpan")
         try check(ForecastLink(peer: "b", roundTrip: 1, error: "x"), "ForecastLink")
         try check(status.peerReport, "PeerReport")
         status.target = TargetReport(latency: 5, reached: 4, isHeld: true)

@@ -69,8 +69,12 @@ enum Samples {
             vm: name("web"), level: .system, seconds: 10.25, hasPauses: true,
             link: ForecastLink(peer: "beta", roundTrip: 0.25), epochs: epochs, deviceStateBytes: 61_000,
             diskBytesPerSecond: 2048, agentMemoryBytes: 40 << 20, agentMemoryBytesMax: 400 << 20,
-            standbyMemoryBytes: 256 << 20, model: model, advice: "--epoch-ms 20 suits: so it does.",
-            advisedEpochMilliseconds: 20)
+            standbyMemoryBytes: 256 << 20, model: model,
+            requests: ForecastRequests(
+                framesOutPerSecond: 410.4, framesInPerSecond: 400, uncounted: nil, roundTripsPerSecondMax: 400,
+                clients: 1, roundTrips: 7, answer: ForecastSpan(least: 2.5, most: 6),
+                transaction: ForecastSpan(least: 17.5, most: 42), lost: ForecastSpan(least: 0.5, most: 0.7)),
+            advice: "--epoch-ms 20 suits: so it does.", advisedEpochMilliseconds: 20)
     }
 
     static func verification(differing: Int = 12) -> Verification {

@@ -39,6 +39,12 @@ struct Routes: Sendable {
             if let rate = body.linkMegabits, !(rate > 0) {
                 throw APIError(.badRequest, "“link_mbit” must be more than 0, not \(rate)")
             }
+            let counts = ForecastRequest.countRange
+            for (name, count) in [("clients", body.clients), ("round_trips", body.roundTrips)] {
+                guard let count, !counts.contains(count) else { continue }
+                throw APIError(
+                    .badRequest, "“\(name)” must be from \(counts.lowerBound) to \(counts.upperBound), not \(count)")
+            }
             return try reply(await service.forecast(body))
         }
         router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }

@@ -1,3 +1,4 @@
+import Hypervisor
 import Model
 
 /// What a forecast asks of a guest that nobody protects.

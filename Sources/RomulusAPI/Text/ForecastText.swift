@@ -18,18 +18,22 @@ public enum ForecastText {
                 ].map { ($0, style) })
         }
         let pauses = forecast.hasPauses ? "" : " (pauses are typical ones: none were made)"
-        let lines = [
-            "\(forecast.vm) at level \(forecast.level.rawValue), watched for"
-                + " \(Units.decimal(forecast.seconds, 0)) s\(pauses)",
-            "", table.text(colour: colour),
-            "memory:  \(Units.bytes(forecast.agentMemoryBytes)) here after that time,"
-                + " at most \(Units.bytes(forecast.agentMemoryBytesMax));"
-                + " \(Units.bytes(forecast.standbyMemoryBytes)) at the standby",
-            "disks:   \(bytes(forecast.diskBytesPerSecond))/s written, counted in LINK/S",
-            "standby: \(standby(forecast.link))",
-            "",
-            Style.bold.apply(to: Table.oneLine(forecast.advice), colour: colour),
-        ]
+        let lines =
+            [
+                "\(forecast.vm) at level \(forecast.level.rawValue), watched for"
+                    + " \(Units.decimal(forecast.seconds, 0)) s\(pauses)",
+                "", table.text(colour: colour),
+                "memory:  \(Units.bytes(forecast.agentMemoryBytes)) here after that time,"
+                    + " at most \(Units.bytes(forecast.agentMemoryBytesMax));"
+                    + " \(Units.bytes(forecast.standbyMemoryBytes)) at the standby",
+                "disks:   \(bytes(forecast.diskBytesPerSecond))/s written, counted in LINK/S",
+            ]
+            + (forecast.requests.map { ["traffic: \(traffic($0))"] } ?? [])
+            + [
+                "standby: \(standby(forecast.link))",
+                "",
+                Style.bold.apply(to: Table.oneLine(forecast.advice), colour: colour),
+            ]
         return lines.map { $0.hasSuffix("\n") ? $0 : $0 + "\n" }.joined()
     }
 
@@ -38,6 +42,15 @@ public enum ForecastText {
         if let roundTrip = link.roundTrip { return "\(link.peer), round trip \(Units.milliseconds(roundTrip))" }
         return "\(link.peer) is not reached, answer times are without the way to it:"
             + " \(Table.oneLine(link.error ?? "no reason given"))"
+    }
+
+    private static func traffic(_ requests: ForecastRequests) -> String {
+        guard let framesOut = requests.framesOutPerSecond, let framesIn = requests.framesInPerSecond else {
+            return "not counted: \(Table.oneLine(requests.uncounted ?? "no reason given"))"
+        }
+        return
+            "\(Units.decimal(framesOut, 0)) frames/s sent by the guest, \(Units.decimal(framesIn, 0)) to it, before its"
+            + " memory was followed"
     }
 
     private static func percent(_ share: Double) -> String { Units.decimal(share * 100, 1) + " %" }

@@ -368,8 +368,20 @@ public final class Pair: Sendable {
             public var error: String?
         }
         public var epochs: [Epoch]
+        public struct Requests: Decodable, Sendable {
+            public struct Span: Decodable, Sendable {
+                public var least: Double
+                public var most: Double
+            }
+            public var framesOutPerSecond: Double?
+            public var framesInPerSecond: Double?
+            public var roundTripsPerSecondMax: Double?
+            public var answerMs: Span
+            public var lost: Span?
+        }
         public var link: Link?
         public var pausesMeasured: Bool
+        public var requests: Requests?
         public var deviceStateBytes: UInt64
         public var agentMemoryBytes: UInt64
         public var standbyMemoryBytes: UInt64
