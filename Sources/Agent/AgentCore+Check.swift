@@ -62,6 +62,15 @@ extension AgentCore {
         }
     }
 
+    /// What stands in the way at the standby too, when the guest cannot be protected as it runs: told with this host's
+    /// reasons. Nothing when it cannot be asked. Blocks.
+    func reasons(of peer: String, _ options: PrimaryOptions, _ guest: GuestDescription) -> [String] {
+        let message = CheckMessage(vm: options.vm, guest: guest, createsImages: options.createsImages)
+        let answer = blocking { () async throws(Never) in await self.ask(peer, message) }
+        guard case .success(let checked) = answer else { return [] }
+        return checked.problems.map { "at \(peer): \($0)" }
+    }
+
     private func ask(_ peer: String, _ message: CheckMessage) async -> Result<CheckedMessage, CheckFailure> {
         guard let address = configuration.peers[peer]?.address else {
             return .failure(CheckFailure(message: "it is not in the configuration"))

@@ -1,3 +1,4 @@
+import Registers
 import Fencing
 import Foundation
 import Journal
@@ -12,7 +13,6 @@ import PKI
 import Pair
 import Protocol
 import QEMU
-import Registers
 import RomulusAPI
 import Standby
 import Synchronization
@@ -421,6 +421,7 @@ public final class AgentCore: Sendable {
                 },
                 report: { [weak self, options] in self?.primary(options, reported: $0) })
         } catch {
+                reasonsOfStandby: { [weak self, options] in self?.reasons(of: peer, options, $0) ?? [] },
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }
         var record = VMRecord(

@@ -10,7 +10,18 @@ import Model
 /// Finds running guests.
 public protocol GuestSource: Sendable {
     /// Takes the guest in hand that `address` leads to (for QEMU: its monitor's socket).
-    func open(_ vm: VMName, at address: String, log: Logger) throws(SessionError) -> any Guest
+    ///
+    /// - Parameter elsewhere: asked when the guest cannot be protected as it runs: what else stands in the way, so that all of
+    ///   it is told at once.
+    func open(
+        _ vm: VMName, at address: String, log: Logger, elsewhere: (GuestDescription) -> [String]
+    ) throws(SessionError) -> any Guest
+}
+
+extension GuestSource {
+    public func open(_ vm: VMName, at address: String, log: Logger) throws(SessionError) -> any Guest {
+        try open(vm, at: address, log: log, elsewhere: { _ in [] })
+    }
 }
 
 /// One running VM, driven by one thread at a time. Errors say `guestLost` once it is gone.

@@ -136,6 +136,21 @@ import Testing
         }
     }
 
+    /// QEMU would make it, and nobody would join it to a network.
+    @Test func aTapThatIsMissingAtTheStandbyStandsInTheWay() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.make(on: bed)
+            try bed.b.run(["ip", "link", "delete", "tap0"])
+            let named = ["--qmp", scene.guest.monitorPath, "--standby", "hostb"]
+            let check = try scene.pair.romulus(bed.a, ["check", Scene.vm] + named)
+            #expect(check.status == 5 && check.output.contains("- hostb: tap tap0 is not there"), "\(check)")
+            let protect = try scene.pair.romulus(bed.a, ["protect", Scene.vm, "--wait", "--timeout", "30"] + named)
+            #expect(protect.status != 0 && protect.errors.contains("ip tuntap add dev tap0 mode tap"), "\(protect)")
+            try bed.b.addTap("tap0")
+            #expect(try scene.pair.romulus(bed.a, ["check", Scene.vm] + named).status == 0)
+        }
+    }
+
     /// Everything that stands in the way, of both hosts, in one answer, and nothing made for it.
     @Test func checkTellsEverythingAtOnce() async throws {
         try await Bed.with { bed in
@@ -154,6 +169,18 @@ import Testing
                 "- hostb: “vdz” in the VM's",
                 "- hostb: “net9” in the VM's", "- hostb: the image of drive disk0 is not there", scene.standbyDisk,
             ] { #expect(check.output.contains(words), "\(check.output)") }
+            // Who did not ask before is told as much.
+            let protect = try scene.pair.romulus(
+                bed.a,
+                [
+                    "protect", Scene.vm, "--qmp", scene.guest.monitorPath, "--standby", "hostb", "--wait", "--timeout",
+                    "30",
+                ])
+            #expect(protect.status != 0)
+            for words in [
+                "object spy (filter-mirror)", "at hostb: “vdz” in the VM's",
+                "at hostb: the image of drive disk0 is not there",
+            ] { #expect(protect.errors.contains(words), "\(protect)") }
             #expect(!FileManager.default.fileExists(atPath: scene.standbyDisk))
             #expect(try scene.pair.list(bed.b).isEmpty && scene.guest.process.isRunning)
         }

@@ -41,7 +41,9 @@ extension PrimaryShell {
     /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
     /// in order.
     func carry() throws(SessionError) -> String {
-        let guest = try guests.open(options.vm, at: options.qmpPath, log: log)
+        let guest = try guests.open(
+            options.vm, at: options.qmpPath, log: log,
+            elsewhere: { origin.isFresh ? reasonsOfStandby($0) : [] })
         let pid = guest.pid
         let process: PidDescriptor
         do throws(SystemError) {

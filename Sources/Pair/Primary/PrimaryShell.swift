@@ -185,6 +185,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
     let report: @Sendable (SessionReport) -> Void
     let log: Logger
     let connect: @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link
+    let reasonsOfStandby: @Sendable (GuestDescription) -> [String]
     let software: String
     let origin: PrimaryOrigin
     let bases: MemoryBases?
@@ -193,11 +194,14 @@ public final class PrimaryShell: LinkHandler, Sendable {
     /// A standby that was asked to go on with the guest says what came of it within this time, in nanoseconds.
     static let handOverMax: UInt64 = 2_000_000_000
 
-    /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's node, blocking; `report` is called from any thread.
+    /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's
+    /// node, blocking; `reasonsOfStandby` asks it, blocking, what there stands in the way of a guest that cannot be protected as
+    /// it runs; `report` is called from any thread.
     public init(
         options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
         guests: any GuestSource, bases: MemoryBases? = nil, log: Logger,
         connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
+        reasonsOfStandby: @escaping @Sendable (GuestDescription) -> [String] = { _ in [] },
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         self.options = options
@@ -208,6 +212,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
         self.guests = guests
         self.log = log
         self.connect = connect
+        self.reasonsOfStandby = reasonsOfStandby
         self.report = report
         questions = custody.arbiter.map { ArbiterQuestions(options.vm, $0) }
         wake = try EventDescriptor()

@@ -55,16 +55,25 @@ package final class GuestHandle: Guest {
 
     let log: Logger
 
-    package init(vm: VMName, qmpPath: String, log: Logger) throws(SessionError) {
+    /// - Parameter elsewhere: asked when the guest cannot be protected as it runs: what else stands in the way, so that all of
+    ///   it is told at once.
+    package init(
+        vm: VMName, qmpPath: String, log: Logger, elsewhere: (GuestDescription) -> [String]
+    ) throws(SessionError) {
         self.vm = vm
         self.log = log
         do {
             monitor = try QMPConnection(path: qmpPath)
-            description = try GuestInspector.inspect(monitor)
+            let (found, refusals) = GuestInspector.examine(monitor)
+            guard refusals.isEmpty, let found else {
+                let reasons = refusals.map(\.message) + (found.map(elsewhere) ?? [])
+                throw SessionError(.refused, "\(vm) cannot be protected: \(reasons.joined(separator: "; "))")
+            }
+            description = found
             process = try PidDescriptor(description.process.pid)
             mayPinMemory = try PinningDisks.exist(monitor)
-        } catch let error as RefusalError {
-            throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
+        } catch let error as SessionError {
+            throw error
         } catch {
             throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         }

@@ -6,7 +6,9 @@ import Model
 public struct QEMUGuests: GuestSource {
     public init() {}
 
-    public func open(_ vm: VMName, at address: String, log: Logger) throws(SessionError) -> any Guest {
-        try GuestHandle(vm: vm, qmpPath: address, log: log)
+    public func open(
+        _ vm: VMName, at address: String, log: Logger, elsewhere: (GuestDescription) -> [String]
+    ) throws(SessionError) -> any Guest {
+        try GuestHandle(vm: vm, qmpPath: address, log: log, elsewhere: elsewhere)
     }
 }

@@ -72,11 +72,14 @@ public struct Admission: Sendable {
         return tool.terminationStatus == 0 ? String(decoding: said, as: UTF8.self) : nil
     }
 
+    /// QEMU would make a tap that is missing, and nothing would join it to a network: a failover would lose it.
     private mutating func checkTaps(_ command: StandbyCommand) {
-        for tap in command.taps where !FileManager.default.fileExists(atPath: "/sys/class/net/\(tap)") {
-            notes.append(
-                "tap \(tap) is not there: QEMU will make it, and nobody puts it into a bridge (ip tuntap add dev \(tap) mode"
-                    + " tap; ip link set \(tap) master BRIDGE up)")
+        guard let present = try? ProcessFiles.networkDevices(of: getpid()) else { return }
+        for tap in command.taps where present[tap] == nil {
+            problems.append(
+                "tap \(tap) is not there, and after a failover the guest would be without a network: make it (ip tuntap add"
+                    + " dev \(tap) mode tap; ip link set \(tap) master BRIDGE up), or name another one in the VM's standby"
+                    + " taps")
         }
     }
 
