@@ -1,4 +1,3 @@
-import Registers
 import Fencing
 import Foundation
 import Journal
@@ -13,6 +12,7 @@ import PKI
 import Pair
 import Protocol
 import QEMU
+import Registers
 import RomulusAPI
 import Standby
 import Synchronization
@@ -132,6 +132,7 @@ public final class AgentCore: Sendable {
                 return Reception(
                     node: configuration.node, secondPath: secondPaths[link.peerNode], log: log,
                     judge: { [self] in reasonNotToYield($0, to: $1) },
+                    tell: { [self] in $0.compactMap { knowledge(of: $0) } },
                     check: { [self] in answer($0, from: $1) },
                     prepare: { [self] (offer, link, order) throws(SessionError) in
                         try accept(offer, from: link, order)
@@ -169,6 +170,7 @@ public final class AgentCore: Sendable {
             throw SessionError(.system, "\(configuration.node) cannot remember what it promises: \(error)")
         }
         _ = machine.handle(.persisted(machine.record.seen))
+        takeBackWord(about: offer.vm)
         let places = places(of: offer.vm, offer.guest)
         let replica = try Replica(offer: offer, identity: identity, peer: link.peerNode, places: places, log: log)
         _ = machine.handle(.prepared(offer.session.session))
@@ -419,9 +421,9 @@ public final class AgentCore: Sendable {
                     guard let self else { throw SessionError(.system, "the agent ends") }
                     return try connect(to: node, handler)
                 },
+                reasonsOfStandby: { [weak self, options] in self?.reasons(of: peer, options, $0) ?? [] },
                 report: { [weak self, options] in self?.primary(options, reported: $0) })
         } catch {
-                reasonsOfStandby: { [weak self, options] in self?.reasons(of: peer, options, $0) ?? [] },
             throw APIError(.failed, "the session of \(vm) cannot be made: \(error)")
         }
         var record = VMRecord(

@@ -4,6 +4,7 @@ import Messages
 import Model
 import NIOCore
 import Pair
+import RomulusAPI
 import Synchronization
 import Transport
 import Wire
@@ -25,6 +26,7 @@ final class Reception: LinkHandler, Sendable {
     private let secondPath: SecondPath?
     private let log: Logger
     private let judge: @Sendable (YieldQuestion, _ asker: String) -> String?
+    private let tell: @Sendable ([VMName]) -> [VMKnowledge]
     private let check: @Sendable (CheckMessage, _ peer: String) -> CheckedMessage
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     /// Which of this agent's links it is, in the order in which they were opened.
@@ -33,10 +35,11 @@ final class Reception: LinkHandler, Sendable {
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
     /// loop, as is `check`. A link that is for heartbeats only goes to `secondPath`. `judge` says why a register is not yielded;
-    /// nil when it is.
+    /// nil when it is. `tell` says what this host knows of VMs.
     init(
         node: String, secondPath: SecondPath?, log: Logger,
         judge: @escaping @Sendable (YieldQuestion, _ asker: String) -> String?,
+        tell: @escaping @Sendable ([VMName]) -> [VMKnowledge],
         check: @escaping @Sendable (CheckMessage, _ peer: String) -> CheckedMessage,
         prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     ) {
@@ -44,6 +47,7 @@ final class Reception: LinkHandler, Sendable {
         self.secondPath = secondPath
         self.log = log
         self.judge = judge
+        self.tell = tell
         self.check = check
         self.prepare = prepare
     }
@@ -65,7 +69,7 @@ final class Reception: LinkHandler, Sendable {
                     break
                 }
                 if hello.purpose == .question {
-                    answer(hello.question, link)
+                    answer(hello, link)
                     break
                 }
                 log.info("\(link.peerNode) connected", metadata: ["software": "\(hello.software)"])
@@ -104,8 +108,16 @@ final class Reception: LinkHandler, Sendable {
         if isSecondPath { secondPath?.linkClosed(link, error: error) }
     }
 
-    private func answer(_ question: YieldQuestion?, _ link: Link) {
-        guard let question else { return refuse("nothing was asked", link) }
+    private func answer(_ hello: HelloMessage, _ link: Link) {
+        if let vms = hello.vms {
+            link.send(
+                HelloMessage(
+                    node: node, software: "romulus \(Romulus.version)", purpose: .question, knowledge: tell(vms)
+                ).frame)
+            link.close()
+            return
+        }
+        guard let question = hello.question else { return refuse("nothing was asked", link) }
         if let reason = judge(question, link.peerNode) { return refuse(reason, link) }
         link.send(RegisterMessage(question.register).frame)
         link.close()

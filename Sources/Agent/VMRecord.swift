@@ -157,7 +157,7 @@ struct VMRecord: Sendable {
     mutating func show(_ desired: DesiredReport) {
         self.desired = desired
         // What stands in the way of a session is its own to tell.
-        if isActive { (self.desired.reason, self.desired.nextTry) = (nil, nil) }
+        if isActive { (self.desired.reason, self.desired.nextTry, self.desired.elsewhere) = (nil, nil, nil) }
         metrics.desired.set(desired.protect == .always ? 1 : 0)
     }
 

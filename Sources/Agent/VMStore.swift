@@ -15,6 +15,8 @@ package final class VMStore: Sendable {
         var left: Guest?
         /// The operator's last word; absent where there was none, and in what older agents wrote.
         var word: Word?
+        /// When that was said, or when the last one was taken back; absent where neither was, and in what older agents wrote.
+        var wordSaidAt: Date?
         /// Which VM of that name this host protected last; absent likewise.
         var identity: VMIdentity?
     }

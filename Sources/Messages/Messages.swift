@@ -14,7 +14,7 @@ public struct HelloMessage: Codable, Sendable {
     /// What a connection is for, when not for a session.
     public enum Purpose: String, Codable, Sendable {
         case heartbeats
-        /// One question, and the end: see `YieldQuestion`.
+        /// One question, and the end: see `YieldQuestion`, and `vms`.
         case question
     }
 
@@ -23,12 +23,39 @@ public struct HelloMessage: Codable, Sendable {
     public var purpose: Purpose?
     /// With the purpose `question`.
     public var question: YieldQuestion?
+    /// With the purpose `question`, instead of one: what is known of these VMs is asked for. Answered by a `hello` with
+    /// `knowledge`; older agents answer with `refuse`.
+    public var vms: [VMName]?
+    /// The answer, without VMs of which there is nothing to say.
+    public var knowledge: [VMKnowledge]?
 
-    public init(node: String, software: String, purpose: Purpose? = nil, question: YieldQuestion? = nil) {
+    public init(
+        node: String, software: String, purpose: Purpose? = nil, question: YieldQuestion? = nil, vms: [VMName]? = nil,
+        knowledge: [VMKnowledge]? = nil
+    ) {
         self.node = node
         self.software = software
         self.purpose = purpose
         self.question = question
+        self.vms = vms
+        self.knowledge = knowledge
+    }
+}
+
+/// What a host knows of a VM, for another one that should protect it and has no QEMU of it.
+public struct VMKnowledge: Codable, Hashable, Sendable {
+    public var vm: VMName
+    /// What its guest is to the host that answers, which has it: “protected, with beta as its standby”. Nil when it has none.
+    public var guest: String?
+    /// What the operator said last about protecting it there, and when; nil where nobody said anything.
+    public var word: Desire?
+    public var saidAt: Date?
+
+    public init(vm: VMName, guest: String?, word: Desire?, saidAt: Date?) {
+        self.vm = vm
+        self.guest = guest
+        self.word = word
+        self.saidAt = saidAt
     }
 }
 

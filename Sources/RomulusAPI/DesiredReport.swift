@@ -10,16 +10,21 @@ public struct DesiredReport: Codable, Hashable, Sendable {
     public var nextTry: Date?
     /// How often it failed since it last worked, or since its QEMU is the one that it is.
     public var failures: Int
+    /// The host that has its guest, where this one waits for a QEMU of it.
+    public var elsewhere: String?
 
-    public init(protect: Desire, reason: String? = nil, nextTry: Date? = nil, failures: Int = 0) {
+    public init(
+        protect: Desire, reason: String? = nil, nextTry: Date? = nil, failures: Int = 0, elsewhere: String? = nil
+    ) {
         self.protect = protect
         self.reason = reason
         self.nextTry = nextTry
         self.failures = failures
+        self.elsewhere = elsewhere
     }
 
     enum CodingKeys: String, CodingKey {
-        case protect, reason, failures
+        case protect, reason, failures, elsewhere
         case nextTry = "next_try"
     }
 }

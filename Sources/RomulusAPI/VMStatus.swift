@@ -243,8 +243,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
         state == .unprotected && desired?.protect == .manual ? .ok : exitStatus
     }
 
-    /// What `romulus status --check` makes of it: a VM that nobody could take over is not well.
+    /// What `romulus status --check` makes of it: a VM that nobody could take over is not well; one whose guest another host
+    /// has is that host's to tell of.
     public var exitStatus: ExitStatus {
+        if state == .waiting, desired?.elsewhere != nil { return .ok }
         if state.exitStatus == .ok, arbiter?.isUp == false { return .degraded }
         return state.exitStatus
     }

@@ -11,11 +11,11 @@ import Testing
         let image: GuestImage
         let configuration: GuestVM.Configuration
 
-        /// Starts the VM at host A; it need not be ready to be protected.
-        func start(arguments: [String] = []) throws -> GuestVM {
+        /// Starts the VM, at host A unless it says otherwise; it need not be ready to be protected.
+        func start(at host: BedHost? = nil, arguments: [String] = []) throws -> GuestVM {
             var configuration = configuration
             configuration.moreArguments += arguments
-            return try GuestVM.start(on: pair.bed.a, image: image, configuration)
+            return try GuestVM.start(on: host ?? pair.bed.a, image: image, configuration)
         }
 
         /// The VM is shut down by whoever manages it.
@@ -205,6 +205,120 @@ import Testing
             try await guest.killAndWait()
             let left = try await pair.wait(bed.client, Self.vm, for: "protected", within: .seconds(40))
             #expect(left.peer == "hosta", "the old primary is what is left")
+        }
+    }
+
+    /// The same without an arbiter: the operator's rules for a lost standby hold, and the reserve takes its place.
+    @Test func aReserveTakesThePlaceWithoutAnArbiter() async throws {
+        try await Bed.with { bed in
+            try bed.client.run(["ip", "link", "add", "br0", "type", "bridge"])
+            try bed.client.addTap("tap0")
+            let place = try await place(on: bed, standby: "[hostb, hostc]") { options in
+                options.hasThirdHost = true
+                options.defaults = ["replace_after: 3"]
+            }
+            let pair = place.pair
+            let guest = try place.start()
+            let first = try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
+            #expect(first.peer == "hostb")
+            try bed.b.cutPower()
+            try await eventually("the reserve protects it", within: .seconds(40)) {
+                let status = try pair.status(bed.a, Self.vm)
+                return status?.state == "protected" && status?.peer == "hostc" ? true : nil
+            }
+            // The guest's QEMU dies where its agent sees it: the new standby goes on by itself.
+            try await guest.killAndWait()
+            let left = try await pair.wait(bed.client, Self.vm, for: "protected", within: .seconds(40))
+            #expect(left.peer == "hosta" && left.role == "primary", "\(left)")
+        }
+    }
+
+    /// A host in maintenance neither begins a protection by itself nor is taken as a standby; both come with its end.
+    @Test func maintenanceSuspendsWhatIsWanted() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed)
+            let pair = place.pair
+            #expect(try pair.romulus(bed.a, ["maintenance", "on"]).status == 0)
+            _ = try place.start()
+            let waiting = try await eventually("it waits for the end of maintenance", within: .seconds(20)) {
+                let status = try pair.status(bed.a, Self.vm)
+                return status?.desired?.reason == "hosta is in maintenance" ? status : nil
+            }
+            #expect(waiting.state == "waiting" && waiting.pid == nil)
+            #expect(try place.check(bed.a) == 2)
+
+            #expect(try pair.romulus(bed.b, ["maintenance", "on"]).status == 0)
+            #expect(try pair.romulus(bed.a, ["maintenance", "off"]).status == 0)
+            try await eventually("the standby's refusal is told", within: .seconds(20)) {
+                let status = try pair.status(bed.a, Self.vm)
+                let told = status?.desired?.reason ?? status?.lastError ?? ""
+                return status?.state != "protected" && told.contains("hostb is in maintenance") ? true : nil
+            }
+            #expect(try pair.list(bed.b).isEmpty, "nothing is made at a host in maintenance")
+            #expect(try pair.romulus(bed.b, ["maintenance", "off"]).status == 0)
+            try await place.wait(for: "protected", at: bed.a)
+        }
+    }
+
+    /// The last word travels to the other host that lists the VM, and so does the word that takes it back.
+    @Test func unprotectIsTheLastWordAtTheOtherHostToo() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed) { options in
+                options.vms["b"] = [
+                    "  \(Self.vm):", "    qmp: \(bed.b.runtimeDirectory)/\(Self.vm).qmp", "    standby: hosta",
+                ]
+            }
+            let pair = place.pair
+            let guest = try place.start()
+            try await place.wait(for: "protected", at: bed.a)
+            #expect(try pair.romulus(bed.a, ["unprotect", Self.vm]).status == 0)
+            try await eventually("host B heard of it", within: .seconds(30)) {
+                try pair.romulus(bed.b, ["events", Self.vm, "--limit", "1000"]).output
+                    .contains("web is not to be protected: that was said at hosta") ? true : nil
+            }
+            try await place.stop(guest)
+            let other = try place.start(at: bed.b)
+            try await place.restartAgent(bed.b)
+            try await Task.sleep(for: .seconds(3))
+            #expect(try pair.list(bed.b).isEmpty && place.check(bed.b) == 0, "it holds where the VM is started later")
+            try await place.stop(other)
+
+            _ = try place.start()
+            // This takes the word back, even where QEMU is not that far yet.
+            _ = try pair.romulus(bed.a, ["protect", Self.vm])
+            try await place.wait(for: "protected", at: bed.a)
+            let pid = try #require(try pair.status(bed.a, Self.vm)?.pid)
+            kill(pid, SIGKILL)
+            // The guest goes on at B, where it is to be protected again.
+            let taken = try await pair.wait(bed.b, Self.vm, for: "protected", within: .seconds(40))
+            #expect(taken.desired?.protect == "always")
+        }
+    }
+
+    /// Who waits for a VM's QEMU and learns that another host has the VM does not alarm anybody.
+    @Test func aHostThatWaitsKnowsWhoHasTheVM() async throws {
+        try await Bed.with { bed in
+            let place = try await place(on: bed) { options in
+                options.hasThirdHost = true
+                options.vms["client"] = [
+                    "  \(Self.vm):", "    qmp: \(bed.client.runtimeDirectory)/\(Self.vm).qmp", "    standby: hosta",
+                ]
+            }
+            let pair = place.pair
+            try await place.wait(for: "waiting", at: bed.client)
+            #expect(try place.check(bed.client) == 2, "nobody has it")
+            let guest = try place.start()
+            try await place.wait(for: "protected", at: bed.a)
+            let row = try await eventually("the third host knows", within: .seconds(30)) {
+                let status = try pair.status(bed.client, Self.vm)
+                return status?.desired?.reason?.contains("protected, with hostb as its standby") == true ? status : nil
+            }
+            #expect(row.state == "waiting" && row.desired?.elsewhere == "hosta")
+            #expect(try place.check(bed.client) == 0 && place.check(bed.client, [Self.vm]) == 0)
+            try await place.stop(guest)
+            try await eventually("nobody has it again", within: .seconds(30)) {
+                try place.check(bed.client) == 2 ? true : nil
+            }
         }
     }
 }

@@ -125,7 +125,8 @@ import Testing
         try check(ForecastLink(peer: "b", roundTrip: 1, error: "x"), "ForecastLink")
         try check(status.peerReport, "PeerReport")
         status.target = TargetReport(latency: 5, reached: 4, isHeld: true)
-        status.desired = DesiredReport(protect: .always, reason: "r", nextTry: .now, failures: 2)
+        status.desired = DesiredReport(
+            protect: .always, reason: "r", nextTry: .now, failures: 2, elsewhere: "b")
         status.identity = .made()
         try check(status, "VMStatus")
         try check(status.identity, "VMIdentity")

@@ -17,8 +17,7 @@ extension AgentCore {
 
     func desired(_ vm: VMName) -> DesiredReport {
         guard wanted(vm) != nil else { return DesiredReport(protect: .manual) }
-        let (reason, nextTry, failures) = reconciler.report(vm)
-        return DesiredReport(protect: .always, reason: reason, nextTry: nextTry, failures: failures)
+        return reconciler.report(vm)
     }
 
     /// Whether a session, a replica that is being made, or a forecast has the VM.
@@ -28,12 +27,13 @@ extension AgentCore {
         }
     }
 
-    /// Keeps the operator's word, durably; nil takes the last one back.
-    func keep(_ word: Word?, of vm: VMName) throws(APIError) {
-        guard store[vm].word != word || (word == .unprotect && store[vm].identity != nil) else { return }
+    /// Keeps the operator's word, durably; nil takes the last one back. `saidAt` is when it was said.
+    func keep(_ word: Word?, of vm: VMName, saidAt: Date = Date()) throws(APIError) {
+        guard store[vm].word != word || word == .unprotect else { return }
         do throws(SystemError) {
             try store.update(vm) { memory in
                 memory.word = word
+                memory.wordSaidAt = saidAt
                 // What comes next under that name may be another VM.
                 if word == .unprotect { memory.identity = nil }
             }

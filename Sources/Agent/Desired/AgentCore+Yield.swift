@@ -25,26 +25,31 @@ extension AgentCore {
 
     /// Nil when `peer` yields.
     private func reasonOf(_ peer: NodeName, against question: YieldQuestion) async -> String? {
-        guard let address = configuration.peers[peer.description]?.address else { return "it is no peer of this host" }
+        let hello = HelloMessage(
+            node: configuration.node, software: "romulus \(Romulus.version)", purpose: .question, question: question)
+        return switch await answer(of: peer.description, to: hello) {
+        case .yielded(let register) where register == question.register: nil
+        case .yielded, .known: "it spoke of something else"
+        case .refused(let reason): reason
+        }
+    }
+
+    /// Asks a peer one question, over a link of its own.
+    func answer(of peer: String, to question: HelloMessage) async -> PeerAnswer {
+        guard let address = configuration.peers[peer]?.address else {
+            return .refused("it is no peer of this host")
+        }
         let listener = AnswerListener()
         do throws(LinkError) {
             let link = try await LinkDialer.connect(
-                host: address.host, port: address.port, identity: identity, expectedPeer: peer.description,
+                host: address.host, port: address.port, identity: identity, expectedPeer: peer,
                 timeout: .seconds(3), group: group, handler: listener)
-            link.send(
-                HelloMessage(
-                    node: configuration.node, software: "romulus \(Romulus.version)", purpose: .question,
-                    question: question
-                ).frame)
+            link.send(question.frame)
             let answer = await listener.answer(within: .seconds(3))
             link.close()
-            switch answer {
-            case .yielded(let register) where register == question.register: return nil
-            case .yielded: return "it spoke of another register"
-            case .refused(let reason): return reason
-            }
+            return answer
         } catch {
-            return "\(error)"
+            return .refused("\(error)")
         }
     }
 
@@ -64,18 +69,21 @@ extension AgentCore {
     }
 }
 
+/// What a peer says to a question.
+enum PeerAnswer: Sendable {
+    case yielded(Register)
+    case known([VMKnowledge])
+    case refused(String)
+}
+
 /// Waits for the one frame that answers a question.
 private final class AnswerListener: LinkHandler, Sendable {
-    enum Answer: Sendable {
-        case yielded(Register)
-        case refused(String)
-    }
-
-    private let heard = Mutex<Answer?>(nil)
+    private let heard = Mutex<PeerAnswer?>(nil)
 
     func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
         do throws(SessionError) {
             switch header.type {
+            case .hello: settle(.known(try HelloMessage(body).knowledge ?? []))
             case .register: settle(.yielded(try RegisterMessage(body).register))
             case .refuse: settle(.refused(try RefuseMessage(body).reason))
             default: break
@@ -87,11 +95,11 @@ private final class AnswerListener: LinkHandler, Sendable {
 
     func linkClosed(_ link: Link, error: LinkError?) { settle(.refused("it closed the connection")) }
 
-    private func settle(_ answer: Answer) {
+    private func settle(_ answer: PeerAnswer) {
         heard.withLock { if $0 == nil { $0 = answer } }
     }
 
-    func answer(within limit: Duration) async -> Answer {
+    func answer(within limit: Duration) async -> PeerAnswer {
         let deadline = ContinuousClock.now + limit
         while ContinuousClock.now < deadline {
             if let answer = heard.withLock({ $0 }) { return answer }

@@ -14,6 +14,10 @@ final class Reconciler: Sendable {
         var nextTry: ContinuousClock.Instant?
         /// What stands in the way.
         var reason: String?
+        /// There was nothing to protect at the last look.
+        var isWaiting = false
+        /// Another host that has the VM's guest, and what it says of it.
+        var holder: (node: String, says: String)?
         /// The register that stands against it, as the last try learnt it.
         var contested: Register?
         /// The monitor that the failures are of.
@@ -38,13 +42,26 @@ final class Reconciler: Sendable {
     /// What was protected for so long failed for a reason of its own.
     private static let lasting = Duration.seconds(60)
     private static let toldMax = 64
+    /// Between two questions to the other hosts about VMs that wait here, and about those that are left alone by the
+    /// operator's word.
+    private static let questionPeriod = Duration.seconds(10)
+    private static let restQuestionPeriod = Duration.seconds(60)
+
+    /// What other hosts were asked last.
+    private struct Questions {
+        var isAsking = false
+        var askedAt: ContinuousClock.Instant?
+        var about: Set<VMName> = []
+    }
 
     private let pursuits = Mutex<[VMName: Pursuit]>([:])
+    private let questions = Mutex(Questions())
 
     /// Does what there is to do, until the task is cancelled.
     func run(for core: AgentCore) async {
         while !Task.isCancelled {
             let isRestful = core.knownVMs.map { look(at: $0, core) }.allSatisfy(\.self)
+            askOthers(core)
             try? await Task.sleep(for: isRestful ? Self.restPeriod : Self.period)
         }
     }
@@ -85,6 +102,8 @@ final class Reconciler: Sendable {
             guard !pursuit.isTrying else { return false }
             if pursuit.monitor != file { pursuit.beginAnew() }
             pursuit.monitor = file
+            pursuit.isWaiting = false
+            pursuit.holder = nil
             if let next = pursuit.nextTry, next > .now { return false }
             pursuit.isTrying = true
             return true
@@ -101,6 +120,12 @@ final class Reconciler: Sendable {
             wait(vm, reason, options, core)
         case .unusable(let reason): fail(vm, reason, core)
         case .ready:
+            // Where it waited before, they were asked a moment ago.
+            if !wasAsked(vm) { await ask([vm], core) }
+            guard core.wanted(vm) != nil, !core.isInHand(vm) else {
+                pursuits.withLock { $0[vm]?.isTrying = false }
+                return
+            }
             var options = options
             if let register = pursuits.withLock({ $0[vm]?.contested }), await core.isYielded(register, of: vm) {
                 options.yielded = register
@@ -116,7 +141,10 @@ final class Reconciler: Sendable {
     /// There is nothing to protect now, and that is no failure.
     private func wait(_ vm: VMName, _ reason: String, _ options: PrimaryOptions, _ core: AgentCore) {
         let isNews = pursuits.withLock { pursuits in
-            defer { pursuits[vm, default: Pursuit()].reason = reason }
+            defer {
+                pursuits[vm, default: Pursuit()].reason = reason
+                pursuits[vm]?.isWaiting = true
+            }
             return pursuits[vm]?.reason != reason
         }
         core.showWaiting(vm, options)
@@ -136,6 +164,51 @@ final class Reconciler: Sendable {
         }
         core.showFailed(vm, reason)
         if isNews { core.note(vm, .refused, "\(vm) is to be protected: \(reason)") }
+    }
+
+    // MARK: - What other hosts know
+
+    /// Asks the other hosts now and then who has the VMs that wait here, and what was said of them there.
+    private func askOthers(_ core: AgentCore) {
+        let waiting = pursuits.withLock { Set($0.filter(\.value.isWaiting).keys) }
+        let silenced = core.silencedVMs
+        let isDue = questions.withLock { questions in
+            guard !questions.isAsking, !waiting.isEmpty || !silenced.isEmpty else { return false }
+            let period = waiting.isEmpty ? Self.restQuestionPeriod : Self.questionPeriod
+            let isOld = questions.askedAt.map { ContinuousClock.now - $0 > period } ?? true
+            guard isOld || !waiting.isSubset(of: questions.about) else { return false }
+            questions.isAsking = true
+            return true
+        }
+        guard isDue else { return }
+        Task {
+            await ask(waiting.union(silenced), core)
+            questions.withLock { $0.isAsking = false }
+        }
+    }
+
+    private func ask(_ vms: Set<VMName>, _ core: AgentCore) async {
+        questions.withLock { $0.about = vms }
+        let answers = await core.askPeers(about: vms)
+        for vm in vms {
+            var known: [(peer: String, knowledge: VMKnowledge)] = []
+            for (peer, answer) in answers { known += answer.filter { $0.vm == vm }.map { (peer, $0) } }
+            core.followWord(about: vm, known)
+            let holder = known.first { $0.knowledge.guest != nil }
+            pursuits.withLock { pursuits in
+                guard pursuits[vm]?.isWaiting == true else { return }
+                pursuits[vm]?.holder = holder.map { ($0.peer, $0.knowledge.guest ?? "") }
+            }
+        }
+        questions.withLock { $0.askedAt = .now }
+    }
+
+    /// Whether the other hosts were asked about the VM a moment ago.
+    private func wasAsked(_ vm: VMName) -> Bool {
+        questions.withLock { questions in
+            guard let askedAt = questions.askedAt, questions.about.contains(vm) else { return false }
+            return ContinuousClock.now - askedAt < Self.questionPeriod * 2
+        }
     }
 
     // MARK: - What sessions tell
@@ -182,13 +255,16 @@ final class Reconciler: Sendable {
     /// Whether a session of the VM, should there be one, began by itself.
     func isPursuing(_ vm: VMName) -> Bool { pursuits.withLock { $0[vm]?.isTrying ?? false } }
 
-    /// What stands in the way of a VM that should be protected and is not.
-    func report(_ vm: VMName) -> (reason: String?, nextTry: Date?, failures: Int) {
+    /// What is done for a VM that should be protected, and what stands in the way.
+    func report(_ vm: VMName) -> DesiredReport {
         pursuits.withLock { pursuits in
-            guard let pursuit = pursuits[vm] else { return (nil, nil, 0) }
+            guard let pursuit = pursuits[vm] else { return DesiredReport(protect: .always) }
             let left = pursuit.nextTry.map { $0 - .now }
             let next = left.flatMap { $0 > .zero ? Date() + Double($0.components.seconds) : nil }
-            return (pursuit.reason, next, pursuit.backOff.failures)
+            let reason = pursuit.holder.map { "its guest is at \($0.node): \($0.says)" } ?? pursuit.reason
+            return DesiredReport(
+                protect: .always, reason: reason, nextTry: next, failures: pursuit.backOff.failures,
+                elsewhere: pursuit.holder?.node)
         }
     }
 }

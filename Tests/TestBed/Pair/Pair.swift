@@ -330,6 +330,7 @@ public final class Pair: Sendable {
         public struct Desired: Decodable, Sendable {
             public var protect: String
             public var reason: String?
+            public var elsewhere: String?
         }
         public var desired: Desired?
         public var lastError: String?
@@ -367,7 +368,6 @@ public final class Pair: Sendable {
             public var roundTripMs: Double?
             public var error: String?
         }
-        public var epochs: [Epoch]
         public struct Requests: Decodable, Sendable {
             public struct Span: Decodable, Sendable {
                 public var least: Double
@@ -379,9 +379,10 @@ public final class Pair: Sendable {
             public var answerMs: Span
             public var lost: Span?
         }
+        public var epochs: [Epoch]
         public var link: Link?
-        public var pausesMeasured: Bool
         public var requests: Requests?
+        public var pausesMeasured: Bool
         public var deviceStateBytes: UInt64
         public var agentMemoryBytes: UInt64
         public var standbyMemoryBytes: UInt64
