@@ -104,7 +104,7 @@ final class Maintenance: Sendable {
                 core.note(vm, .request, "maintenance: \(record.peer) is to go on with the guest")
             }
             if let refusal = session.switchOver() { core.note(vm, .refused, "\(vm) cannot be moved now: \(refusal)") }
-        case .standby(let session) where record.state == .protected || record.state == .syncing:
+        case .standby(let session) where [.protected, .stalled, .syncing].contains(record.state):
             guard mayAsk(vm) else { return }
             noteAsked(vm)
             core.note(vm, .request, "maintenance: this host is the standby of \(vm) no longer")

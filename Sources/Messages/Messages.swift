@@ -236,10 +236,17 @@ public struct WishMessage: Codable, Sendable {
     }
 }
 
-/// The primary tells how the guest's epochs are tuned since its offer, so that they stay so where it is failed over to.
+/// The primary tells how the guest's epochs are tuned since its offer, so that they stay so where it is failed over to, and
+/// whether they come.
 public struct TuningMessage: Codable, Sendable {
     public var tuning: EpochTuning
-    public init(_ tuning: EpochTuning) { self.tuning = tuning }
+    /// The guest's QEMU does nothing for a checkpoint that is due; absent while it does, and in what older agents write.
+    public var isStalled: Bool?
+
+    public init(_ tuning: EpochTuning, isStalled: Bool) {
+        self.tuning = tuning
+        self.isStalled = isStalled ? true : nil
+    }
 }
 
 /// A message that travels as JSON in a control frame.

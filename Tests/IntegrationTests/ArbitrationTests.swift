@@ -245,11 +245,17 @@ import Testing
             let pid = try #require(try scene.pair.status(bed.a, Scene.vm)?.pid)
             kill(pid, SIGSTOP)
             let status = try await scene.pair.wait(bed.a, Scene.vm, for: "stalled", within: .seconds(8))
+            let told = try await eventually("the standby says so too", within: .seconds(8)) {
+                let status = try scene.pair.status(bed.b, Scene.vm)
+                return status?.state == "stalled" ? status : nil
+            }
+            #expect(told.role == "standby")
             kill(pid, SIGCONT)
             #expect(status.lastError == nil, "\(status.lastError ?? "")")
             let events = try scene.pair.romulus(bed.a, ["events", Scene.vm, "--kind", "stalled"]).output
             #expect(events.contains("was stopped"), "\(events)")
             try await scene.pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(8))
+            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(8))
             let over = try scene.pair.romulus(bed.a, ["events", Scene.vm, "--kind", "stall_over"]).output
             #expect(over.contains("takes checkpoints again"), "\(over)")
         }

@@ -18,6 +18,7 @@ extension PrimaryShell {
         guard isStalled != state.connection.isStalled else { return }
         state.connection.isStalled = isStalled
         state.noteShown()
+        state.connection.link?.send(TuningMessage(state.tuning, isStalled: isStalled).frame)
         let pid = state.status.qemuPID
         guard isStalled else {
             report(.event(.stallOver, "the QEMU of \(options.vm) (pid \(pid)) takes checkpoints again"))

@@ -226,7 +226,7 @@ extension PrimaryShell {
             report(
                 .event(.session, "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
             handle(.accepted(offer.session, accepted.identity))
-            if tuning != offered { link.send(TuningMessage(tuning).frame) }
+            if tuning != offered { link.send(TuningMessage(tuning, isStalled: false).frame) }
         } catch {
             guest.close()
             throw error

@@ -289,7 +289,8 @@ public final class PrimaryShell: LinkHandler, Sendable {
             state.connection.sender?.cap(megabits: tuning.linkCapMegabits)
             // Before the standby has agreed to a session it is told by the offer, or as soon as it has.
             guard case .success? = state.connection.answer, state.connection.linkDown == nil else { return }
-            state.connection.link?.send(TuningMessage(tuning).frame)
+            state.connection.link?.send(
+                TuningMessage(tuning, isStalled: state.connection.isStalled).frame)
         }
         wake.signal()
     }

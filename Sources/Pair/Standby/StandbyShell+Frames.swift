@@ -67,7 +67,13 @@ extension StandbyShell {
             let message = try RegisterMessage(body)
             perform(state.machine.handle(.registerTold(session, message.register)), &state)
         case .tuning:
-            state.status.tuning = try TuningMessage(body).tuning
+            let message = try TuningMessage(body)
+            state.status.tuning = message.tuning
+            switch (state.status.phase, message.isStalled ?? false) {
+            case (.protected, true): state.status.phase = .stalled
+            case (.stalled, false): state.status.phase = .protected
+            default: break
+            }
         case .goodbye:
             let message = try GoodbyeMessage(body)
             state.status.lastError = message.reason
