@@ -7,6 +7,8 @@ struct GateCore: ~Copyable {
     private let socket: NetlinkSocket
     private var sequence: UInt32 = 1
     var guests: [VMName: [GatedLink]] = [:]
+    /// The kernel's numbers of the devices, which they keep when they are renamed.
+    private var indices: [GatedLink: UInt32] = [:]
     var hasTable = false
     /// See `GateTable.ownerFlags`; 0 on a kernel older than 6.9.
     private(set) var flags: UInt32
@@ -36,6 +38,64 @@ struct GateCore: ~Copyable {
     func links(of vm: VMName) throws(KernelGateError) -> [GatedLink] {
         guard let links = guests[vm] else { throw .unknownGuest(vm.description) }
         return links
+    }
+
+    /// Takes note of who stands before what, once the kernel has it so.
+    mutating func note(_ links: [GatedLink], of vm: VMName) {
+        guests[vm] = links
+        for link in links { indices[link] = if_nametoindex(link.name) }
+        let standing = Set(guests.values.joined())
+        indices = indices.filter { standing.contains($0.key) }
+    }
+
+    /// Why a renamed device is not gated by its new name.
+    private(set) var unfollowed: KernelGateError?
+
+    /// Follows the devices that were renamed; called in the table's network namespace. False when that failed.
+    mutating func followAll() -> Bool {
+        do throws(KernelGateError) {
+            try follow()
+            unfollowed = nil
+        } catch {
+            unfollowed = error
+        }
+        return unfollowed == nil
+    }
+
+    /// The rules know devices by their names: one that was renamed meanwhile is gated by its new name, shut, and the old name
+    /// no longer is.
+    private mutating func follow() throws(KernelGateError) {
+        var followed = guests
+        var moved: [(vm: VMName, from: GatedLink, to: GatedLink)] = []
+        for (vm, links) in guests {
+            for (position, link) in links.enumerated() {
+                guard let to = renamed(link) else { continue }
+                followed[vm]?[position] = to
+                moved.append((vm, link, to))
+            }
+        }
+        if moved.isEmpty { return }
+        let standing = Set(followed.values.joined())
+        var batch = batch()
+        for (vm, _, to) in moved {
+            GateTable.addChain(&batch, to, of: vm)
+            GateTable.destroy(&batch, [to])
+        }
+        for (_, from, _) in moved where !standing.contains(from) {
+            GateTable.destroy(&batch, [from])
+            GateTable.destroyChain(&batch, from)
+        }
+        try carryOut(&batch, "follow a renamed device in")
+        for (vm, links) in followed { note(links, of: vm) }
+    }
+
+    /// The device's link under its new name; nil when it has the old one or is gone.
+    private func renamed(_ link: GatedLink) -> GatedLink? {
+        guard let index = indices[link], index != 0 else { return nil }
+        var name = [CChar](repeating: 0, count: Int(IFNAMSIZ))
+        guard if_indextoname(index, &name) != nil else { return nil }
+        let now = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return now == link.name ? nil : try? GatedLink(now, hook: link.hook)
     }
 
     func batch() -> NetlinkBatch { NetlinkBatch(sequence: sequence) }

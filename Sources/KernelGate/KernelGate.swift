@@ -29,6 +29,8 @@ public final class KernelGate: Sendable {
     }
 
     private let core: Mutex<GateCore>
+    /// Tells of renamed devices; there once something is installed.
+    private let watch = Mutex<LinkWatch?>(nil)
 
     /// Named faults, so that a test can force a path that the kernel at hand would not take.
     public struct Faults: OptionSet, Sendable, Hashable {
@@ -49,9 +51,22 @@ public final class KernelGate: Sendable {
             socket = try NetlinkSocket(protocol: 12)
         } catch { throw .unavailable(error) }
         var core = GateCore(socket: socket, faults: faults)
-        core.guests = try core.readChains()
-        if !core.guests.isEmpty { try core.makeTable() }
+        let found = try core.readChains()
+        for (vm, links) in found { core.note(links, of: vm) }
+        if !found.isEmpty { try core.makeTable() }
         self.core = Mutex(core)
+        if !found.isEmpty { try watchLinks() }
+    }
+
+    /// From now on a gated device that is renamed is followed at once. While that fails it is tried again, and nothing is opened
+    /// or renewed.
+    private func watchLinks() throws(KernelGateError) {
+        try watch.withLock { watch throws(KernelGateError) in
+            guard watch == nil else { return }
+            do throws(SystemError) {
+                watch = try LinkWatch { [weak self] in self?.core.withLock { $0.followAll() } ?? true }
+            } catch { throw .unavailable(error) }
+        }
     }
 
     /// Who is installed, and before which devices.
@@ -67,6 +82,7 @@ public final class KernelGate: Sendable {
     /// from devices that are not named any more.
     public func install(_ vm: VMName, before links: [GatedLink]) throws(KernelGateError) {
         for link in links where if_nametoindex(link.name) == 0 { throw .noDevice(link.name) }
+        try watchLinks()
         try core.withLock { core throws(KernelGateError) in
             try core.makeTable()
             let dropped = (core.guests[vm] ?? []).filter { !links.contains($0) }
@@ -75,7 +91,7 @@ public final class KernelGate: Sendable {
             for link in dropped { GateTable.destroyChain(&batch, link) }
             if !dropped.isEmpty { GateTable.destroy(&batch, dropped) }
             try core.carryOut(&batch, "put the gate of \(vm) into")
-            core.guests[vm] = links
+            core.note(links, of: vm)
         }
     }
 
@@ -85,6 +101,7 @@ public final class KernelGate: Sendable {
     @discardableResult
     public func open(_ vm: VMName, until deadline: UInt64) throws(KernelGateError) -> Bool {
         try core.withLock { core throws(KernelGateError) in
+            if let error = core.unfollowed { throw error }
             let links = try core.links(of: vm)
             for _ in 0..<GateCore.attempts {
                 try core.drawTicket()
@@ -106,6 +123,7 @@ public final class KernelGate: Sendable {
     /// transaction, unless a gate among them had shut.
     public func renew(_ deadlines: [VMName: UInt64]) throws(KernelGateError) -> [VMName: Renewal] {
         try core.withLock { core throws(KernelGateError) in
+            if let error = core.unfollowed { throw error }
             var results: [VMName: Renewal] = [:]
             var pending: [(vm: VMName, links: [GatedLink], deadline: UInt64)] = []
             for (vm, deadline) in deadlines { pending.append((vm, try core.links(of: vm), deadline)) }

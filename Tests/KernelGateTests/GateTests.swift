@@ -250,6 +250,40 @@ struct GateTests {
         }
     }
 
+    /// The rules know devices by name, and a name can be changed while frames flow: the gate goes with the device, shut.
+    @Test func aRenamedDeviceIsFollowedAndShut() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap1")
+            let listener = try within(bed.client) { try Listener() }
+            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+            let gate = try within(bed.a) {
+                let gate = try KernelGate()
+                try gate.install(web, before: [GatedLink("tap1")])
+                return gate
+            }
+            for (from, to) in [("tap1", "other7"), ("other7", "tap1")] {
+                #expect(try gate.open(web, until: after(60_000)))
+                try guest.send(1)
+                #expect(listener.numbers() == [1])
+                try bed.a.run(["ip", "link", "set", from, "name", to])
+                let renamed = MonotonicClock.now()
+                let link = try GatedLink(to)
+                while gate.guests[web] != [link], MonotonicClock.now() - renamed < 5_000 * millisecond { usleep(100) }
+                print("a renamed device was followed after \((MonotonicClock.now() - renamed) / 1000) µs")
+                #expect(gate.guests == [web: [link]])
+                try guest.send(2)
+                #expect(listener.numbers() == [], "\(to) is shut until a fresh confirmation")
+                #expect(try gate.remaining(web) == [:])
+                #expect(try gate.renew([web: after(60_000)]) == [web: .hadShut])
+                let rules = try bed.a.run(["nft", "list", "ruleset"])
+                #expect(!rules.contains("\"\(from)\""))
+            }
+            #expect(try gate.open(web, until: after(60_000)))
+            try gate.remove(web)
+            #expect(try bed.a.run(["nft", "list", "ruleset"]) == "")
+        }
+    }
+
     /// What a renewal costs; the limit is far above what is measured, which goes to the output.
     @Test func renewalsAreQuick() async throws {
         try await Bed.with { bed in
