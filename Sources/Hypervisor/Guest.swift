@@ -118,6 +118,8 @@ public protocol Guest: AnyObject {
     // MARK: - Between sessions
 
     func isRunning() throws(SessionError) -> Bool
+    /// Of one that is paused: somebody else had all of it sent away, to another host or into a file.
+    func isMigratedAway() throws(SessionError) -> Bool
     /// Since it was started, in bytes.
     func writtenDiskBytes() throws(SessionError) -> UInt64
     /// What happened since the last look, without what our own commands caused.

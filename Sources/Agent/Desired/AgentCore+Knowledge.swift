@@ -1,6 +1,6 @@
 import Foundation
 import Model
-import Pipeline
+import Pair
 import RomulusAPI
 
 /// What hosts tell each other of VMs that more than one of them lists: who has the guest, and the operator's last word.

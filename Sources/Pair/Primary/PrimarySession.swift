@@ -32,6 +32,9 @@ final class PrimarySession {
     /// When the guest ran again after the last checkpoint; 0 before the first.
     private var ranSince: UInt64 = 0
     private var priority: EpochPriority?
+    /// When a guest that somebody else paused was looked at last, and the time between two looks, in nanoseconds.
+    private var pauseSeenAt: UInt64 = 0
+    private static let pausePeriod: UInt64 = 500_000_000
     /// Somebody else paused the guest.
     private var guestPaused = false {
         didSet { shell.state.withLock { $0.isGuestPaused = guestPaused } }
@@ -89,7 +92,7 @@ final class PrimarySession {
                 if error.code != .peerLost { giveUp(error) }
                 throw error
             }
-            for case .shutdown(let reason) in guest.takeNews() { return guestEnded(reason) }
+            for case .shutdown(let reason) in guest.takeNews() { return guestEnded(Self.shutDown(reason)) }
             return try guestGone()
         }
     }
@@ -421,7 +424,7 @@ final class PrimarySession {
         pacer.takeWake()
         for news in guest.takeNews() {
             switch news {
-            case .shutdown(let reason): return guestEnded(reason)
+            case .shutdown(let reason): return guestEnded(Self.shutDown(reason))
             case .resumed where guestPaused:
                 guestPaused = false
                 shell.report(.event(.qemu, "the guest runs again"))
@@ -446,6 +449,9 @@ final class PrimarySession {
             if connection.linkDown == nil { isLastSealed = false }
         }
         if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+        if guestPaused, try wasMigratedAway() {
+            return guestEnded("somebody else migrated the guest away: what goes on of it does so elsewhere")
+        }
         guard orders.end || orders.detach else { return nil }
         if let failure { throw failure }
         if orders.end { return "protection was ended by the operator" }
@@ -457,7 +463,7 @@ final class PrimarySession {
             "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
     }
 
-    private func guestEnded(_ reason: String?) -> String {
+    private func guestEnded(_ reason: String) -> String {
         // The pair is given up at the arbiter too, so that the guest can be started and protected again.
         shell.leaveInOrder()
         let deadline = MonotonicClock.now() + 5_000_000_000
@@ -466,7 +472,19 @@ final class PrimarySession {
             _ = shell.wake.take()
         }
         shell.handle(.guestEnded)
-        return "the guest was shut down (\(reason ?? "no reason given"))"
+        return reason
+    }
+
+    private static func shutDown(_ reason: String?) -> String {
+        "the guest was shut down (\(reason ?? "no reason given"))"
+    }
+
+    /// Of a guest that somebody else paused, asked now and then: no standby may go on with one that another QEMU has.
+    private func wasMigratedAway() throws(SessionError) -> Bool {
+        let now = MonotonicClock.now()
+        guard now > pauseSeenAt + Self.pausePeriod else { return false }
+        pauseSeenAt = now
+        return try guest.isMigratedAway()
     }
 
     private func guestGone() throws(SessionError) -> String {

@@ -1,12 +1,17 @@
 import Hypervisor
 import Model
 
-/// What a forecast asks of a guest that nobody protects.
+/// What is asked of a guest that nobody protects, or that somebody else paused.
 extension GuestHandle {
     /// False when it is paused.
-    package func isRunning() throws(SessionError) -> Bool {
+    package func isRunning() throws(SessionError) -> Bool { try runState()["running"]?.bool ?? false }
+
+    /// Somebody else had QEMU send all of it away, to another QEMU or into a file.
+    package func isMigratedAway() throws(SessionError) -> Bool { try runState()["status"]?.string == "postmigrate" }
+
+    private func runState() throws(SessionError) -> JSONValue {
         do throws(QMPError) {
-            return try monitor.execute("query-status", timeout: Self.timeout)["running"]?.bool ?? false
+            return try monitor.execute("query-status", timeout: Self.timeout)
         } catch {
             throw qemuFailed("tell its state", error)
         }
