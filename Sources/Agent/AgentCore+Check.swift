@@ -2,6 +2,7 @@ import Hypervisor
 import Messages
 import Model
 import NIOCore
+import Pair
 import QEMU
 import RomulusAPI
 import Standby

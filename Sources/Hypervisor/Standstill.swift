@@ -54,7 +54,7 @@ public struct Standstill: Sendable, Equatable {
     /// It is beyond its cause's bound, and longer than twice the longest one of this session that was told of.
     public var isToBeTold: Bool
 
-    package init(cause: Cause, nanoseconds: UInt64, longest: Wait, waited: UInt64, isToBeTold: Bool) {
+    public init(cause: Cause, nanoseconds: UInt64, longest: Wait, waited: UInt64, isToBeTold: Bool) {
         self.cause = cause
         self.nanoseconds = nanoseconds
         self.longest = longest
@@ -65,9 +65,9 @@ public struct Standstill: Sendable, Equatable {
 
 /// Measures the stretches for which one guest stands still, and each wait within: every time that passes is accounted for by
 /// what it was waited for.
-package struct StandstillClock {
+public struct StandstillClock {
     /// Called at the end of each; in a release build of short checkpoints' not.
-    package var report: (Standstill) -> Void = { _ in }
+    public var report: (Standstill) -> Void = { _ in }
     private var cause: Standstill.Cause?
     private var began: UInt64 = 0
     /// Until when it is accounted for.
@@ -81,11 +81,11 @@ package struct StandstillClock {
         private static let reportsAll = false
     #endif
 
-    package init() {}
+    public init() {}
 
     /// The guest is about to stand still. One that does already waited for the standby since the last word, and goes on doing
     /// so for what it began with.
-    package mutating func begin(_ cause: Standstill.Cause, now: UInt64 = MonotonicClock.now()) {
+    public mutating func begin(_ cause: Standstill.Cause, now: UInt64 = MonotonicClock.now()) {
         if self.cause != nil { return passed(.standby, now: now) }
         self.cause = cause
         (began, reached) = (now, now)
@@ -93,19 +93,19 @@ package struct StandstillClock {
     }
 
     /// It goes on for something else.
-    package mutating func become(_ cause: Standstill.Cause) {
+    public mutating func become(_ cause: Standstill.Cause) {
         if self.cause != nil { self.cause = cause }
     }
 
     /// What has passed since the last word went to `wait`.
-    package mutating func passed(_ wait: Standstill.Wait, now: UInt64 = MonotonicClock.now()) {
+    public mutating func passed(_ wait: Standstill.Wait, now: UInt64 = MonotonicClock.now()) {
         guard cause != nil else { return }
         waits[wait.rawValue] += now - reached
         reached = now
     }
 
     /// The guest runs again, or is gone: what has passed since the last word went to `wait`.
-    package mutating func end(after wait: Standstill.Wait, now: UInt64 = MonotonicClock.now()) {
+    public mutating func end(after wait: Standstill.Wait, now: UInt64 = MonotonicClock.now()) {
         passed(wait, now: now)
         guard let ended = cause.take() else { return }
         let took = now - began
@@ -120,5 +120,5 @@ package struct StandstillClock {
     }
 
     /// It is somebody else who has stopped the guest.
-    package mutating func forget() { cause = nil }
+    public mutating func forget() { cause = nil }
 }

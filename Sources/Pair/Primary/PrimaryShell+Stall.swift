@@ -1,5 +1,6 @@
 import Foundation
 import LinuxSystem
+import Messages
 import Protocol
 
 /// Whether QEMU does what its checkpoints ask of it. The session's thread waits for QEMU within a checkpoint, so others look.

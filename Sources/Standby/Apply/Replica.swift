@@ -1,5 +1,6 @@
 import Foundation
 import GuestNetwork
+import Hypervisor
 import LinuxSystem
 import Logging
 import Memory
