@@ -343,4 +343,39 @@ import Testing
             #expect(error.refusals.contains { $0.code == .memory || $0.code == .monitor })
         }
     }
+
+    /// Ways out that are no network, as QEMU itself lists them: lines of bytes are allowed, told where they lead to another
+    /// machine, and refused where the other half of a device is behind them.
+    @Test func waysOutThatAreNoNetworkAreSortedByKind() throws {
+        let directory = TestDirectory()
+        let lines = [
+            "-chardev", "file,id=debug,path=\(directory.path)/debug", "-device",
+            "isa-debugcon,chardev=debug,iobase=0x402",
+            "-device", "virtio-serial-pci,id=vs", "-chardev",
+            "socket,id=agent,path=\(directory.path)/agent,server=on,wait=off", "-device",
+            "virtserialport,bus=vs.0,chardev=agent,id=port0,name=org.qemu.guest_agent.0",
+        ]
+        let told = [
+            "-chardev", "socket,id=far,host=127.0.0.1,port=0,server=on,wait=off", "-device",
+            "virtserialport,bus=vs.0,chardev=far,id=port1,name=far",
+        ]
+        let guest = try inspect(lines + told, in: directory)
+        let notes = (guest.notes ?? []).filter { $0.contains("another machine") }
+        #expect(notes.count == 1 && notes[0].hasPrefix("chardev far ("), "\(notes)")
+
+        let halves = [
+            "-device", "qemu-xhci", "-chardev", "socket,id=usb,path=\(directory.path)/usb,server=on,wait=off",
+            "-device",
+            "usb-redir,chardev=usb,id=redir0", "-chardev",
+            "socket,id=bmc,path=\(directory.path)/bmc,server=on,wait=off", "-device",
+            "ipmi-bmc-extern,id=bmc0,chardev=bmc",
+            "-device", "usb-ccid,id=reader", "-chardev",
+            "socket,id=card,path=\(directory.path)/card,server=on,wait=off", "-device",
+            "ccid-card-passthru,chardev=card,id=card0",
+        ]
+        let refused = try refusals(lines + halves)
+        #expect(Set(refused.map(\.subject)) == ["redir0", "bmc0", "card0"], "\(refused)")
+        #expect(refused.allSatisfy { $0.code == .device }, "\(refused)")
+        #expect(refused.contains { $0.subject == "bmc0" && $0.message.contains("one half of a conversation") })
+    }
 }
