@@ -28,7 +28,7 @@ enum HouseLimits {
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
-        "Agent.AgentCore": 2000,
+        "Agent.AgentCore": 2200,
         "Agent.Configuration": 1000,
         "Pair.PrimaryShell": 1300,
         "Pair.PrimarySession": 700,
@@ -36,7 +36,7 @@ enum HouseLimits {
         "Protocol.PrimaryMachine": 1100,
         "Protocol.StandbyMachine": 800,
         "QEMU.Derivation": 800,
-        "QEMU.GuestHandle": 700,
+        "QEMU.GuestHandle": 800,
     ]
     /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
     static let twoWayPairs: Set<String> = [
