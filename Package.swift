@@ -107,11 +107,11 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
         library("Disk", ["Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
-        library("Network", ["Hypervisor", "GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
+        library("Output", ["Hypervisor", "GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
         library(
             "Standby",
             [
-                "Hypervisor", "Messages", "Memory", "Network", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol",
+                "Hypervisor", "Messages", "Memory", "Output", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol",
                 "Wire",
                 "Model",
                 "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
@@ -120,7 +120,7 @@ let package = Package(
         library(
             "Pair",
             [
-                "Hypervisor", "Standby", "Memory", "Disk", "Network", "Shipping", "Messages", "Registers", "Transport",
+                "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers", "Transport",
                 "Fencing",
                 "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),

@@ -5,7 +5,7 @@ import Hypervisor
 import LinuxSystem
 import Memory
 import Model
-import Network
+import Output
 import Protocol
 import Shipping
 import Storage

@@ -6,7 +6,7 @@ import Logging
 import Memory
 import Messages
 import Model
-import Network
+import Output
 import Protocol
 import QEMU
 import Storage

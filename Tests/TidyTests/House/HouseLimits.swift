@@ -49,5 +49,5 @@ enum HouseLimits {
         "Transport: . <-> Streams",
     ]
     /// Files that import QEMU, by target.
-    static let importersOfQEMU: [String: Int] = ["Agent": 7, "Network": 1, "Pair": 1, "Standby": 2]
+    static let importersOfQEMU: [String: Int] = ["Agent": 7, "Output": 1, "Pair": 1, "Standby": 2]
 }
