@@ -4,9 +4,9 @@ import Glibc
 /// Where a scan goes on: one that filled its buffer is continued from here.
 public struct ScanPosition: Hashable, Sendable {
     /// Position in the tracker's list of blocks.
-    var block = 0
+    package var block = 0
     /// Bytes into that block.
-    var offset: UInt64 = 0
+    package var offset: UInt64 = 0
 
     public init() {}
 }

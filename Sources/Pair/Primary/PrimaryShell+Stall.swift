@@ -5,16 +5,13 @@ import Protocol
 
 /// Whether QEMU does what its checkpoints ask of it. The session's thread waits for QEMU within a checkpoint, so others look.
 extension PrimaryShell {
-    /// QEMU may need so long for a checkpoint, in nanoseconds; after 10 s it counts as lost.
-    private static let stallMin: UInt64 = 3_000_000_000
-
     /// The session's thread is heard of again within so many nanoseconds, unless QEMU keeps it waiting.
     func expectBack(after nanoseconds: UInt64) {
         backAt.store(MonotonicClock.now() &+ nanoseconds, ordering: .relaxed)
     }
 
     func lookForStall(_ now: UInt64, _ state: inout State) {
-        let late = backAt.load(ordering: .relaxed) &+ Self.stallMin
+        let late = backAt.load(ordering: .relaxed) &+ UInt64(options.stallMilliseconds) * 1_000_000
         let isStalled = state.status.phase == .protected && now > late
         guard isStalled != state.connection.isStalled else { return }
         state.connection.isStalled = isStalled
@@ -31,7 +28,8 @@ extension PrimaryShell {
         report(
             .event(
                 .stalled,
-                "the QEMU of \(options.vm) (pid \(pid)) did nothing for a checkpoint for \(Self.stallMin / 1_000_000_000) s:"
+                "the QEMU of \(options.vm) (pid \(pid)) did nothing for a checkpoint for"
+                    + " \(Double(options.stallMilliseconds) / 1000) s:"
                     + " \(reason); its output waits"))
     }
 }
