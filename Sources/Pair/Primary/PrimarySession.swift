@@ -39,6 +39,8 @@ final class PrimarySession {
     private var guestPaused = false {
         didSet { shell.state.withLock { $0.isGuestPaused = guestPaused } }
     }
+    /// The guest is kept standing because too much of its output waits for the standby.
+    private var waitsForStandby = false
     /// The epoch that runs is longer than it was to be, because the link is behind.
     private var isLinkFull = false
     /// The guest stands still for a switchover, and all of it is sealed.
@@ -285,7 +287,8 @@ final class PrimarySession {
                 let now = MonotonicClock.now()
                 let inFlight = sealed.number - pace.acknowledged.number
                 // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
-                let isDue = now >= due || pace.sealsLast
+                // Nothing more comes of a guest that stands still: once there is room it is time.
+                let isDue = now >= due || pace.sealsLast || (waitsForStandby && guest.isHeldStill)
                 let isLinkBehind =
                     isDue && inFlight > 0
                     && sender.backlog(linkBytesPerSecond: pace.linkBytesPerSecond) > Self.backlogMax
@@ -298,6 +301,7 @@ final class PrimarySession {
                     sender.isStopping = true
                     defer { sender.isStopping = false }
                     try guest.holdStill(for: .output)
+                    waitsForStandby = guest.isHeldStill
                 }
                 wakefulness.expect(room && !guestPaused && due < now + Wakefulness.foresight)
                 // An acknowledgement wakes us when there is no room, the clock or held output when there is.
@@ -362,6 +366,7 @@ final class PrimarySession {
             guestPaused = true
             shell.report(.event(.qemu, "someone else paused the guest: no checkpoints until it runs again"))
         }
+        waitsForStandby = false
         let runsSince = MonotonicClock.now()
         timings.resume = runsSince - savedAt
         timings.pause = runsSince - stopAt
@@ -493,6 +498,10 @@ final class PrimarySession {
         let isGivenAway = shell.state.withLock { $0.machine.state == .fencing }
         shell.handle(.guestLost)
         if isGivenAway { return "another host goes on with the guest" }
+        guard shell.state.withLock({ $0.machine.state == .fenced }) else {
+            throw SessionError(
+                .guestLost, "the guest's QEMU (pid \(guest.pid)) died, and no standby could go on with it")
+        }
         let deadline = MonotonicClock.now() + 2_000_000_000
         while MonotonicClock.now() < deadline, shell.state.withLock({ $0.connection.linkDown == nil }) {
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
@@ -543,6 +552,7 @@ final class PrimarySession {
                 for mirror in mirrors { mirror.stop() }
                 detachOutputs()
             }
+            if waitsForStandby { guest.letRunOn() }
         }
         for gate in gates { gate.close() }
         outputs = []

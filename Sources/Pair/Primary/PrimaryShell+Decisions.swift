@@ -122,14 +122,17 @@ extension PrimaryShell {
         wake.signal()
     }
 
+    /// What was a session is none any more.
+    func noteLoss(_ reason: String, _ state: inout State) {
+        state.status.phase = .peerLost
+        report(.event(.standbyLost, "the standby is lost: \(reason)"))
+    }
+
     func loseStandby(_ reason: String, _ state: inout State) {
         guard state.connection.linkDown == nil else { return }
         state.connection.watch?.linkClosed()
         state.connection.linkDown = reason
-        if state.machine.session != nil {
-            state.status.phase = .peerLost
-            report(.event(.standbyLost, "the standby is lost: \(reason)"))
-        }
+        if state.machine.session != nil { noteLoss(reason, &state) }
         perform(state.machine.handle(.standbyLost(state.connection.session)), &state)
         if case .frozen = state.machine.state {
             state.status.lastError =

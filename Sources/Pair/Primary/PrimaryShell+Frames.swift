@@ -143,7 +143,11 @@ extension PrimaryShell {
             if found != nil { report(.acknowledged(epoch)) }
             let event = PrimaryMachine.Event.acknowledged(
                 state.connection.session, epoch, digestMatches: found != nil)
+            let hadSession = state.machine.session != nil
             let held = perform(state.machine.handle(event), &state)
+            if hadSession, state.machine.session == nil {
+                noteLoss("it acknowledged epoch \(epoch) otherwise than it was sent", &state)
+            }
             state.connection.wakefulness?.end(epoch)
             if var timings = found {
                 timings.release = MonotonicClock.now() - now

@@ -98,10 +98,11 @@ extension PrimaryShell {
                 guest = attached
             }
             if let offer = orders.offer {
+                // Whoever asks from here on asks for another one.
+                state.withLock { $0.isAsked = false }
                 if let ended = try serve(offer, &guest) { return ended }
                 nextOffer = state.withLock { state in
                     state.orders.detach = false
-                    state.isAsked = false
                     // Another standby need not wait for one that refuses.
                     return MonotonicClock.now() + (state.choice.reserve.isEmpty ? state.retry.wait : RetryPace.shortest)
                 }
@@ -222,7 +223,11 @@ extension PrimaryShell {
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
             let offered = tuning
             link.send(message(offer, guest, offered).frame)
-            accepted = try waitForAnswer(seconds: 60)
+            guard let answer = try waitForAnswer(seconds: 60) else {
+                guest.close()
+                return nil
+            }
+            accepted = answer
             report(
                 .event(.session, "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
             handle(.accepted(offer.session, accepted.identity))
@@ -268,12 +273,14 @@ extension PrimaryShell {
         return node
     }
 
-    func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage {
+    /// Nil when protection was ended meanwhile.
+    private func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage? {
         let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
         while MonotonicClock.now() < deadline {
             let (answer, end) = state.withLock { ($0.connection.answer, $0.orders.end) }
+            // The end of the link that follows is no answer.
+            if end { return nil }
             if let answer { return try answer.get() }
-            if end { throw SessionError(.refused, "protection was ended before it began") }
             waitReadable([wake.number], nanoseconds: 100_000_000)
             _ = wake.take()
         }
