@@ -184,13 +184,30 @@ let package = Package(
             swiftSettings: settings),
         tests("JournalTests", ["Journal", "Model", "romulus-journal-writer"]),
         tests("TelemetryTests", ["Telemetry", "Model"]),
+        .target(
+            name: "Fakes",
+            dependencies: [
+                "Pair", "Memory", "Messages", "Shipping", "Registers", "Hypervisor", "Transport", "PKI", "Protocol",
+                "Codec",
+                "Wire", "Model", "LinuxSystem", "CLinux", log, .product(name: "Crypto", package: "swift-crypto"),
+            ] + nio,
+            path: "Tests/Fakes", swiftSettings: settings),
         tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
         tests("ShippingTests", ["Shipping", "Model"]),
         tests(
             "MemoryTests",
-            ["Memory", "Model", "Wire", "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto")]),
+            [
+                "Memory", "Hypervisor", "Fakes", "Model", "Wire", "LinuxSystem", log,
+                .product(name: "Crypto", package: "swift-crypto"),
+            ]),
         tests("StandbyTests", ["Standby", "Model", "Wire", "LinuxSystem"] + nio),
-        tests("PairTests", ["Pair", "Transport", "PKI", "Model", "Wire", "LinuxSystem", log] + nio),
+        tests(
+            "PairTests",
+            [
+                "Pair", "Fakes", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol", "Transport", "PKI",
+                "Model", "Wire",
+                "LinuxSystem", log,
+            ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model"]),
         tests(
             "AgentTests",
