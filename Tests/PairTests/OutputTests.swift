@@ -113,15 +113,22 @@ import Testing
     // MARK: - What is no acknowledgement
 
     @Test func anotherDigestIsNone() async throws {
-        try await withHeldOutput { scene, epoch in
+        try await PrimaryScene.with {
+            $0.reprotection = .manual
+        } _: { scene in
+            try await scene.waitUntilProtected()
             scene.register.be(.isUnreachable)
             scene.standby.acknowledge(.withAnotherDigest)
-            scene.guest.send("more")
+            let epoch = try await scene.send("held")
             try await scene.wait(for: .peerLost)
             try await scene.wait(for: "the arbiter is asked") { !scene.events(.unanswered).isEmpty }
             #expect(scene.guest.left().isEmpty && !scene.acknowledged.contains(epoch))
+            #expect(
+                scene.events(.standbyLost) == [
+                    "the standby is lost: it acknowledged epoch \(epoch) otherwise than it was sent"
+                ])
             scene.register.be(.answers)
-            try await scene.waitUntilLeft(["held", "more"])
+            try await scene.waitUntilLeft(["held"])
             #expect(scene.current?.mode == .solo)
         }
     }
