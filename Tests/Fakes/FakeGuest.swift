@@ -22,7 +22,8 @@ public final class FakeGuest: Guest, @unchecked Sendable {
     /// What was asked of the guest.
     public enum Call: String, Sendable, CaseIterable {
         case open, close, prepare, removeLeftovers, followMemory, drain, scan, copy
-        case holdStill, canSaveInOne, stopAndSaveInOne, awaitDrained, awaitSaved, stopAndSave, finishSave, wasResumedByOthers
+        case holdStill, canSaveInOne, stopAndSaveInOne, awaitDrained, awaitSaved, stopAndSave, finishSave,
+            wasResumedByOthers
         case release, resume, takeDeviceState, confirmCheckpoint, confirmMemory, letRunOn
         case mirror, unmirror, tap, untap, whileStopped, resumeAnyway, stopAnyway, kill
     }

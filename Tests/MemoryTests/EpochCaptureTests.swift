@@ -147,14 +147,19 @@ private final class Rig {
         #expect(rig.image == rig.guest.memory)
     }
 
-    /// What lies in a slab that is given away cannot be copied again.
-    @Test(arguments: [true, false]) func whileDisksDrainOneSlabIsFilled(mayPin: Bool) throws {
+    /// I35: what is found while the disks drain is copied once they have, into as many slabs as it takes.
+    @Test(arguments: [true, false]) func whatIsFoundWhileDisksDrainIsCopiedWhenTheyHave(mayPin: Bool) throws {
         let rig = try Rig(mayPinMemory: mayPin)
-        _ = try rig.capture.protectMemory()
+        try rig.begin()
         for page in 0..<10 { rig.guest.write(page, 1) }
+        rig.guest.beginRead(3, 9)
         rig.guest.limitScans(to: 4)
+        try rig.guest.stopAndSaveInOne()
         try rig.copyWritten(while: .drain)
-        #expect(rig.exchanged == (mayPin ? [] : [4, 4]))
+        #expect(rig.exchanged == [4, 4])
+        rig.take(rig.slab)
+        rig.guest.endReads()
+        #expect((rig.image == rig.guest.memory) == mayPin)
     }
 
     // MARK: - Standing still
@@ -175,14 +180,14 @@ private final class Rig {
         try rig.begin()
         rig.guest.write(1, 1)
         try rig.standStill()
-        // Copied while the disks drain, copied again, and what was written meanwhile.
+        // Looked through while the disks drain, copied when they have; then what was written meanwhile.
         #expect(
             rig.guest.calls == [
-                .canSaveInOne, .stopAndSaveInOne, .scan, .copy, .awaitSaved, .copy, .scan, .copy,
+                .canSaveInOne, .stopAndSaveInOne, .scan, .awaitDrained, .copy, .awaitSaved, .scan, .copy,
             ])
     }
 
-    @Test func nothingIsCopiedAgainWhereNothingCanBePinned() throws {
+    @Test func nothingIsWaitedForWhereNothingCanBePinned() throws {
         let rig = try Rig(mayPinMemory: false)
         try rig.begin()
         rig.guest.write(1, 1)
@@ -268,7 +273,7 @@ private final class Rig {
         let rig = try Rig()
         try rig.begin()
         rig.guest.write(1, 1)
-        try rig.guest.holdStill()
+        try rig.guest.holdStill(for: .output)
         try rig.checkpoint()
         #expect(rig.guest.count(of: .stopAndSaveInOne) == 0)
         #expect(rig.guest.violations.isEmpty && rig.byte(1) == 1 && rig.guest.isRunningNow)
@@ -351,7 +356,7 @@ private final class Rig {
             work(rig.guest)
             switch Int.random(in: 0..<5, using: &random) {
             case 0: rig.guest.refuseInOne()
-            case 1: try rig.guest.holdStill()
+            case 1: try rig.guest.holdStill(for: .output)
             case 2:
                 let (page, byte) = (Int.random(in: 0..<48, using: &random), UInt8.random(in: 1...255, using: &random))
                 rig.guest.once(at: .awaitSaved) { [guest = rig.guest] in guest.write(page, byte, byDisk: true) }
