@@ -520,11 +520,13 @@ public final class FakeGuest: Guest, @unchecked Sendable {
             state.calls.append(.whileStopped)
             state.stopsNested += 1
         }
+        standstill.begin(cause)
         defer {
             locked { state in
                 state.stopsNested -= 1
                 condition.broadcast()
             }
+            standstill.end(after: .resume)
         }
         try body()
     }

@@ -121,7 +121,7 @@ import Wire
     // MARK: - What a standby must not say
 
     static let wrong: [(String, ByteBuffer)] = [
-        ("tuning", TuningMessage(EpochTuning(epochMilliseconds: 1)).frame),
+        ("tuning", TuningMessage(EpochTuning(epochMilliseconds: 1), isStalled: false).frame),
         ("takeOver", controlFrame(TakeOver(term: Term(1), guestStands: false))),
         ("released", controlFrame(Released())),
         ("synced", controlFrame(Synced(frameCount: 0, byteCount: 0))),

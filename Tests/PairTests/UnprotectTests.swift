@@ -164,7 +164,9 @@ import Testing
             try await scene.waitUntilProtected()
             scene.shell.unprotect()
             try await expectFree(scene, left: [])
-            let causes = scene.reports.compactMap { if case .stoodStill(let cause, _) = $0 { cause } else { nil } }
+            let causes = scene.reports.compactMap {
+                if case .stoodStill(let standstill) = $0 { standstill.cause } else { nil }
+            }
             #expect(causes == [.attach, .detach])
         }
     }
