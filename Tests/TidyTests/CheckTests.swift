@@ -37,6 +37,13 @@ import Testing
         #expect(manifest.targets["tool"]?.dependencies.contains("Transport") == true)
     }
 
+    @Test func aTargetWithTheNameOfAnotherSystemsModuleIsFound() {
+        let manifest = Manifest(
+            "let package = Package(\n    targets: [\n        library(\"Network\"),\n        library(\"Output\"),\n    ])"
+        )
+        #expect(Checks.probedNames(in: manifest) == ["Network"])
+    }
+
     @Test func importsAreRead() {
         let text = """
             import Model

@@ -53,6 +53,18 @@ enum Checks {
         return findings
     }
 
+    /// Modules of other systems that packages look for (`canImport`) and use where they find them. All modules of a build lie
+    /// in one folder, so a target of such a name is found too, or not, as the order of building has it.
+    static let probed: Set<String> = [
+        "Accelerate", "Combine", "CommonCrypto", "CoreFoundation", "CoreGraphics", "CryptoKit", "Darwin", "Network",
+        "ObjectiveC", "Security", "System", "os",
+    ]
+
+    /// The targets that have such names.
+    static func probedNames(in manifest: Manifest) -> [String] {
+        manifest.targets.keys.filter(probed.contains).sorted()
+    }
+
     /// What no source may contain, and what to do instead.
     static let banned: [(text: String, instead: String)] = [
         ("try!", "handle the error, or make the function throw"),

@@ -46,6 +46,10 @@ import Testing
         }
     }
 
+    @Test func noTargetIsTakenForAnotherSystemsModule() throws {
+        #expect(Checks.probedNames(in: try Self.manifest()) == [])
+    }
+
     @Test func theManifestIsInOrder() throws {
         let manifest = try Self.manifest()
         for target in manifest.targets.values {
