@@ -71,14 +71,7 @@ extension PrimarySession {
     ) {
         let end = window.first + window.count
         while let run = rest.first, run.block == window.block, run.first < end {
-            let count = min(run.count, end - run.first)
-            buffer.append(TrackedRun(block: run.block, first: run.first, count: count))
-            if count == run.count {
-                rest.removeFirst()
-            } else {
-                rest[rest.startIndex].first += count
-                rest[rest.startIndex].count -= count
-            }
+            buffer.append(rest.takeFirst(min(run.count, end - run.first)))
         }
     }
 }

@@ -222,14 +222,7 @@ final class PrimarySession {
     /// Moves as many runs as a slab takes, the last one in part.
     private static func fill(_ buffer: inout RunBuffer, from rest: inout ArraySlice<TrackedRun>) {
         while let run = rest.first, buffer.pages < Slab.pagesMax {
-            let count = min(run.count, UInt32(Slab.pagesMax - buffer.pages))
-            buffer.append(TrackedRun(block: run.block, first: run.first, count: count))
-            if count == run.count {
-                rest.removeFirst()
-            } else {
-                rest[rest.startIndex].first += count
-                rest[rest.startIndex].count -= count
-            }
+            buffer.append(rest.takeFirst(min(run.count, UInt32(Slab.pagesMax - buffer.pages))))
         }
     }
 
