@@ -193,7 +193,7 @@ let package = Package(
             ] + nio,
             path: "Tests/Fakes", swiftSettings: settings),
         tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
-        tests("ShippingTests", ["Shipping", "Model"]),
+        tests("ShippingTests", ["Shipping", "Model", "LinuxSystem"]),
         tests(
             "MemoryTests",
             [

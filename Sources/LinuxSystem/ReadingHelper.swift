@@ -4,14 +4,11 @@ import Glibc
 /// page takes 0.5 to 0.7 us instead of 1.1, so some hundred pages are worth waking it.
 ///
 /// Used by one thread at a time; `begin` and `finish` alternate.
-// SAFETY: `step` is touched with `mutex` held; everything else belongs to the thread while it is `begun`, to the owner
-// otherwise. Both pthread objects live at fixed addresses.
+// SAFETY: everything mutable belongs to the thread while `step` is `begun`, to the owner otherwise.
 public final class ReadingHelper: @unchecked Sendable {
     private enum Step { case idle, begun, done, closing }
 
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var step = Step.idle
+    private let step = Monitor(Step.begun)
     private var reader: MemoryReader
     private var runs: RunBuffer
     private var addresses: [UInt64] = []
@@ -27,9 +24,6 @@ public final class ReadingHelper: @unchecked Sendable {
     public init(pid: pid_t, name: String, runsMax: Int) throws(SystemError) {
         reader = MemoryReader(pid: pid)
         runs = RunBuffer(capacity: runsMax)
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(changed, nil)
-        step = .begun
         // The thread must not keep its owner alive.
         let pointer = Unmanaged.passUnretained(self)
         thread = try NamedThread.start(name) { pointer._withUnsafeGuaranteedRef { $0.work() } }
@@ -37,12 +31,8 @@ public final class ReadingHelper: @unchecked Sendable {
     }
 
     deinit {
-        move(to: .closing)
+        step.change { $0 = .closing }
         if let thread = thread.take() { thread.join() }
-        pthread_cond_destroy(changed)
-        pthread_mutex_destroy(mutex)
-        changed.deallocate()
-        mutex.deallocate()
     }
 
     /// Has the thread copy the pages of `part`, without the first `skipped` pages of its first run, into `buffer`, which
@@ -62,7 +52,7 @@ public final class ReadingHelper: @unchecked Sendable {
         self.addresses = copy addresses
         reader.views = copy views
         target = buffer
-        move(to: .begun)
+        step.change { $0 = .begun }
     }
 
     /// Waits until all of it is copied.
@@ -71,32 +61,26 @@ public final class ReadingHelper: @unchecked Sendable {
     }
 
     private func finishStep() -> SystemError? {
-        pthread_mutex_lock(mutex)
-        while step == .begun { pthread_cond_wait(changed, mutex) }
-        step = .idle
-        pthread_mutex_unlock(mutex)
+        step.wait { step -> Void? in
+            guard step != .begun else { return nil }
+            step = .idle
+            return ()
+        }
         defer { failure = nil }
         return failure
-    }
-
-    private func move(to next: Step) {
-        pthread_mutex_lock(mutex)
-        step = next
-        pthread_cond_broadcast(changed)
-        pthread_mutex_unlock(mutex)
     }
 
     private func work() {
         threadID = NamedThread.currentID
         while true {
-            pthread_mutex_lock(mutex)
-            if step == .begun {
-                step = .done
-                pthread_cond_broadcast(changed)
+            step.change { if $0 == .begun { $0 = .done } }
+            let isClosing = step.wait { step -> Bool? in
+                switch step {
+                case .idle, .done: nil
+                case .begun: false
+                case .closing: true
+                }
             }
-            while step == .idle || step == .done { pthread_cond_wait(changed, mutex) }
-            let isClosing = step == .closing
-            pthread_mutex_unlock(mutex)
             if isClosing { return }
             do throws(SystemError) {
                 _ = try reader.copy(runs.runs, addresses: addresses, into: target)

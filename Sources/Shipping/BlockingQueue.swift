@@ -1,84 +1,64 @@
-import Glibc
+import LinuxSystem
 
 /// A bounded queue between two threads: `push` blocks while it is full, `pop` while it is empty. Closing it wakes both.
-package final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
-    // SAFETY: everything mutable is touched with `mutex` held; both pthread objects live at fixed addresses.
-    private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
-    private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private var elements: [Element] = []
-    private var head = 0
-    private var closed = false
+package final class BlockingQueue<Element: Sendable>: Sendable {
+    private struct State {
+        var elements: [Element] = []
+        var head = 0
+        var isClosed = false
+
+        var count: Int { elements.count - head }
+
+        mutating func removeFirst() -> Element? {
+            guard count > 0 else { return nil }
+            let element = elements[head]
+            head += 1
+            if head == elements.count || head >= 64 {
+                elements.removeFirst(head)
+                head = 0
+            }
+            return element
+        }
+    }
+
     private let capacity: Int
+    private let state: Monitor<State>
 
     package init(capacity: Int) {
         self.capacity = capacity
-        pthread_mutex_init(mutex, nil)
-        pthread_cond_init(changed, nil)
-        elements.reserveCapacity(capacity * 2)
-    }
-
-    deinit {
-        pthread_cond_destroy(changed)
-        pthread_mutex_destroy(mutex)
-        changed.deallocate()
-        mutex.deallocate()
+        var empty = State()
+        empty.elements.reserveCapacity(capacity * 2)
+        state = Monitor(empty)
     }
 
     /// False when the queue was closed and the element was not taken.
     @discardableResult package func push(_ element: Element) -> Bool {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while elements.count - head >= capacity, !closed { pthread_cond_wait(changed, mutex) }
-        guard !closed else { return false }
-        elements.append(element)
-        pthread_cond_broadcast(changed)
-        return true
+        state.wait { state -> Bool? in
+            if state.isClosed { return false }
+            guard state.count < capacity else { return nil }
+            state.elements.append(element)
+            return true
+        }
     }
 
     /// Nil once the queue is closed and empty.
     package func pop() -> Element? {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while head == elements.count, !closed { pthread_cond_wait(changed, mutex) }
-        return removeFirst()
+        state.wait { state -> Element?? in
+            if let element = state.removeFirst() { return element }
+            return state.isClosed ? .some(nil) : nil
+        }
     }
 
     /// Nil when nothing came within `milliseconds`, or the queue is closed and empty.
-    package func pop(milliseconds: Int) -> Element? {
-        var deadline = timespec()
-        clock_gettime(CLOCK_REALTIME, &deadline)
-        deadline.tv_nsec += milliseconds * 1_000_000
-        deadline.tv_sec += deadline.tv_nsec / 1_000_000_000
-        deadline.tv_nsec %= 1_000_000_000
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        while head == elements.count, !closed, pthread_cond_timedwait(changed, mutex, &deadline) == 0 {}
-        return removeFirst()
-    }
-
-    package var isClosed: Bool {
-        pthread_mutex_lock(mutex)
-        defer { pthread_mutex_unlock(mutex) }
-        return closed
-    }
-
-    /// With the mutex held.
-    private func removeFirst() -> Element? {
-        guard head < elements.count else { return nil }
-        let element = elements[head]
-        head += 1
-        if head == elements.count || head >= 64 {
-            elements.removeFirst(head)
-            head = 0
+    package func pop(milliseconds: UInt64) -> Element? {
+        let outcome = state.wait(nanoseconds: milliseconds * 1_000_000) { state -> Element?? in
+            if let element = state.removeFirst() { return element }
+            return state.isClosed ? .some(nil) : nil
         }
-        pthread_cond_broadcast(changed)
-        return element
+        return outcome ?? nil
     }
 
-    package func close() {
-        pthread_mutex_lock(mutex)
-        closed = true
-        pthread_cond_broadcast(changed)
-        pthread_mutex_unlock(mutex)
-    }
+    package var isClosed: Bool { state.look(\.isClosed) }
+
+    package func close() { state.change { $0.isClosed = true } }
 }
