@@ -7,7 +7,7 @@ DESTDIR ?=
 # Line by line, so that a run that is cut off shows how far it came; what failed is told once more at the end.
 TEST := Tests/run stdbuf -oL $(SWIFT) test -c release --disable-testable-imports --disable-xctest
 # Suites that run QEMU or the kernel gate, and time what they see: one at a time. The expression matches "Target.Suite/test()".
-REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests)\.
+REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests|TapDetourTests)\.
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help

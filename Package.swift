@@ -70,6 +70,7 @@ let package = Package(
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
+        library("TapDetour", ["LinuxSystem", "CLinux"]),
         library("Fencing", ["LinuxSystem", "CLinux", "Model"]),
         library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(
@@ -173,6 +174,7 @@ let package = Package(
             path: "Tests/GateRenewer", swiftSettings: settings),
         tests(
             "KernelGateTests", ["KernelGate", "Protocol", "LinuxSystem", "Model", "TestBed", "romulus-gate-renewer"]),
+        tests("TapDetourTests", ["TapDetour", "LinuxSystem", "TestBed"]),
         tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),

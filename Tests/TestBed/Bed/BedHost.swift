@@ -76,9 +76,10 @@ public final class BedHost: Sendable {
         try Child.run(["ip", "-n", namespace, "-batch", path])
     }
 
-    /// Makes a tap, on the host's bridge, for one NIC of a guest. The same name may be used on every host.
-    public func addTap(_ tap: String) throws(BedError) {
-        try ip(["tuntap add dev \(tap) mode tap", "link set \(tap) master br0 up"])
+    /// Makes a tap, on the host's bridge, for one NIC of a guest. The same name may be used on every host. `kind` are words of
+    /// “ip tuntap” (`vnet_hdr`, `multi_queue`).
+    public func addTap(_ tap: String, kind: String = "") throws(BedError) {
+        try ip(["tuntap add dev \(tap) mode tap \(kind)", "link set \(tap) master br0 up"])
     }
 
     /// Whether a network device of that name exists here.

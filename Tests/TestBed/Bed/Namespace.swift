@@ -15,11 +15,13 @@ public enum Namespace {
     }
 
     /// QEMU's end of a tap that exists in the calling thread's namespace, not blocking; the caller closes it.
-    public static func openTap(_ tap: String) throws(BedError) -> Int32 {
+    public static func openTap(
+        _ tap: String, hasHeader: Bool = false, isOneOfSeveral: Bool = false
+    ) throws(BedError) -> Int32 {
         let descriptor = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)
-        // struct ifreq: 16 bytes of name, then the flags IFF_TAP and IFF_NO_PI.
+        // struct ifreq: 16 bytes of name, then the flags IFF_TAP, IFF_NO_PI, IFF_VNET_HDR and IFF_MULTI_QUEUE.
         var request = Array(tap.utf8) + [UInt8](repeating: 0, count: 40 - tap.utf8.count)
-        (request[16], request[17]) = (0x02, 0x10)
+        (request[16], request[17]) = (0x02, 0x10 | (hasHeader ? 0x40 : 0) | (isOneOfSeveral ? 0x01 : 0))
         let ioctl = try symbol("ioctl", as: (@convention(c) (Int32, UInt, UnsafeMutableRawPointer) -> Int32).self)
         // TUNSETIFF
         guard descriptor >= 0, ioctl(descriptor, 0x4004_54ca, &request) == 0 else {

@@ -1,0 +1,132 @@
+#define _GNU_SOURCE
+#include "detours.h"
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+// Flags of attaching that are newer than the headers.
+enum { BEFORE = 1 << 3 };
+
+static long bpf(int command, void *attributes, unsigned size) {
+    return rml_result(syscall(SYS_bpf, command, attributes, size));
+}
+
+static void disable_ipv6(const char *name) {
+    char path[80];
+    snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0) return;
+    // Without it the kernel would send a few frames of its own there, which the egress program drops.
+    ssize_t written = write(file, "1", 1);
+    (void)written;
+    close(file);
+}
+
+static int bring_up(struct ifreq *request, int queue) {
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0) return -errno;
+    request->ifr_qlen = queue;
+    long result = rml_result(ioctl(control, SIOCSIFTXQLEN, request));
+    if (result >= 0) {
+        request->ifr_mtu = 65521;
+        result = rml_result(ioctl(control, SIOCSIFMTU, request));
+    }
+    if (result >= 0) {
+        request->ifr_flags = IFF_UP;
+        result = rml_result(ioctl(control, SIOCSIFFLAGS, request));
+    }
+    close(control);
+    return (int)result;
+}
+
+int rml_tap_make(const char *pattern, int queue, char *name) {
+    int device = (int)rml_result(open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    if (device < 0) return device;
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    strncpy(request.ifr_name, pattern, IFNAMSIZ - 1);
+    int header = 12;
+    long result = rml_result(ioctl(device, TUNSETIFF, &request));
+    if (result >= 0) result = rml_result(ioctl(device, TUNSETVNETHDRSZ, &header));
+    if (result >= 0) result = rml_result(ioctl(device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6));
+    if (result >= 0) {
+        memcpy(name, request.ifr_name, IFNAMSIZ);
+        disable_ipv6(name);
+        result = bring_up(&request, queue);
+    }
+    if (result < 0) {
+        close(device);
+        return (int)result;
+    }
+    return device;
+}
+
+int rml_program_load(const uint64_t *instructions, unsigned count, const char *name) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+    attributes.insns = (uint64_t)(uintptr_t)instructions;
+    attributes.insn_cnt = count;
+    attributes.license = (uint64_t)(uintptr_t) "Dual MIT/GPL";
+    strncpy(attributes.prog_name, name, sizeof attributes.prog_name - 1);
+    return (int)bpf(BPF_PROG_LOAD, &attributes, sizeof attributes);
+}
+
+// What BPF_PROG_ATTACH and BPF_PROG_DETACH take since Linux 6.6.
+struct attachment {
+    uint32_t device, program, hook, flags, replaced, relative;
+    uint64_t revision;
+};
+
+int rml_program_attach(int program, int device, int hook, int replaced) {
+    struct attachment attachment = {
+        .device = (uint32_t)device,
+        .program = (uint32_t)program,
+        .hook = (uint32_t)hook,
+        .flags = replaced < 0 ? BEFORE : BPF_F_REPLACE,
+        .replaced = replaced < 0 ? 0 : (uint32_t)replaced,
+    };
+    return (int)bpf(BPF_PROG_ATTACH, &attachment, sizeof attachment);
+}
+
+int rml_program_detach(int program, int device, int hook) {
+    struct attachment attachment = {
+        .device = (uint32_t)device, .program = (uint32_t)program, .hook = (uint32_t)hook};
+    return (int)bpf(BPF_PROG_DETACH, &attachment, sizeof attachment);
+}
+
+int rml_programs(int device, int hook, uint32_t *numbers, unsigned max) {
+    struct {
+        uint32_t device, hook, flags, attach_flags;
+        uint64_t numbers;
+        uint32_t count, unused;
+        uint64_t program_flags, links, link_flags, revision;
+    } query = {
+        .device = (uint32_t)device, .hook = (uint32_t)hook, .numbers = (uint64_t)(uintptr_t)numbers, .count = max};
+    long result = bpf(BPF_PROG_QUERY, &query, sizeof query);
+    return result < 0 ? (int)result : (int)query.count;
+}
+
+int rml_program_open(uint32_t number) {
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.prog_id = number;
+    return (int)bpf(BPF_PROG_GET_FD_BY_ID, &attributes, sizeof attributes);
+}
+
+int rml_program_name(int program, char *name) {
+    struct bpf_prog_info info;
+    memset(&info, 0, sizeof info);
+    union bpf_attr attributes;
+    memset(&attributes, 0, sizeof attributes);
+    attributes.info.bpf_fd = (uint32_t)program;
+    attributes.info.info_len = sizeof info;
+    attributes.info.info = (uint64_t)(uintptr_t)&info;
+    long result = bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes);
+    if (result >= 0) memcpy(name, info.name, BPF_OBJ_NAME_LEN);
+    return (int)result;
+}

@@ -1,0 +1,26 @@
+#pragma once
+// Network devices whose frames a process reads and writes (tun(4)), and small programs at the hooks of devices (bpf(2), TCX).
+//
+// Why it exists: the kernel's attributes are unions that Swift does not import, the headers of Debian 12 are older than the
+// hooks (Linux 6.6), ioctl is variadic; and errno must be folded (result.h).
+
+#include "result.h"
+
+// The hooks' numbers (enum bpf_attach_type, include/uapi/linux/bpf.h of Linux 6.6).
+enum { RML_TCX_INGRESS = 46, RML_TCX_EGRESS = 47 };
+
+// A tap of a name that the kernel makes of `pattern` ("x%d"), up, without IPv6, with frames of whatever length a guest can send
+// behind a struct virtio_net_hdr_mrg_rxbuf of 12 bytes, and room for `queue` frames. `name` gets 16 bytes.
+int rml_tap_make(const char *pattern, int queue, char *name);
+
+// A program of class BPF_PROG_TYPE_SCHED_CLS; each instruction is 8 bytes. Returns its descriptor.
+int rml_program_load(const uint64_t *instructions, unsigned count, const char *name);
+// Puts a program at a device's hook, before all others there, or in the place of the program `replaced` (-1 for none).
+int rml_program_attach(int program, int device, int hook, int replaced);
+int rml_program_detach(int program, int device, int hook);
+// The numbers of the programs at a device's hook; returns how many there are.
+int rml_programs(int device, int hook, uint32_t *numbers, unsigned max);
+// A descriptor of the program with that number.
+int rml_program_open(uint32_t number);
+// `name` gets 16 bytes.
+int rml_program_name(int program, char *name);

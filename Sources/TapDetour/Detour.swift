@@ -1,0 +1,86 @@
+/// Leads what a guest sends through its tap around by way of the agent.
+///
+/// Owns a device of the agent's, and programs at it and at the tap. May call CLinux, LinuxSystem. Upholds: while a detour is, or
+/// its agent is dead or frozen, nothing that the guest sends passes but what the agent writes back. Frames *to* the guest are
+/// not touched. `docs/DETOUR.md` has the picture.
+
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// One tap's detour. Works whoever serves the tap (QEMU, vhost-net) and with any number of queues.
+public struct Detour: ~Copyable {
+    /// How many frames wait for the agent before the next are dropped.
+    public static let queueLength: Int32 = 20_000
+    /// Bytes before each frame: `struct virtio_net_hdr_mrg_rxbuf`.
+    public static let headerLength = 12
+    /// The longest that is read or written at once: header, and a frame of 64 KiB that the network cuts up (GSO).
+    public static let frameMax = headerLength + 18 + 65536
+
+    public let tap: String
+    private let tapNumber: UInt32
+    private let deviceNumber: UInt32
+    private let device: OwnedDescriptor
+    private let away: HookProgram
+
+    /// Begins it: frames of the guest come to `descriptor` from here on. One that an agent left behind which is no more is
+    /// replaced in the same moment.
+    public init(of tap: String) throws(DetourError) {
+        let tapNumber = if_nametoindex(tap)
+        guard tapNumber > 0 else { throw .noDevice(tap) }
+        do throws(SystemError) {
+            var name = [CChar](repeating: 0, count: 16)
+            let made = rml_tap_make("rmldetour%d", Self.queueLength, &name)
+            guard made >= 0 else {
+                throw SystemError(operation: "make", errno: -made, subject: "a device beside \(tap)")
+            }
+            let device = OwnedDescriptor(owning: made)
+            let deviceNumber = if_nametoindex(name)
+            // What is written there must have a way before anything can come.
+            try HookProgram.back(to: tapNumber).attach(to: deviceNumber, .ingress, replacing: nil)
+            try HookProgram.onlyMarked().attach(to: deviceNumber, .egress, replacing: nil)
+            let away = try HookProgram.away(to: deviceNumber)
+            try away.attach(to: tapNumber, .ingress, replacing: HookProgram.left(at: tapNumber))
+            self.tap = tap
+            self.tapNumber = tapNumber
+            self.deviceNumber = deviceNumber
+            self.device = device
+            self.away = away
+        } catch {
+            throw DetourError(error)
+        }
+    }
+
+    /// A read is one frame of the guest behind its header; a write of the same kind sends it on. Not blocking.
+    public var descriptor: Int32 { device.number }
+
+    /// How many frames were lost because `descriptor` was not read in time.
+    public func droppedFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: deviceNumber).dropped }
+
+    /// How many frames came, read or not.
+    public func takenFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: deviceNumber).taken }
+
+    /// Ends it: what the guest sends goes straight out again. Call while the guest stands still, after what was read last was
+    /// written back, or frames overtake each other.
+    public consuming func remove() throws(DetourError) {
+        do throws(SystemError) {
+            try away.detach(from: tapNumber, .ingress)
+        } catch {
+            throw DetourError(error)
+        }
+    }
+
+    /// Takes away what an agent left at a tap that ended without `remove`. Until then nothing that the guest sends leaves. Returns
+    /// whether there was anything.
+    public static func removeLeftovers(of tap: String) throws(DetourError) -> Bool {
+        let tapNumber = if_nametoindex(tap)
+        guard tapNumber > 0 else { return false }
+        do throws(SystemError) {
+            guard let left = try HookProgram.left(at: tapNumber) else { return false }
+            try left.detach(from: tapNumber, .ingress)
+            return true
+        } catch {
+            throw DetourError(error)
+        }
+    }
+}
