@@ -174,7 +174,7 @@ let package = Package(
             path: "Tests/GateRenewer", swiftSettings: settings),
         tests(
             "KernelGateTests", ["KernelGate", "Protocol", "LinuxSystem", "Model", "TestBed", "romulus-gate-renewer"]),
-        tests("TapDetourTests", ["TapDetour", "LinuxSystem", "TestBed"]),
+        tests("TapDetourTests", ["TapDetour", "GuestNetwork", "LinuxSystem", "Model", "TestBed"]),
         tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
         tests("TransportTests", ["Transport", "PKI", "Model"]),

@@ -41,10 +41,6 @@ public struct FrameCounter: Sendable {
         return frames
     }
 
-    /// True between two frames.
-    public var atBoundary: Bool { lengthBytes == 0 && remaining == 0 }
-
-    func torn(nic: UInt16) -> GateError? {
-        atBoundary ? nil : .tornFrame(nic: nic, detail: "\(remaining) bytes are missing at the end of the epoch")
-    }
+    /// Bytes that the present frame still lacks; 0 between two frames.
+    public var missing: Int { lengthBytes == 0 ? remaining : 4 - lengthBytes }
 }

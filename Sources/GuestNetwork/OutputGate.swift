@@ -1,9 +1,8 @@
 /// The gate that a guest's network output passes: held by epoch, released in order.
 ///
-/// Owns the agent's ends of the two sockets that QEMU's filter-redirectors `hold` and `rel` are connected to, and the
-/// frames that are held. May call System and Model. Upholds: output of an epoch leaves only when `release(through:)`
-/// was called for it; frames leave in the order in which the guest sent them; an agent that is dead, frozen or out of
-/// memory lets nothing out, because QEMU itself has no way past the redirectors.
+/// Owns the frames that are held. May call LinuxSystem and Model. Upholds: output of an epoch leaves only when
+/// `release(through:)` was called for it; frames leave in the order in which the guest sent them; an agent that is dead, frozen
+/// or out of memory lets nothing out, because there is no way past QEMU's redirectors, or the tap's detour.
 
 import Glibc
 import LinuxSystem
@@ -19,8 +18,8 @@ public struct ReleasedOutput: Sendable {
     public var held: UInt64
 }
 
-/// One epoch's output of one NIC, in the redirector's format: big-endian 32-bit length, then the frame, repeated
-/// (QEMU: net/filter-mirror.c, `filter_send`).
+/// One epoch's output of one NIC: big-endian 32-bit length, then the frame, repeated (as QEMU's net/filter-mirror.c,
+/// `filter_send`, has it). Where the NIC's tap carries virtio-net headers, each frame begins with one.
 public struct HeldOutput: Sendable {
     public var nic: UInt16
     public var epoch: Epoch
@@ -59,8 +58,7 @@ public final class OutputGate: Sendable {
         var sealed: [HeldOutput] = []
         var outgoing: [UInt8] = []
         var outgoingOffset = 0
-        var parser = FrameCounter()
-        var mender: HeaderMender?
+        var ends: any FrameEnds
         var closed = false
         var failure: GateError?
         var heldBytes: Int { current.bytes.count + sealed.reduce(0) { $0 + $1.bytes.count } }
@@ -75,27 +73,38 @@ public final class OutputGate: Sendable {
     private let state: Mutex<State>
     /// Called on the gate's thread, when the first output of an epoch is held.
     private let firstHeld: @Sendable () -> Void
-    private let hold: Int32
-    private let release: Int32
+    private let taking: Int32
+    private let giving: Int32
     private let wake: EventDescriptor
     private let thread: Mutex<NamedThread?>
     private let stopping = Atomic(false)
 
     /// Borrows both descriptors until `close` returned: connected stream sockets, `hold` the one that QEMU writes the
     /// guest's output to, `release` the one that QEMU reads what may leave from. `mac` is the NIC's own address.
-    public init(
+    public convenience init(
         nic: UInt16, mac: String? = nil, hold: Int32, release: Int32, firstHeld: @escaping @Sendable () -> Void = {}
+    ) throws(SystemError) {
+        try self.init(nic, RedirectorEnds(hold: hold, release: release, mac: mac), firstHeld)
+    }
+
+    /// Borrows the descriptor until `close` returned: of a read and of a write, each is one frame.
+    public convenience init(
+        nic: UInt16, device: Int32, firstHeld: @escaping @Sendable () -> Void = {}
+    ) throws(SystemError) {
+        try self.init(nic, DeviceEnds(device), firstHeld)
+    }
+
+    private init(
+        _ nic: UInt16, _ ends: some FrameEnds, _ firstHeld: @escaping @Sendable () -> Void
     ) throws(SystemError) {
         self.nic = nic
         self.firstHeld = firstHeld
-        self.hold = hold
-        self.release = release
+        taking = ends.taking
+        giving = ends.giving
         wake = try EventDescriptor()
-        var first = State(current: HeldOutput(nic: nic, epoch: .firstCopy))
-        first.mender = mac.flatMap { HeaderMender(mac: $0) }
-        state = Mutex(first)
+        state = Mutex(State(current: HeldOutput(nic: nic, epoch: .firstCopy), ends: ends))
         thread = Mutex(nil)
-        for descriptor in [hold, release] {
+        for descriptor in [taking, giving] {
             let flags = fcntl(descriptor, F_GETFL)
             _ = fcntl(descriptor, F_SETFL, flags | O_NONBLOCK)
         }
@@ -110,7 +119,7 @@ public final class OutputGate: Sendable {
             drain(&state)
             state.holding = true
             state.current = HeldOutput(nic: nic, epoch: epoch)
-            return state.failure ?? state.parser.torn(nic: nic)
+            return state.failure ?? torn(state)
         }
         if let failure { throw failure }
     }
@@ -123,7 +132,7 @@ public final class OutputGate: Sendable {
             output.epoch = epoch
             state.sealed.append(output)
             state.current = HeldOutput(nic: nic, epoch: epoch.next)
-            return (output, state.failure ?? state.parser.torn(nic: nic))
+            return (output, state.failure ?? torn(state))
         }
         if let failure { throw failure }
         return output
@@ -185,16 +194,21 @@ public final class OutputGate: Sendable {
         }
     }
 
+    private func torn(_ state: State) -> GateError? {
+        let missing = state.ends.missing
+        guard missing > 0 else { return nil }
+        return .tornFrame(nic: nic, detail: "\(missing) bytes are missing at the end of the epoch")
+    }
+
     /// Waits until QEMU has read everything that may leave, so that taking the filter out loses no frame.
     /// Returns false when `deadline` (monotonic nanoseconds) passed first.
     public func waitUntilDelivered(deadline: UInt64) -> Bool {
         while MonotonicClock.now() < deadline {
             let done = state.withLock { state in
                 if !state.closed { drain(&state) }
-                return state.closed || state.outgoing.isEmpty
+                return state.closed || state.outgoing.isEmpty && state.ends.isDelivered
             }
-            var unread: Int32 = 0
-            if done, ioctl(release, UInt(TIOCOUTQ), &unread) != 0 || unread == 0 { return true }
+            if done { return true }
             wake.signal()
             MonotonicClock.sleep(until: MonotonicClock.now() + 200_000)
         }
@@ -215,8 +229,8 @@ public final class OutputGate: Sendable {
             let (closed, wantsWrite) = state.withLock { ($0.closed, !$0.outgoing.isEmpty) }
             var descriptors = [
                 pollfd(fd: wake.number, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: closed ? -1 : hold, events: Int16(POLLIN), revents: 0),
-                pollfd(fd: wantsWrite && !closed ? release : -1, events: Int16(POLLOUT), revents: 0),
+                pollfd(fd: closed ? -1 : taking, events: Int16(POLLIN), revents: 0),
+                pollfd(fd: wantsWrite && !closed ? giving : -1, events: Int16(POLLOUT), revents: 0),
             ]
             _ = poll(&descriptors, 3, -1)
             _ = wake.take()
@@ -237,58 +251,41 @@ public final class OutputGate: Sendable {
             held: output.frames > 0 ? now - output.firstAt : 0)
     }
 
-    /// Reads all that QEMU has written, without waiting. Frames go into the current epoch, or straight on when nothing
-    /// is held.
+    /// Takes all that there is, without waiting. Frames go into the current epoch, or straight on when nothing is held.
     private func drain(_ state: inout State) {
         guard !state.closed, state.failure == nil else { return }
-        withUnsafeTemporaryAllocation(byteCount: 256 * 1024, alignment: 16) { buffer in
-            while true {
-                let count = read(hold, buffer.baseAddress, buffer.count)
-                if count < 0, errno == EINTR { continue }
-                if count < 0, errno == EAGAIN { return }
-                guard count > 0 else {
-                    state.closed = true
-                    state.failure = .closed(nic: nic)
-                    return
-                }
-                let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-                let frames = state.parser.count(bytes)
-                if let problem = state.parser.problem {
-                    state.failure = .tornFrame(nic: nic, detail: problem)
-                    return
-                }
-                if state.holding {
-                    if state.current.bytes.isEmpty { state.current.firstAt = MonotonicClock.now() }
-                    Self.pass(bytes, &state.mender, to: &state.current.bytes)
-                    state.current.frames += frames
-                } else {
-                    Self.pass(bytes, &state.mender, to: &state.outgoing)
-                }
+        while true {
+            let isFirst = state.holding && state.current.bytes.isEmpty
+            let taken =
+                state.holding
+                ? state.ends.take(into: &state.current.bytes) : state.ends.take(into: &state.outgoing)
+            switch taken {
+            case .nothing: return
+            case .closed:
+                state.closed = true
+                state.failure = .closed(nic: nic)
+                return
+            case .nonsense(let problem):
+                state.failure = .tornFrame(nic: nic, detail: problem)
+                return
+            case .frames(let frames):
+                if isFirst { state.current.firstAt = MonotonicClock.now() }
+                if state.holding { state.current.frames += frames }
             }
         }
-    }
-
-    private static func pass(
-        _ bytes: UnsafeRawBufferPointer, _ mender: inout HeaderMender?, to target: inout [UInt8]
-    ) {
-        if mender == nil { target.append(contentsOf: bytes) } else { mender?.pass(bytes, to: &target) }
     }
 
     private func write(_ state: inout State) {
         while state.outgoingOffset < state.outgoing.count, !state.closed {
-            let count = state.outgoing.withUnsafeBytes { bytes in
-                send(
-                    release, bytes.baseAddress! + state.outgoingOffset, bytes.count - state.outgoingOffset,
-                    Int32(MSG_NOSIGNAL))
+            let (ends, offset) = (state.ends, state.outgoingOffset)
+            let given = state.outgoing.withUnsafeBytes { ends.give(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
+            switch given {
+            case .bytes(let count): state.outgoingOffset += count
+            case .full: return
+            case .closed: state.closed = true
             }
-            if count < 0, errno == EINTR { continue }
-            if count < 0, errno == EAGAIN { return }
-            guard count > 0 else {
-                state.closed = true
-                return
-            }
-            state.outgoingOffset += count
         }
+        guard state.outgoingOffset >= state.outgoing.count else { return }
         state.outgoing.removeAll(keepingCapacity: state.outgoing.capacity < 4 << 20)
         state.outgoingOffset = 0
     }

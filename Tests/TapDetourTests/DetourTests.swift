@@ -1,5 +1,7 @@
 import Glibc
+import GuestNetwork
 import LinuxSystem
+import Model
 import TapDetour
 import TestBed
 import Testing
@@ -193,6 +195,34 @@ struct DetourTests {
                 try detour.remove()
             }
             #expect(listener.numbers() == Array(1...count))
+        }
+    }
+
+    /// The whole way of a protected guest's output.
+    @Test func aGateHoldsByEpochsWhatTheDetourLeadsToIt() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap1")
+            let listener = try within(bed.client) { try Listener() }
+            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+            try within(bed.a) {
+                let detour = try Detour(of: "tap1")
+                let gate = try OutputGate(nic: 0, device: detour.descriptor)
+                try guest.send(1)
+                #expect(listener.numbers() == [1], "not held yet")
+                try gate.startHolding(next: Epoch(2))
+                try guest.send(2)
+                try guest.send(3)
+                #expect(try gate.cut(Epoch(2)).frames == 2)
+                try guest.send(4)
+                #expect(listener.numbers() == [])
+                #expect(gate.release(through: Epoch(2)).map(\.frames) == [2])
+                #expect(listener.numbers() == [2, 3])
+                _ = gate.releaseEverything()
+                #expect(gate.waitUntilDelivered(deadline: MonotonicClock.now() + 1_000_000_000))
+                #expect(listener.numbers() == [4])
+                gate.close()
+                try detour.remove()
+            }
         }
     }
 
