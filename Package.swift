@@ -108,12 +108,11 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
         library("Disk", ["Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
-        library("Output", ["Hypervisor", "GuestNetwork", "QEMU", "Model", "LinuxSystem"]),
+        library("Output", ["Hypervisor", "GuestNetwork", "Model", "LinuxSystem"]),
         library(
             "Standby",
             [
-                "Hypervisor", "Messages", "Memory", "Output", "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol",
-                "Wire",
+                "Hypervisor", "Messages", "Memory", "Output", "GuestNetwork", "Storage", "Codec", "Protocol", "Wire",
                 "Model",
                 "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
@@ -123,7 +122,7 @@ let package = Package(
             [
                 "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers", "Transport",
                 "Fencing",
-                "GuestNetwork", "Storage", "QEMU", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
+                "GuestNetwork", "Storage", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
         // control

@@ -3,7 +3,6 @@ import Messages
 import Model
 import NIOCore
 import Pair
-import QEMU
 import RomulusAPI
 import Standby
 import Synchronization
@@ -53,10 +52,9 @@ extension AgentCore {
             throw APIError(
                 .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
         }
-        return try await offPool { () throws(APIError) in
-            do throws(QMPError) {
-                let (description, refusals) = GuestInspector.examine(try QMPConnection(path: path))
-                return (description, refusals.map(\.message))
+        return try await offPool { [guests] () throws(APIError) in
+            do throws(SessionError) {
+                return try guests.examine(at: path)
             } catch {
                 throw APIError(.refused, "\(error)")
             }
@@ -113,7 +111,7 @@ extension AgentCore {
             node: configuration.node, memoryDirectory: "\(configuration.memoryDirectory)/\(vm)",
             runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
             standby: configuration.standbyOptions(for: vm, guest: guest),
-            isRealTime: configuration.defaults.isRealTime, bases: bases)
+            guests: standbys, isRealTime: configuration.defaults.isRealTime, bases: bases)
     }
 }
 

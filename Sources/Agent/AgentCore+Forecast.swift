@@ -3,7 +3,6 @@ import Memory
 import Model
 import NIOCore
 import Protocol
-import QEMU
 import RomulusAPI
 import Transport
 import Wire
@@ -32,10 +31,10 @@ extension AgentCore {
         options.sleep = processorSleep
         options.linkBytesPerSecond = (request.linkMegabits ?? 0) * 125_000
         log.info("\(vm) is watched for a forecast", metadata: ["vm": "\(vm)", "seconds": "\(options.seconds)"])
-        let (watching, log) = (options, log)
+        let (watching, guests, log) = (options, guests, log)
         let samples = try await offPool { () throws(APIError) in
             do throws(SessionError) {
-                return try ForecastRun.watch(watching, among: QEMUGuests(), log: log)
+                return try ForecastRun.watch(watching, among: guests, log: log)
             } catch {
                 throw APIError(error.code == .refused ? .refused : .failed, error.message)
             }

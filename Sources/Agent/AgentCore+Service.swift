@@ -3,7 +3,6 @@ import Hypervisor
 import LinuxSystem
 import Model
 import Pair
-import QEMU
 import RomulusAPI
 import Standby
 import Synchronization
@@ -216,27 +215,32 @@ extension AgentCore: AgentService {
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
         let known = request.vm.flatMap { name in state.withLock { $0.vms[name] } }
         if request.qmp == nil, let known, case .standby(let session) = known.part {
-            return Replica.text(of: session.command)
+            return session.command.text
         }
         let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
         let guest: GuestDescription
         if let known, case .primary(let session) = known.part, let found = session.guest {
             guest = found
         } else if let path = request.qmp ?? known?.qmp ?? configured {
-            guest = try await offPool { () throws(APIError) in
-                do {
-                    return try GuestInspector.inspect(try QMPConnection(path: path))
+            let found: (description: GuestDescription?, refusals: [String]) = try await offPool {
+                [guests] () throws(APIError) in
+                do throws(SessionError) {
+                    return try guests.examine(at: path)
                 } catch {
                     throw APIError(.refused, "\(error)")
                 }
             }
+            guard found.refusals.isEmpty, let description = found.description else {
+                throw APIError(.refused, found.refusals.joined(separator: "; "))
+            }
+            guest = description
         } else {
             throw APIError(.noSuchVM, "\(configuration.node) does not know that VM: name its monitor with --qmp PATH")
         }
         let name = request.vm ?? VMName(guest.guestName) ?? Self.unnamed
         do throws(StandbyCommandError) {
             let options = configuration.standbyOptions(for: name, guest: guest)
-            return Replica.text(of: try StandbyCommand.derive(guest, options))
+            return try standbys.command(for: guest, options).text
         } catch {
             throw APIError(.refused, "\(error)")
         }

@@ -1,5 +1,6 @@
 import Fencing
 import Foundation
+import Hypervisor
 import Journal
 import LinuxSystem
 import Logging
@@ -54,6 +55,9 @@ public final class AgentCore: Sendable {
     let arbiter: WatchedArbiter?
     /// Nil: processors sleep as they like.
     let processorSleep: ProcessorSleep?
+    /// What runs guests here, and what waits for those of other hosts.
+    let guests: any GuestSource & GuestSurvey = QEMUGuests()
+    let standbys: any StandbyGuestSource = QEMUStandbys()
     /// Memory of former replicas and guests.
     let bases: MemoryBases
     /// By the names of the peers.
@@ -250,7 +254,8 @@ public final class AgentCore: Sendable {
             do throws(SessionError) {
                 let replica = try Replica(
                     recovering: directory, runtimeDirectory: "\(configuration.runtimeDirectory)/\(vm)",
-                    node: configuration.node, bases: bases, isRealTime: configuration.defaults.isRealTime,
+                    node: configuration.node, bases: bases, guests: standbys,
+                    isRealTime: configuration.defaults.isRealTime,
                     standby: { [configuration] in configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
                 _ = try adopt(replica, nil, link: nil, peer: replica.peer)
                 note(
@@ -259,7 +264,7 @@ public final class AgentCore: Sendable {
                         + (arbiter == nil ? ", it can be taken over or given up" : ", the arbiter decides"))
             } catch {
                 note(vm, .error, "\(error); it was removed")
-                Replica.keepLeftover(vm, directory, bases)
+                Replica.keepLeftover(vm, directory, guests: standbys, bases)
             }
         }
     }
@@ -416,7 +421,7 @@ public final class AgentCore: Sendable {
         do throws(SystemError) {
             session = try PrimaryShell(
                 options: options, origin: origin, custody: custody(of: vm), software: "romulus \(Romulus.version)",
-                guests: QEMUGuests(), bases: bases, log: log,
+                guests: guests, bases: bases, log: log,
                 connect: { [weak self] (node, handler) throws(SessionError) in
                     guard let self else { throw SessionError(.system, "the agent ends") }
                     return try connect(to: node, handler)

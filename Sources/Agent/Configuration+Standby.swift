@@ -1,7 +1,6 @@
 import Hypervisor
 import Model
 import PKI
-import QEMU
 
 extension Configuration {
     /// How this host's standby of `vm` differs from the primary; `guest` tells the formats of its disks.

@@ -4,7 +4,6 @@ import LinuxSystem
 import Model
 import Pair
 import Protocol
-import QEMU
 import RomulusAPI
 import Telemetry
 

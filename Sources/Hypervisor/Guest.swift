@@ -1,4 +1,5 @@
-/// What Romulus needs of a virtual machine that already runs, whoever runs it: the port that a driver fills.
+/// What Romulus needs of a virtual machine that already runs, whoever runs it: the port that a driver fills. `StandbyGuest` is
+/// that of one which waits for another host's guest.
 ///
 /// Owns nothing. May call: LinuxSystem (descriptors, tracked memory), Model. A driver (QEMU's is the only one) owns the way
 /// to its hypervisor and cleans up what it put there. Nothing above a driver speaks of a monitor's commands or events.
@@ -161,16 +162,4 @@ public protocol NICTap: AnyObject {
     var releaseDescriptor: Int32 { get }
     /// Call while the guest stands still, after what may leave has left.
     func remove() throws(SessionError)
-}
-
-/// Real-time priority of everything that a checkpoint waits for, undone with its owner.
-public struct EpochPriority: ~Copyable {
-    private let checkpoint: RealTimePriority
-    /// Below the others: they need a processor for a moment, encoding may take one for as long as the guest wrote much.
-    private let encoder: RealTimePriority?
-
-    public init(checkpoint: consuming RealTimePriority, encoder: consuming RealTimePriority?) {
-        self.checkpoint = checkpoint
-        self.encoder = encoder
-    }
 }

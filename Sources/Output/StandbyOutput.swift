@@ -1,26 +1,39 @@
-import LinuxSystem
+import GuestNetwork
+import Hypervisor
 import Model
-import QEMU
 
-/// The way out at a standby for one NIC's held frames.
+/// The ways out at a standby for held frames, one for each NIC of a session.
 package final class StandbyOutput {
-    package let nic: UInt16
-    private var filter: OutputFilter
+    private var outlets: [UInt16: any NICOutlet] = [:]
 
-    package init(_ nic: OfferedNIC, netdev: String, _ monitor: QMPConnection) throws(DeviceError) {
-        self.nic = nic.index
-        filter = try OutputFilter.install(monitor, netdev: netdev, index: Int(nic.index), holding: false)
-    }
-
-    package func send(_ bytes: [UInt8]) {
-        do throws(SystemError) {
-            try bytes.withUnsafeBufferPointer { (bytes) throws(SystemError) in
-                try filter.release.writeAll(UnsafeRawBufferPointer(bytes))
+    /// Makes them in the waiting `standby` of `guest`.
+    package init(
+        _ nics: [OfferedNIC], of guest: GuestDescription, through standby: any StandbyGuest
+    ) throws(SessionError) {
+        for nic in nics {
+            guard Int(nic.index) < guest.nics.count else {
+                throw SessionError(.protocolBroken, "the offer names NIC \(nic.index), which its guest does not have")
             }
-        } catch {
-            // Lost frames are what networks lose: their senders send them again.
+            outlets[nic.index] = try standby.outlet(of: guest.nics[Int(nic.index)], index: nic.index)
         }
     }
 
-    package func detach(_ monitor: QMPConnection) throws(DeviceError) { try filter.remove(monitor) }
+    /// Lets out what was held, in order; returns how many frames had a way.
+    package func send(_ held: [HeldOutput]) -> Int {
+        var frames = 0
+        for output in held where output.frames > 0 {
+            guard let outlet = outlets[output.nic] else { continue }
+            frames += output.frames
+            outlet.send(output.bytes)
+        }
+        return frames
+    }
+
+    /// Takes them out of the guest, which runs on; `failed` hears of each that stays.
+    package func detach(failed: (SessionError) -> Void) {
+        for (_, outlet) in outlets.sorted(by: { $0.key < $1.key }) {
+            do throws(SessionError) { try outlet.remove() } catch { failed(error) }
+        }
+        outlets = [:]
+    }
 }

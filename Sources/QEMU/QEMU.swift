@@ -4,13 +4,15 @@ import Hypervisor
 /// stream, and the few objects that are added to a running VM and taken away again.
 ///
 /// Owns: monitor sockets, standby QEMU processes, and what these add to a VM (file-descriptor sets, mirror jobs, NBD
-/// nodes, chardevs, filter-redirectors). May call: System, Model, `/proc` of the QEMU process, the monitor socket.
+/// nodes, chardevs, filter-redirectors). May call: LinuxSystem, Model, `/proc` of the QEMU process, the monitor socket.
 /// Knows nothing of epochs, links or policy. Facts about QEMU stated here were observed with QEMU 7.2 unless a comment
 /// names another source.
 ///
 /// - `QMP/`: the monitor (`QMPConnection`), one thread at a time.
 /// - `Inspect/`: what runs (`GuestInspector` to `GuestDescription`), and why it cannot be protected (`RefusalError`).
-/// - `Standby/`: command line, process and resume (`StandbyCommand`, `StandbyProcess`, `ResumeStream`).
+/// - `CommandLine/`: options and their values, as QEMU reads them.
+/// - `Standby/`: what a standby is started with (`Derivation`), its process and its resume (`QEMUStandbys`, `StandbyProcess`,
+///   `ResumeStream`).
 /// - `State/`: device state (`DeviceState`, `DeviceStateCapture`, `DeviceStatePipe`).
 /// - `Devices/`: what is added to a running VM (`MirrorJob`, `OutputFilter`).
 public enum QEMUSupport {

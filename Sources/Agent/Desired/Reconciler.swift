@@ -87,7 +87,7 @@ final class Reconciler: Sendable {
             return true
         }
         guard let file = MonitorFile(options.qmpPath) else {
-            wait(vm, MonitorProbe.absence(options.qmpPath), options, core)
+            wait(vm, core.guests.absence(at: options.qmpPath), options, core)
             return false
         }
         guard begin(vm, file) else { return false }
@@ -114,7 +114,7 @@ final class Reconciler: Sendable {
     private func attempt(_ vm: VMName, _ options: PrimaryOptions, _ core: AgentCore) async {
         let path = options.qmpPath
         // Where there is no thread for it the session itself says what is wrong.
-        let found = (try? await offPool { () throws(APIError) in MonitorProbe.look(at: path) }) ?? .ready
+        let found = (try? await offPool { () throws(APIError) in core.guests.look(at: path) }) ?? .ready
         switch found {
         case .absent(let reason):
             pursuits.withLock { $0[vm]?.isTrying = false }

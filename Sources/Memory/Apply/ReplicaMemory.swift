@@ -1,4 +1,5 @@
 import Glibc
+import Hypervisor
 import LinuxSystem
 import Model
 import Wire
@@ -34,6 +35,14 @@ package final class ReplicaMemory: @unchecked Sendable {
 
     deinit {
         for target in targets where target.count > 0 { _ = munmap(target.baseAddress, target.count) }
+    }
+
+    /// What the standby's guest has no file for, and must be told when it loads its state.
+    package var unsharedBlocks: [BlockContents] {
+        blocks.enumerated().compactMap { position, block in
+            guard block.tracked, !block.inSharedFile, let pages = target(block.index) else { return nil }
+            return BlockContents(block: position, bytes: UnsafeRawBufferPointer(pages))
+        }
     }
 
     /// The bytes of a block, or nil when there is no such block, or it is not shipped.

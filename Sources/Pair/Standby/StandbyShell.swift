@@ -1,11 +1,11 @@
 import GuestNetwork
+import Hypervisor
 import LinuxSystem
 import Logging
 import Messages
 import Model
 import NIOCore
 import Protocol
-import QEMU
 import Standby
 import Synchronization
 import Transport

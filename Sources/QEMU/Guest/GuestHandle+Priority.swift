@@ -23,11 +23,6 @@ extension GuestHandle {
     }
 }
 
-extension RealTimePriority {
-    /// Of whatever a checkpoint, or a guest that goes on from one, waits for.
-    package static let checkpoint: Int32 = 5
-}
-
 extension QMPConnection {
     /// QEMU's threads without its vCPUs.
     package func servingThreads() throws -> [Int32] {

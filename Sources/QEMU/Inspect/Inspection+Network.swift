@@ -47,7 +47,7 @@ extension Inspection {
                     + "use a tap with vhost=off")
         case "tap" where vhost:
             // The kernel's worker is known by its open device only; the command line says which netdev asked for it.
-            let options = QEMUOption.parse(arguments.dropFirst())
+            let options = CommandOption.parse(arguments.dropFirst())
                 .filter { ["-netdev", "-nic", "-net"].contains($0.name) }
                 .map { OptionValue($0.value ?? "", impliedKey: "type") }
                 .filter { $0.has("vhost") || $0.has("vhostfd") || $0.has("vhostfds") || $0.has("vhostforce") }

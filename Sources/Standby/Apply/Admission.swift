@@ -1,8 +1,6 @@
 import Foundation
 import Hypervisor
-import LinuxSystem
 import Model
-import QEMU
 import Storage
 
 /// Whether a host can be the standby of a VM, found without changing anything on it.
@@ -27,60 +25,15 @@ public struct Admission: Sendable {
     ) {
         (self.vm, self.guest, self.places) = (vm, guest, places)
         do throws(StandbyCommandError) {
-            let derived = try StandbyCommand.derive(guest, places.standby)
+            let derived = try places.guests.command(for: guest, places.standby)
             command = derived
             notes += derived.notes
-            problems += derived.missingFiles()
-            checkProgram(derived.program, primary)
-            checkTaps(derived)
+            problems += places.guests.obstacles(to: derived, of: guest, at: places.node, primary: primary)
         } catch {
             problems += error.problems
         }
         for disk in guest.disks where disk.isReplicated { check(disk, createsImages) }
         checkRoom()
-    }
-
-    // MARK: - QEMU
-
-    private mutating func checkProgram(_ program: String, _ primary: String) {
-        guard let types = Self.words(program, ["-machine", "help"]) else {
-            problems.append(
-                "\(program), which is to be the standby's QEMU, cannot be run here: install QEMU \(guest.qemu), or name"
-                    + " another program in the configuration (qemu.binary)")
-            return
-        }
-        let names = types.split(separator: "\n").compactMap { $0.split(separator: " ").first }
-        guard !names.contains(Substring(guest.machineType)) else { return }
-        let version = Self.words(program, ["-version"])?.split(separator: "\n").first.map(String.init) ?? program
-        problems.append(
-            "machine type \(guest.machineType), which the guest has from QEMU \(guest.qemu) at \(primary), is not known to"
-                + " \(version) at \(places.node) (\(program)): install the same version, or start the guest with a machine"
-                + " type that both know")
-    }
-
-    /// What a program prints; nil when it cannot be run or fails.
-    private static func words(_ program: String, _ arguments: [String]) -> String? {
-        let tool = Process()
-        tool.executableURL = URL(fileURLWithPath: program.contains("/") ? program : "/usr/bin/env")
-        tool.arguments = (program.contains("/") ? [] : [program]) + arguments
-        let output = Pipe()
-        tool.standardOutput = output
-        tool.standardError = FileHandle.nullDevice
-        guard (try? tool.run()) != nil else { return nil }
-        let said = output.fileHandleForReading.readDataToEndOfFile()
-        tool.waitUntilExit()
-        return tool.terminationStatus == 0 ? String(decoding: said, as: UTF8.self) : nil
-    }
-
-    /// QEMU would make a tap that is missing, and nothing would join it to a network: a failover would lose it.
-    private mutating func checkTaps(_ command: StandbyCommand) {
-        guard let present = try? ProcessFiles.networkDevices(of: getpid()) else { return }
-        for tap in command.taps where present[tap] == nil {
-            problems.append(
-                "tap \(tap) is not there, and after a failover the guest would be without a network: make it (ip tuntap add"
-                    + " dev \(tap) mode tap; ip link set \(tap) master BRIDGE up), or name another one in the VM's standby"
-                    + " taps")
-        }
     }
 
     // MARK: - Disks
@@ -118,16 +71,5 @@ public struct Admission: Sendable {
         } catch {
             problems.append(error.message)
         }
-    }
-}
-
-extension StandbyOptions {
-    /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
-    package func image(of disk: GuestDisk, in guest: GuestDescription) -> StandbyDisk {
-        for key in disk.keys {
-            if let mapped = disks[key] { return mapped }
-        }
-        let path = disk.file.hasPrefix("/") ? disk.file : "\(guest.workingDirectory)/\(disk.file)"
-        return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
     }
 }

@@ -8,7 +8,6 @@ import Messages
 import Model
 import Output
 import Protocol
-import QEMU
 import Storage
 
 /// Where a VM's replica lives on this host, and what its QEMU is to be like.
@@ -19,19 +18,22 @@ public struct ReplicaPlaces: Sendable {
     /// Sockets and logs of this VM.
     public var runtimeDirectory: String
     public var standby: StandbyOptions
+    /// What makes its guest.
+    public var guests: any StandbyGuestSource
     /// Whether its QEMU has real-time priority when the guest is to go on.
     public var isRealTime: Bool
     /// What this host keeps of VMs' memory.
     public var bases: MemoryBases
 
     public init(
-        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions, isRealTime: Bool,
-        bases: MemoryBases
+        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions,
+        guests: any StandbyGuestSource, isRealTime: Bool, bases: MemoryBases
     ) {
         self.node = node
         self.memoryDirectory = memoryDirectory
         self.runtimeDirectory = runtimeDirectory
         self.standby = standby
+        self.guests = guests
         self.isRealTime = isRealTime
         self.bases = bases
     }
@@ -42,7 +44,7 @@ public struct ReplicaPlaces: Sendable {
 /// Made whole or not at all: when a step fails, everything made before is removed again. Its files outlive the agent, so
 /// that a restarted one can take it up; `dismantle` removes them.
 public final class Replica: @unchecked Sendable {
-    // SAFETY: `qemu` and the files are used by the apply thread only, after the thread that made the replica handed it
+    // SAFETY: the guest and the files are used by the apply thread only, after the thread that made the replica handed it
     // over; everything else is immutable or thread-safe by itself.
 
     /// What a later run of the agent must know, as JSON beside the RAM files.
@@ -76,7 +78,7 @@ public final class Replica: @unchecked Sendable {
     public let command: StandbyCommand
     public let recovering: Bool
     /// Its QEMU has the state of the applied epoch already, from an earlier run of the agent.
-    package var isLoaded: Bool { qemu.isLoaded }
+    package var isLoaded: Bool { guest.isLoaded }
     public let peer: String
     package let memory: ReplicaMemory
     package let disks: [StagedDisk]
@@ -85,24 +87,22 @@ public final class Replica: @unchecked Sendable {
     /// Bytes of its memory that an older replica left here; the rest was zero at first.
     package let baseBytes: UInt64
     private let places: ReplicaPlaces
-    private let qemu: StandbyProcess
-    private let resumeBlocks: [ResumeBlock]
+    private let guest: any StandbyGuest
+    private let output: StandbyOutput
     private let state: DeviceStateFile
     /// Of QEMU's threads but the vCPUs, and of the thread that has it load the state: until the guest runs here.
     private var priority: RealTimePriority?
     private var callersPriority: RealTimePriority?
     /// Of the vCPUs, which take QEMU's lock while it loads: until they are let run.
     private var vcpusPriority: RealTimePriority?
-    /// Our ends of the sockets through which held frames are let out after a failover, by NIC.
-    private var outputs: [StandbyOutput] = []
     private let log: Logger
 
-    public var qemuPID: Int32 { qemu.pid }
+    public var qemuPID: Int32 { guest.pid }
     public var qmpPath: String { command.monitorPath }
     /// Readable once the waiting QEMU has ended.
-    package var qemuExitDescriptor: Int32 { qemu.exitDescriptor }
+    package var qemuExitDescriptor: Int32 { guest.exitDescriptor }
     /// How it ended, with its last words; nil while it runs.
-    package var qemuEnding: String? { qemu.ending }
+    package var qemuEnding: String? { guest.ending }
 
     /// Makes everything that a standby of `offer` needs; seconds of work.
     public init(
@@ -142,17 +142,14 @@ public final class Replica: @unchecked Sendable {
             disks = try Self.openDisks(offer, places, makesMissing: offer.createsImages ?? false)
             let disks = disks
             undo.add { for disk in disks { try? disk.image.close() } }
-            qemu = try StandbyProcess(
-                arguments: command.arguments, workingDirectory: command.workingDirectory,
-                monitorPath: command.monitorPath, logPath: "\(places.runtimeDirectory)/qemu.log")
-            let qemu = qemu
-            undo.add { qemu.kill() }
-            try qemu.verify(against: offer.guest)
-            resumeBlocks = try qemu.resumeBlocks(offer.guest)
-            try attachFilters()
+            guest = try places.guests.start(
+                command, of: offer.guest, logPath: "\(places.runtimeDirectory)/qemu.log")
+            let guest = guest
+            undo.add { guest.kill() }
+            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
             raisePriority()
             try Manifest(
-                offer: offer, peer: peer, command: command, qemuPID: qemu.pid, slotCapacity: capacity, image: image
+                offer: offer, peer: peer, command: command, qemuPID: guest.pid, slotCapacity: capacity, image: image
             ).write(to: places.memoryDirectory)
         } catch {
             undo.run()
@@ -165,7 +162,7 @@ public final class Replica: @unchecked Sendable {
     /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
     public init(
         recovering memoryDirectory: String, runtimeDirectory: String, node: String, bases: MemoryBases,
-        isRealTime: Bool, standby: (OfferMessage) -> StandbyOptions, log: Logger
+        guests: any StandbyGuestSource, isRealTime: Bool, standby: (OfferMessage) -> StandbyOptions, log: Logger
     ) throws(SessionError) {
         do {
             let manifest = try Manifest.read(from: memoryDirectory)
@@ -179,7 +176,7 @@ public final class Replica: @unchecked Sendable {
             self.log = log
             places = ReplicaPlaces(
                 node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
-                standby: standby(offer), isRealTime: isRealTime, bases: bases)
+                standby: standby(offer), guests: guests, isRealTime: isRealTime, bases: bases)
             recovering = true
             baseBytes = 0
             memory = try ReplicaMemory(
@@ -193,16 +190,11 @@ public final class Replica: @unchecked Sendable {
             guard appliedEpoch > .firstCopy else {
                 throw SessionError(.refused, "no checkpoint was complete")
             }
-            qemu = try StandbyProcess(
-                adopting: manifest.qemuPID, monitorPath: command.monitorPath,
-                logPath: "\(runtimeDirectory)/qemu.log")
-            // A QEMU that has its state has the images too.
-            disks = qemu.isLoaded ? [] : try Self.openDisks(offer, places, makesMissing: false)
-            // The way out for held frames ended in the agent that is gone.
-            _ = try Leftovers.remove(qemu.monitor)
-            try qemu.verify(against: offer.guest)
-            resumeBlocks = try qemu.resumeBlocks(offer.guest)
-            try attachFilters()
+            guest = try guests.adopt(
+                manifest.qemuPID, command, of: offer.guest, logPath: "\(runtimeDirectory)/qemu.log")
+            // A guest that has its state has the images too.
+            disks = guest.isLoaded ? [] : try Self.openDisks(offer, places, makesMissing: false)
+            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
             raisePriority()
         } catch {
             throw SessionError(.refused, "the replica in \(memoryDirectory) is of no use: \(error)")
@@ -215,12 +207,11 @@ public final class Replica: @unchecked Sendable {
     }
 
     /// Ends the QEMU of a replica that cannot be taken up, and keeps its memory as a base.
-    public static func keepLeftover(_ vm: VMName, _ memoryDirectory: String, _ bases: MemoryBases) {
-        if let manifest = try? Manifest.read(from: memoryDirectory), !isUsedUp(memoryDirectory),
-            let qemu = try? StandbyProcess(
-                adopting: manifest.qemuPID, monitorPath: manifest.command.monitorPath, logPath: "/dev/null")
-        {
-            qemu.kill()
+    public static func keepLeftover(
+        _ vm: VMName, _ memoryDirectory: String, guests: any StandbyGuestSource, _ bases: MemoryBases
+    ) {
+        if let manifest = try? Manifest.read(from: memoryDirectory), !isUsedUp(memoryDirectory) {
+            guests.endLeftover(manifest.qemuPID, manifest.command)
         }
         bases.keep(vm, from: memoryDirectory)
     }
@@ -236,11 +227,6 @@ public final class Replica: @unchecked Sendable {
             throw SessionError(.refused, admission.problems.joined(separator: "; "))
         }
         return command
-    }
-
-    /// As the operator reads it: one option a line, and what was changed as comments.
-    public static func text(of command: StandbyCommand) -> String {
-        (command.notes.map { "# \($0)" } + [command.shellText]).joined(separator: "\n")
     }
 
     private static func paths(
@@ -370,23 +356,12 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    /// The way out for held frames, in place before it is needed.
-    private func attachFilters() throws {
-        for nic in offer.nics {
-            guard Int(nic.index) < offer.guest.nics.count else {
-                throw SessionError(.protocolBroken, "the offer names NIC \(nic.index), which its guest does not have")
-            }
-            let netdev = try qemu.netdev(of: offer.guest.nics[Int(nic.index)])
-            outputs.append(try StandbyOutput(nic, netdev: netdev, qemu.monitor))
-        }
-    }
-
     /// The guest is away for as long as its QEMU loads it, whatever else the host does then: QEMU comes first. Waiting, it
     /// wants nothing. What an earlier run of the agent left raised is given back where that is not wanted any more.
     private func raisePriority() {
         guard places.isRealTime || recovering else { return }
         do {
-            let serving = try qemu.monitor.servingThreads()
+            let serving = try guest.servingThreads()
             let vcpus = Set(try ProcessFiles.threads(of: qemuPID)).subtracting(serving)
             priority = try RealTimePriority(threads: serving, priority: RealTimePriority.checkpoint)
             vcpusPriority = try RealTimePriority(threads: vcpus.sorted(), priority: RealTimePriority.checkpoint)
@@ -437,18 +412,7 @@ public final class Replica: @unchecked Sendable {
         }
         do {
             for disk in disks { try disk.image.close() }
-            let memory = memory
-            _ = try qemu.load(
-                machineType: offer.guest.machineType, blocks: resumeBlocks
-            ) { (stream: inout ResumeStream) throws(ResumeStreamError) in
-                for (index, block) in memory.blocks.enumerated() where block.tracked && !block.inSharedFile {
-                    guard let pages = memory.target(block.index) else { continue }
-                    try stream.pages(block: index, first: 0, contents: UnsafeRawBufferPointer(pages))
-                }
-                try deviceState.withUnsafeBufferPointer { (bytes) throws(ResumeStreamError) in
-                    try stream.finish(deviceState: UnsafeRawBufferPointer(bytes))
-                }
-            }
+            try guest.load(memory.unsharedBlocks, deviceState: deviceState)
         } catch {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
         }
@@ -468,13 +432,9 @@ public final class Replica: @unchecked Sendable {
         } catch {
             throw SessionError(.system, "that \(offer.vm) runs here cannot be remembered: \(error)")
         }
-        for output in held where output.frames > 0 {
-            guard let way = outputs.first(where: { $0.nic == output.nic }) else { continue }
-            report.framesReleased += output.frames
-            way.send(output.bytes)
-        }
-        do throws(StandbyError) {
-            try qemu.run()
+        report.framesReleased = output.send(held)
+        do throws(SessionError) {
+            try guest.run()
         } catch {
             throw SessionError(.qemu, "\(offer.vm) was loaded and does not run: \(error)")
         }
@@ -504,38 +464,30 @@ public final class Replica: @unchecked Sendable {
 
     /// After the guest was resumed: takes our filters out of it and removes what only a replica needs.
     package func forgetStaging() {
-        do throws(StandbyError) {
-            try qemu.forgetSharing()
+        do throws(SessionError) {
+            try guest.forgetSharing()
         } catch {
             log.warning("\(offer.vm) cannot be migrated by others before it is started anew: \(error)")
         }
-        for output in outputs {
-            do throws(DeviceError) {
-                try output.detach(qemu.monitor)
-            } catch {
-                log.warning("a filter could not be taken out of \(offer.vm): \(error)")
-            }
-        }
-        outputs = []
+        output.detach { log.warning("a filter could not be taken out of \(offer.vm): \($0)") }
         lowerPriority()
-        qemu.monitor.close()
+        guest.close()
         places.bases.lend(offer.vm, from: places.memoryDirectory)
     }
 
     /// Ends the standby's QEMU; returns when the process is gone.
     package func endQEMU() {
-        repeat { qemu.kill() } while qemu.ending == nil
+        repeat { guest.kill() } while guest.ending == nil
     }
 
     /// Ends the standby's QEMU and removes the replica, except for its memory where that is to be the base of a later one.
     /// The disk images stay: they are the operator's.
     public func dismantle(keepingMemory: Bool) {
-        qemu.kill()
+        guest.kill()
         for disk in disks {
             disk.image.keepDigests(in: places.bases.digests)
             try? disk.image.close()
         }
-        outputs = []
         if keepingMemory { return places.bases.keep(offer.vm, from: places.memoryDirectory) }
         try? FileManager.default.removeItem(atPath: places.memoryDirectory)
     }

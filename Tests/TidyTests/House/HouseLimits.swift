@@ -42,12 +42,10 @@ enum HouseLimits {
     static let twoWayPairs: Set<String> = [
         "Agent: . <-> Desired",
         "Agent: . <-> Watchdog",
-        "QEMU: Devices <-> State",
-        "QEMU: Inspect <-> Standby",
         "Storage: . <-> Image",
         "Storage: Image <-> NBD",
         "Transport: . <-> Streams",
     ]
     /// Files that import QEMU, by target.
-    static let importersOfQEMU: [String: Int] = ["Agent": 7, "Output": 1, "Pair": 1, "Standby": 2]
+    static let importersOfQEMU: [String: Int] = ["Agent": 1]
 }

@@ -1,13 +1,15 @@
+import Hypervisor
+
 extension Derivation {
-    mutating func console(_ option: QEMUOption) {
+    mutating func console(_ option: CommandOption) {
         let value = option.value ?? ""
         switch option.name {
-        case "-nographic": result.append(QEMUOption("-machine", "graphics=off"))
+        case "-nographic": result.append(CommandOption("-machine", "graphics=off"))
         case "-chardev": chardev(option)
         default:
             let kind = String(option.name.dropFirst())
             if option.name == "-serial" { serials += 1 }
-            result.append(QEMUOption(option.name, legacyConsole(value, file: "\(kind)\(serials)")))
+            result.append(CommandOption(option.name, legacyConsole(value, file: "\(kind)\(serials)")))
         }
     }
 
@@ -16,7 +18,7 @@ extension Derivation {
         let consoles = ["-serial", "-virtioconsole"]
         let implied = source.contains { $0.name == "-nographic" } && !source.contains { consoles.contains($0.name) }
         if implied, !source.contains(where: { $0.name == "-nodefaults" }) {
-            result.append(QEMUOption("-serial", logFile("serial1")))
+            result.append(CommandOption("-serial", logFile("serial1")))
         }
     }
 
@@ -37,7 +39,7 @@ extension Derivation {
         }
     }
 
-    private mutating func chardev(_ option: QEMUOption) {
+    private mutating func chardev(_ option: CommandOption) {
         var value = OptionValue(option.value ?? "", impliedKey: "backend")
         let id = value["id"] ?? ""
         guard !monitorChardevs.contains(id) || isUsedByDevice(id) else { return }
@@ -59,7 +61,7 @@ extension Derivation {
             notes.append("chardev \(id) (\(backend)) leads nowhere at the standby: it belongs to the primary's host")
             value = OptionValue(pairs: [("backend", "null"), ("id", id)])
         }
-        result.append(QEMUOption("-chardev", value.text))
+        result.append(CommandOption("-chardev", value.text))
     }
 
     /// A multiplexed chardev serves a monitor and a serial port at once.

@@ -1,7 +1,7 @@
 import Hypervisor
 
 extension Derivation {
-    mutating func disk(_ option: QEMUOption, at index: Int) throws(StandbyCommandError) {
+    mutating func disk(_ option: CommandOption, at index: Int) throws(StandbyCommandError) {
         switch option.name {
         case "-drive": try drive(OptionValue(option.value ?? "", impliedKey: "file"))
         case "-blockdev": try blockdev(option, at: index)
@@ -24,7 +24,7 @@ extension Derivation {
     }
 
     /// `-hda FILE` and its like are `-drive` with the place given; only there the format can be said.
-    private mutating func image(_ option: QEMUOption) throws(StandbyCommandError) {
+    private mutating func image(_ option: CommandOption) throws(StandbyCommandError) {
         let places: [String: [(String, String)]] = [
             "": [("index", "0"), ("media", "disk")], "-hda": [("index", "0"), ("media", "disk")],
             "-hdb": [("index", "1"), ("media", "disk")], "-hdc": [("index", "2"), ("media", "disk")],
@@ -40,7 +40,7 @@ extension Derivation {
         value.remove("snapshot")
         guard let disk = disk(of: value), disk.node != nil, isMapped(disk) || disk.isReplicated || disk.liesInFile
         else {
-            result.append(QEMUOption("-drive", value.text))
+            result.append(CommandOption("-drive", value.text))
             return
         }
         let target = target(disk)
@@ -62,7 +62,7 @@ extension Derivation {
         } else {
             try rewriteParts(&value, disk, target)
         }
-        result.append(QEMUOption("-drive", value.text))
+        result.append(CommandOption("-drive", value.text))
     }
 
     /// A `-drive` that is written as nodes: `driver=throttle,file.driver=qcow2,file.file.filename=…`.

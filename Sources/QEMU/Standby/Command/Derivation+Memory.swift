@@ -9,7 +9,7 @@ extension Derivation {
         }
     }
 
-    private func objectID(_ option: QEMUOption) -> String? {
+    private func objectID(_ option: CommandOption) -> String? {
         OptionValue(option.value ?? "", impliedKey: "qom-type")["id"]
     }
 
@@ -24,7 +24,7 @@ extension Derivation {
         }
     }
 
-    mutating func object(_ option: QEMUOption) {
+    mutating func object(_ option: CommandOption) {
         var value = OptionValue(option.value ?? "", impliedKey: "qom-type")
         let type = value["qom-type"] ?? ""
         let id = value["id"] ?? ""
@@ -51,7 +51,7 @@ extension Derivation {
         value.set("mem-path", .string(file.path))
         value.set("share", true)
         value.set("x-use-canonical-path-for-ramblock-id", .bool(block.name.hasPrefix("/objects/")))
-        result.append(QEMUOption("-object", value.text))
+        result.append(CommandOption("-object", value.text))
     }
 
     /// True when another option has `id` as one of its values.
@@ -64,13 +64,13 @@ extension Derivation {
 
     // MARK: Machine
 
-    mutating func machine(_ option: QEMUOption) {
+    mutating func machine(_ option: CommandOption) {
         var value = OptionValue(option.value ?? "", impliedKey: "type")
         if value["type"] != nil { value.set("type", .string(guest.machineType)) }
         if options.accelerator != nil { value.remove("accel") }
         value.remove("memory-backend")
         let text = value.text
-        if !text.isEmpty { result.append(QEMUOption("-machine", text)) }
+        if !text.isEmpty { result.append(CommandOption("-machine", text)) }
     }
 
     /// The concrete machine type even when the primary left it to QEMU's default, and the memory backend.
@@ -87,13 +87,13 @@ extension Derivation {
                 ("mem-path", file.path), ("share", "on"),
                 ("x-use-canonical-path-for-ramblock-id", block.name.hasPrefix("/objects/") ? "on" : "off"),
             ])
-            result.append(QEMUOption("-object", object.text))
+            result.append(CommandOption("-object", object.text))
             pairs.append(("memory-backend", backend))
         } else if let backend = givenBackend {
             pairs.append(("memory-backend", backend))
         }
-        if !pairs.isEmpty { result.append(QEMUOption("-machine", OptionValue(pairs: pairs).text)) }
-        if let accelerator = options.accelerator { result.append(QEMUOption("-accel", accelerator)) }
+        if !pairs.isEmpty { result.append(CommandOption("-machine", OptionValue(pairs: pairs).text)) }
+        if let accelerator = options.accelerator { result.append(CommandOption("-accel", accelerator)) }
     }
 
     /// What the primary's own `-machine memory-backend=` names.

@@ -1,7 +1,7 @@
 import Hypervisor
 
 extension Derivation {
-    mutating func network(_ option: QEMUOption) throws(StandbyCommandError) {
+    mutating func network(_ option: CommandOption) throws(StandbyCommandError) {
         var value = OptionValue(option.value ?? "", impliedKey: "type")
         let nic = nic(option, value)
         guard value["type"] == "tap" else {
@@ -24,7 +24,7 @@ extension Derivation {
         }
         value.remove("vhost", "vhostforce")
         value.set("ifname", .string(here))
-        result.append(QEMUOption(option.name, value.text))
+        result.append(CommandOption(option.name, value.text))
     }
 
     private mutating func tap(_ keys: [String?]) -> String? {
@@ -37,7 +37,7 @@ extension Derivation {
     }
 
     /// The NIC of a netdev: by the netdev's id, else by the order of those for which QEMU made up a name (`#net050`).
-    private mutating func nic(_ option: QEMUOption, _ value: OptionValue) -> GuestNIC? {
+    private mutating func nic(_ option: CommandOption, _ value: OptionValue) -> GuestNIC? {
         if let id = value["id"] { return guest.nics.first { $0.netdev == id } }
         guard !["nic", "none", "hubport"].contains(value["type"] ?? "") else { return nil }
         let unnamed = guest.nics.filter { $0.netdev?.hasPrefix("#") == true }

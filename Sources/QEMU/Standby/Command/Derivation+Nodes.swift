@@ -65,7 +65,7 @@ extension Derivation {
         }
     }
 
-    mutating func blockdev(_ option: QEMUOption, at index: Int) throws(StandbyCommandError) {
+    mutating func blockdev(_ option: CommandOption, at index: Int) throws(StandbyCommandError) {
         var value = OptionValue(option.value ?? "", impliedKey: "driver")
         if let name = value["node-name"], backingNodes.contains(name) {
             notes.append(
@@ -86,7 +86,7 @@ extension Derivation {
                     + " image of format \(target.format) at the standby: map it to a raw one in the VM's standby disks")
         }
         try rewrite(&value, at: prefix, disk, target)
-        result.append(QEMUOption("-blockdev", value.text))
+        result.append(CommandOption("-blockdev", value.text))
     }
 
     /// What lies on a network or in another program is elsewhere at the standby, and has no path that could be the same.

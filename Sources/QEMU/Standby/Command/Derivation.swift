@@ -5,8 +5,8 @@ struct Derivation {
     let guest: GuestDescription
     let options: StandbyOptions
     /// The primary's options with their values taken apart where that is needed.
-    let source: [QEMUOption]
-    var result: [QEMUOption] = []
+    let source: [CommandOption]
+    var result: [CommandOption] = []
     var notes: [String] = []
     var required: [StandbyCommand.RequiredFile] = []
     var memoryFiles: [StandbyCommand.MemoryFile] = []
@@ -31,7 +31,7 @@ struct Derivation {
     init(guest: GuestDescription, options: StandbyOptions) {
         self.guest = guest
         self.options = options
-        source = QEMUOption.parse(guest.arguments.dropFirst())
+        source = CommandOption.parse(guest.arguments.dropFirst())
     }
 
     mutating func run() throws(StandbyCommandError) -> StandbyCommand {
@@ -47,14 +47,14 @@ struct Derivation {
         }
         finishMachine()
         finishConsole()
-        result.append(contentsOf: options.display.map(QEMUOption.init(line:)))
+        result.append(contentsOf: options.display.map(CommandOption.init(line:)))
         if let sandbox = options.sandbox, !source.contains(where: { $0.name == "-sandbox" }) {
-            result.append(QEMUOption("-sandbox", sandbox))
+            result.append(CommandOption("-sandbox", sandbox))
         }
-        result.append(QEMUOption("-monitor", "none"))
+        result.append(CommandOption("-monitor", "none"))
         let monitor = OptionValue.escape(options.monitorPath)
-        result.append(QEMUOption("-qmp", "unix:\(monitor),server=on,wait=off"))
-        result.append(QEMUOption("-incoming", "defer"))
+        result.append(CommandOption("-qmp", "unix:\(monitor),server=on,wait=off"))
+        result.append(CommandOption("-incoming", "defer"))
         collect { (work) throws(StandbyCommandError) in try work.applyOverrides() }
         checkDevices()
         checkDisks()
@@ -81,7 +81,7 @@ struct Derivation {
         "-writeconfig",
     ]
 
-    private mutating func translate(_ option: QEMUOption, at index: Int) throws(StandbyCommandError) {
+    private mutating func translate(_ option: CommandOption, at index: Int) throws(StandbyCommandError) {
         guard !Self.dropped.contains(option.name) else { return }
         switch option.name {
         case "-machine", "-M": machine(option)
@@ -135,7 +135,7 @@ struct Derivation {
         required.append(StandbyCommand.RequiredFile(path: path, purpose: purpose))
     }
 
-    private mutating func file(_ option: QEMUOption) {
+    private mutating func file(_ option: CommandOption) {
         let given = option.value ?? ""
         // QEMU finds firmware such as "bios-256k.bin" by itself.
         if option.name == "-bios", !given.contains("/"), options.files[given] == nil {
@@ -149,22 +149,22 @@ struct Derivation {
         }
         let path = localPath(given)
         require(path, option.name)
-        result.append(QEMUOption(option.name, path))
+        result.append(CommandOption(option.name, path))
     }
 
-    private mutating func fileWithin(_ option: QEMUOption, key: String = "file") {
+    private mutating func fileWithin(_ option: CommandOption, key: String = "file") {
         var value = OptionValue(option.value ?? "", impliedKey: key == "file" ? "name" : key)
         if let path = value[key], path.contains("/") || options.files[path] != nil {
             let local = localPath(path)
             value.set(key, .string(local))
             require(local, option.name)
         }
-        result.append(QEMUOption(option.name, value.text))
+        result.append(CommandOption(option.name, value.text))
     }
 
     // MARK: Devices
 
-    private mutating func device(_ option: QEMUOption) {
+    private mutating func device(_ option: CommandOption) {
         var value = OptionValue(option.value ?? "", impliedKey: "driver")
         if let id = value["id"], !guest.devices.contains(where: { $0.path == "/machine/peripheral/\(id)" }) {
             notes.append("device \(id) is left out: it was unplugged from the running VM")
@@ -176,7 +176,7 @@ struct Derivation {
             value.set(key, .string(local))
             require(local, "-device \(value["driver"] ?? "")")
         }
-        result.append(QEMUOption("-device", value.text))
+        result.append(CommandOption("-device", value.text))
     }
 
     /// Devices that were plugged in while the VM ran are not on its command line.
@@ -198,11 +198,11 @@ struct Derivation {
         }
     }
 
-    private mutating func audio(_ option: QEMUOption) {
+    private mutating func audio(_ option: CommandOption) {
         var value = OptionValue(option.value ?? "", impliedKey: "driver")
         value.set("driver", "none")
         value.remove("out", "in", "server", "path")
-        result.append(QEMUOption(option.name, value.text))
+        result.append(CommandOption(option.name, value.text))
     }
 
     // MARK: Overrides
@@ -219,13 +219,13 @@ struct Derivation {
                 throw StandbyCommandError(
                     option: change.match, problem: "an override replaces it, and there is no such option")
             }
-            result[index] = QEMUOption(line: change.with)
+            result[index] = CommandOption(line: change.with)
         }
-        result.append(contentsOf: options.overrides.add.map(QEMUOption.init(line:)))
+        result.append(contentsOf: options.overrides.add.map(CommandOption.init(line:)))
     }
 
     /// True when `line` is the option, or its beginning up to a space, comma or equals sign.
-    private static func matches(_ option: QEMUOption, _ line: String) -> Bool {
+    private static func matches(_ option: CommandOption, _ line: String) -> Bool {
         let text = option.description
         guard text.hasPrefix(line) else { return false }
         guard let next = text.dropFirst(line.count).first else { return true }

@@ -23,6 +23,15 @@ public struct StandbyOptions: Hashable, Sendable, Codable {
     public init(runDirectory: String) { self.runDirectory = runDirectory }
 
     public var monitorPath: String { "\(runDirectory)/qmp.sock" }
+
+    /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
+    package func image(of disk: GuestDisk, in guest: GuestDescription) -> StandbyDisk {
+        for key in disk.keys {
+            if let mapped = disks[key] { return mapped }
+        }
+        let path = disk.file.hasPrefix("/") ? disk.file : "\(guest.workingDirectory)/\(disk.file)"
+        return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
+    }
 }
 
 public struct StandbyDisk: Hashable, Sendable, Codable {
@@ -57,16 +66,4 @@ public struct StandbyOverrides: Hashable, Sendable, Codable {
     public var add: [String] = []
 
     public init() {}
-}
-
-/// Why no command line for the standby could be derived: all reasons at once.
-public struct StandbyCommandError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// One sentence each.
-    public var problems: [String]
-    public var description: String { "no command line for the standby: \(problems.joined(separator: "; "))" }
-
-    init(_ problems: [String]) { self.problems = problems }
-
-    /// `option` is the one meant, as a line; empty when it is the VM as a whole.
-    init(option: String, problem: String) { problems = [option.isEmpty ? problem : "\(option): \(problem)"] }
 }

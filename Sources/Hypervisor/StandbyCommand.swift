@@ -1,9 +1,7 @@
-import Glibc
-import Hypervisor
-
-/// The command line of a standby's QEMU, derived from the primary's; docs/STANDBY-COMMAND.md has the rules.
+/// What starts a standby's guest, derived from the primary's; docs/STANDBY-COMMAND.md has the rules. Kept as JSON with the
+/// replica.
 public struct StandbyCommand: Hashable, Sendable, Codable {
-    /// A file that holds a RAM block and is shared with the agent. It must exist with this length before QEMU starts.
+    /// A file that holds a RAM block and is shared with the agent. It must exist with this length before the guest starts.
     public struct MemoryFile: Hashable, Sendable, Codable {
         public var block: String
         public var path: String
@@ -15,15 +13,20 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
             self.length = length
         }
     }
-    /// A file that QEMU reads at start and that nobody replicates.
+    /// A file that is read at the start and that nobody replicates.
     public struct RequiredFile: Hashable, Sendable, Codable {
         public var path: String
         /// What it is, for example `-kernel`.
         public var purpose: String
+
+        package init(path: String, purpose: String) {
+            self.path = path
+            self.purpose = purpose
+        }
     }
 
     public var program: String
-    public var options: [QEMUOption]
+    public var options: [CommandOption]
     public var workingDirectory: String
     public var monitorPath: String
     public var memoryFiles: [MemoryFile]
@@ -31,15 +34,20 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
     /// What was dropped or changed beyond the plain rules, one sentence each.
     public var notes: [String]
 
-    public var arguments: [String] { [program] + options.flatMap(\.words) }
-
-    /// The tap interfaces that QEMU is told to use without a script that would put them into a bridge.
-    public var taps: [String] {
-        options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }.compactMap { option in
-            let value = OptionValue(option.value ?? "", impliedKey: "type")
-            return value["type"] == "tap" && value["script"] == "no" ? value["ifname"] : nil
-        }
+    package init(
+        program: String, options: [CommandOption], workingDirectory: String, monitorPath: String,
+        memoryFiles: [MemoryFile], requiredFiles: [RequiredFile], notes: [String]
+    ) {
+        self.program = program
+        self.options = options
+        self.workingDirectory = workingDirectory
+        self.monitorPath = monitorPath
+        self.memoryFiles = memoryFiles
+        self.requiredFiles = requiredFiles
+        self.notes = notes
     }
+
+    public var arguments: [String] { [program] + options.flatMap(\.words) }
 
     /// For a shell, one option per line.
     public var shellText: String {
@@ -47,20 +55,8 @@ public struct StandbyCommand: Hashable, Sendable, Codable {
             .joined(separator: " \\\n    ")
     }
 
-    public static func derive(
-        _ guest: GuestDescription, _ options: StandbyOptions
-    ) throws(StandbyCommandError) -> StandbyCommand {
-        var derivation = Derivation(guest: guest, options: options)
-        return try derivation.run()
-    }
-
-    /// One sentence per required file that is not here.
-    public func missingFiles() -> [String] {
-        requiredFiles.filter { access($0.path, R_OK) != 0 }.map { file in
-            "the standby's QEMU needs \(file.path) (\(file.purpose)), which cannot be read here: "
-                + "copy it from the primary or map it in the VM's standby files"
-        }
-    }
+    /// As the operator reads it: one option a line, and what was changed as comments.
+    public var text: String { (notes.map { "# \($0)" } + [shellText]).joined(separator: "\n") }
 
     private static func quote(_ word: String) -> String {
         let plain = word.utf8.allSatisfy { byte in

@@ -1,15 +1,7 @@
-/// One option of a QEMU command line with its value, for example `-m` and `5G`. A bare word is a disk image; its name is
-/// empty.
-public struct QEMUOption: Hashable, Sendable, Codable, CustomStringConvertible {
-    /// With one leading dash, whichever way it was written; empty for a bare image.
-    public var name: String
-    public var value: String?
+import Hypervisor
 
-    public init(_ name: String, _ value: String? = nil) {
-        self.name = name
-        self.value = value
-    }
-
+/// How QEMU's command line is read: which words are options, and which of them take a value.
+extension CommandOption {
     /// From a line as `description` prints it: the option, one space, the value as it is (no quotes).
     public init(line: String) {
         let trimmed = line.drop { $0 == " " }
@@ -21,9 +13,6 @@ public struct QEMUOption: Hashable, Sendable, Codable, CustomStringConvertible {
         let value = trimmed.dropFirst(name.count).drop { $0 == " " }
         self.init(Self.normal(String(name)), value.isEmpty ? nil : String(value))
     }
-
-    public var description: String { words.joined(separator: " ") }
-    public var words: [String] { [name.isEmpty ? nil : name, value].compactMap { $0 } }
 
     static func normal(_ name: String) -> String { name.hasPrefix("--") ? String(name.dropFirst()) : name }
 
@@ -39,21 +28,21 @@ public struct QEMUOption: Hashable, Sendable, Codable, CustomStringConvertible {
     ]
 
     /// Splits a command line (without the program) into options.
-    public static func parse(_ arguments: some Sequence<String>) -> [QEMUOption] {
-        var options: [QEMUOption] = []
+    public static func parse(_ arguments: some Sequence<String>) -> [CommandOption] {
+        var options: [CommandOption] = []
         var open: String?
         for word in arguments {
             if let name = open {
-                options.append(QEMUOption(name, word))
+                options.append(CommandOption(name, word))
                 open = nil
             } else if word.hasPrefix("-"), word.count > 1 {
                 let name = normal(word)
-                if flags.contains(name) { options.append(QEMUOption(name)) } else { open = name }
+                if flags.contains(name) { options.append(CommandOption(name)) } else { open = name }
             } else {
-                options.append(QEMUOption("", word))
+                options.append(CommandOption("", word))
             }
         }
-        if let open { options.append(QEMUOption(open)) }
+        if let open { options.append(CommandOption(open)) }
         return options
     }
 }
