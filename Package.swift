@@ -201,7 +201,12 @@ let package = Package(
                 "Memory", "Hypervisor", "Fakes", "Model", "Wire", "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
-        tests("StandbyTests", ["Standby", "Model", "Wire", "LinuxSystem"] + nio),
+        tests(
+            "StandbyTests",
+            [
+                "Standby", "Hypervisor", "Messages", "Memory", "GuestNetwork", "Storage", "Protocol", "Model", "Wire",
+                "LinuxSystem", log,
+            ] + nio),
         tests(
             "PairTests",
             [

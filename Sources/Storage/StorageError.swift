@@ -4,6 +4,8 @@ import LinuxSystem
 public enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The image does not exist, is of the wrong kind or may not be opened.
     case cannotOpen(path: String, reason: String)
+    /// An image that does not exist could not be made.
+    case cannotMake(path: String, reason: String)
     /// Another program (a running QEMU, most likely) has the image open for writing.
     case inUse(path: String)
     case wrongSize(path: String, bytes: UInt64, expected: UInt64)
@@ -30,6 +32,7 @@ public enum StorageError: Error, Hashable, Sendable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .cannotOpen(let path, let reason): "cannot open the disk image \(path): \(reason)"
+        case .cannotMake(let path, let reason): "\(path) does not exist and cannot be made: \(reason)"
         case .inUse(let path):
             "the disk image \(path) is open for writing in another program: stop that VM or program first, or name another image"
         case .wrongSize(let path, let bytes, let expected):

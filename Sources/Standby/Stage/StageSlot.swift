@@ -20,7 +20,8 @@ package final class StageSlot {
 
     package static let headerSize = 4096
     private static let magic: UInt64 = 0x3130_544f_4c53_4d52  // "RMSLOT01"
-    private static let growth = 4 << 20
+    /// What a file grows by, in bytes.
+    static let growth = 4 << 20
     /// What a slot keeps reserved while it is free, in bytes.
     private static let keptWhenFree = 16 << 20
 

@@ -50,8 +50,8 @@ final class ToolProcess: Sendable {
         while waitpid(pid, &ignored, 0) < 0, errno == EINTR {}
     }
 
-    /// Waits at most `timeout` nanoseconds for the end; true when it ended.
-    func waitForExit(timeout: UInt64) -> Bool {
+    /// Waits at most `timeout` nanoseconds (nil: for as long as it takes) for the end; true when it ended.
+    func waitForExit(timeout: UInt64?) -> Bool {
         guard (try? handle.waitForExit(timeout: timeout)) ?? false else { return false }
         status.withLock { status in
             guard status == nil else { return }

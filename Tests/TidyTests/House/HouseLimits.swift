@@ -10,7 +10,6 @@ enum HouseLimits {
         "Agent/AgentCore.swift",
         "Agent/Configuration/Configuration+Load.swift",
         "Journal/EventJournal.swift",
-        "Standby/Apply/Replica.swift",
         "QEMU/Guest/GuestHandle.swift",
         "Pair/Primary/PrimarySession.swift",
         "Transport/LinkChannel.swift",

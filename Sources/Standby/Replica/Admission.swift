@@ -62,12 +62,12 @@ public struct Admission: Sendable {
     // MARK: - Memory
 
     private mutating func checkRoom() {
-        let wanted = Replica.roomWanted(guest.ramBlocks)
+        let wanted = MemoryReplica.roomWanted(guest.ramBlocks)
         let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
         // What is kept of VMs' memory is used, or gives way.
         let kept = places.bases.bytes
         do throws(SessionError) {
-            try Replica.checkRoom(wanted > kept ? wanted - kept : 0, in: parent)
+            try MemoryReplica.checkRoom(wanted > kept ? wanted - kept : 0, in: parent)
         } catch {
             problems.append(error.message)
         }

@@ -1,0 +1,51 @@
+import Foundation
+import Hypervisor
+import LinuxSystem
+import Messages
+import Protocol
+
+/// What a later run of the agent must know of a replica, as JSON beside the RAM files.
+package struct ReplicaManifest: Codable {
+    package var offer: OfferMessage
+    package var peer: String
+    package var command: StandbyCommand
+    package var qemuPID: Int32
+    /// In bytes.
+    package var slotCapacity: Int
+    package var image: StandbyMachine.Image
+
+    package init(
+        offer: OfferMessage, peer: String, command: StandbyCommand, qemuPID: Int32, slotCapacity: Int,
+        image: StandbyMachine.Image
+    ) {
+        self.offer = offer
+        self.peer = peer
+        self.command = command
+        self.qemuPID = qemuPID
+        self.slotCapacity = slotCapacity
+        self.image = image
+    }
+
+    /// Of the replica in `directory`.
+    package static func read(from directory: String) throws -> ReplicaManifest {
+        try JSONDecoder().decode(
+            ReplicaManifest.self, from: try Data(contentsOf: URL(fileURLWithPath: path(in: directory))))
+    }
+
+    package func write(to directory: String) throws {
+        try JSONEncoder().encode(self).write(to: URL(fileURLWithPath: Self.path(in: directory)), options: .atomic)
+    }
+
+    /// The guest was let run from the replica: a restarted agent must not resume it a second time.
+    package static func markUsedUp(_ directory: String) throws(SystemError) {
+        _ = try OwnedDescriptor.open(usedUpMark(in: directory), O_WRONLY | O_CREAT)
+    }
+
+    package static func isUsedUp(_ directory: String) -> Bool {
+        FileManager.default.fileExists(atPath: usedUpMark(in: directory))
+    }
+
+    private static func path(in directory: String) -> String { "\(directory)/manifest.json" }
+
+    private static func usedUpMark(in directory: String) -> String { "\(directory)/used-up" }
+}

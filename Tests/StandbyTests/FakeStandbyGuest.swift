@@ -1,0 +1,68 @@
+import Hypervisor
+import Model
+
+/// A waiting guest that notes what was done with it.
+final class FakeStandbyGuest: StandbyGuest {
+    enum Deed: Equatable {
+        /// The blocks' numbers and bytes, and the device state.
+        case load([Int: [UInt8]], state: [UInt8])
+        case send(nic: String, [UInt8])
+        case run, forgetSharing
+        case removeOutlet(nic: String)
+        case close, kill
+    }
+
+    let pid: Int32
+    let isLoaded: Bool
+    private(set) var deeds: [Deed] = []
+    private(set) var ending: String?
+    /// What refuses to be done.
+    var failing: Set<FakeStandbys.Step> = []
+
+    init(pid: Int32, isLoaded: Bool) {
+        (self.pid, self.isLoaded) = (pid, isLoaded)
+    }
+
+    var exitDescriptor: Int32 { -1 }
+
+    func servingThreads() throws(SessionError) -> [Int32] { throw SessionError(.qemu, "a fake has no threads") }
+
+    func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
+        try check(.outlet, .refused)
+        return Outlet(nic.name, of: self)
+    }
+
+    func load(_ memory: [BlockContents], deviceState: [UInt8]) throws(SessionError) {
+        try check(.load, .qemu)
+        note(.load(Dictionary(uniqueKeysWithValues: memory.map { ($0.block, Array($0.bytes)) }), state: deviceState))
+    }
+
+    func run() throws(SessionError) {
+        try check(.run, .qemu)
+        note(.run)
+    }
+
+    func forgetSharing() throws(SessionError) { note(.forgetSharing) }
+    func close() { note(.close) }
+
+    func kill() {
+        note(.kill)
+        ending = "was ended by signal 9"
+    }
+
+    private func note(_ deed: Deed) { deeds.append(deed) }
+
+    private func check(_ step: FakeStandbys.Step, _ code: SessionError.Code) throws(SessionError) {
+        if failing.contains(step) { throw SessionError(code, "the fake refuses to \(step)") }
+    }
+
+    private final class Outlet: NICOutlet {
+        private let nic: String
+        private unowned let guest: FakeStandbyGuest
+
+        init(_ nic: String, of guest: FakeStandbyGuest) { (self.nic, self.guest) = (nic, guest) }
+
+        func send(_ frames: [UInt8]) { guest.note(.send(nic: nic, frames)) }
+        func remove() throws(SessionError) { guest.note(.removeOutlet(nic: nic)) }
+    }
+}

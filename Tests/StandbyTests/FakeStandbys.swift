@@ -1,0 +1,68 @@
+import Foundation
+import Hypervisor
+import Model
+
+/// Makes waiting guests without a hypervisor. Used by one thread, as the tests that have it.
+final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
+    // SAFETY: a test and what it calls are one thread.
+    enum Step: String, Sendable, CaseIterable {
+        case derive, obstacle, memoryFile, start, outlet, manifest, load, run
+    }
+
+    /// What does not go well.
+    var failing: Set<Step> = []
+    /// Of those that are adopted.
+    var isLoaded = false
+    private(set) var guests: [FakeStandbyGuest] = []
+    /// Pids of leftovers that were ended.
+    private(set) var ended: [Int32] = []
+
+    func command(
+        for guest: GuestDescription, _ options: StandbyOptions
+    ) throws(StandbyCommandError) -> StandbyCommand {
+        if failing.contains(.derive) { throw StandbyCommandError(["the fake refuses to derive", "twice"]) }
+        let files = guest.blocks.filter { $0.backend != nil && !failing.contains(.memoryFile) }.map { block in
+            StandbyCommand.MemoryFile(
+                block: block.name, path: "\(options.memoryDirectory ?? "")/\(block.name).memory", length: block.length)
+        }
+        return StandbyCommand(
+            program: "/bin/fake", options: [CommandOption("-m", "1"), CommandOption("-S")], workingDirectory: "/",
+            monitorPath: options.monitorPath, memoryFiles: files,
+            requiredFiles: [StandbyCommand.RequiredFile(path: "/dev/null", purpose: "-kernel")], notes: ["a note"])
+    }
+
+    func obstacles(
+        to command: StandbyCommand, of guest: GuestDescription, at node: String, primary: String
+    ) -> [String] {
+        failing.contains(.obstacle) ? ["the fake has an obstacle at \(node) for \(primary)"] : []
+    }
+
+    func start(
+        _ command: StandbyCommand, of guest: GuestDescription, logPath: String
+    ) throws(SessionError) -> any StandbyGuest {
+        if failing.contains(.start) { throw SessionError(.refused, "the fake refuses to start") }
+        if failing.contains(.manifest), let file = command.memoryFiles.first {
+            // A directory in the place of the file.
+            let directory = (file.path as NSString).deletingLastPathComponent
+            try? FileManager.default.createDirectory(
+                atPath: "\(directory)/manifest.json/x", withIntermediateDirectories: true)
+        }
+        return make(pid: Int32(4000 + guests.count), isLoaded: false)
+    }
+
+    func adopt(
+        _ pid: Int32, _ command: StandbyCommand, of guest: GuestDescription, logPath: String
+    ) throws(SessionError) -> any StandbyGuest {
+        if failing.contains(.start) { throw SessionError(.refused, "the fake is gone") }
+        return make(pid: pid, isLoaded: isLoaded)
+    }
+
+    func endLeftover(_ pid: Int32, _ command: StandbyCommand) { ended.append(pid) }
+
+    private func make(pid: Int32, isLoaded: Bool) -> FakeStandbyGuest {
+        let guest = FakeStandbyGuest(pid: pid, isLoaded: isLoaded)
+        guest.failing = failing
+        guests.append(guest)
+        return guest
+    }
+}
