@@ -7,7 +7,7 @@ import Wire
 /// All functions may be called from any thread, also from the handler's callbacks, except where it says otherwise.
 /// What is given to `send` or `enqueue` is one frame, or several in a row, each of them the 32-byte header and its
 /// body; the caller computed both checksums. Frames leave in the order of the calls.
-public final class Link: Sendable {
+public final class Link: FrameConnection, Sendable {
     /// The node that the peer's certificate names.
     public let peerNode: String
     /// `10.0.0.2:7400`, for messages.
@@ -83,7 +83,7 @@ public final class Link: Sendable {
         turn.append(FrameHeader.turn(stream: stream))
         try enqueueHere(turn, elsewhere: frame.readableBytes)
         do throws(LinkError) {
-            try link.enqueueHere(frame)
+            try link.enqueueHere(frame, elsewhere: 0)
         } catch {
             // Its turn is promised: without it nothing more can come.
             close(error)
@@ -91,7 +91,7 @@ public final class Link: Sendable {
         }
     }
 
-    private func enqueueHere(_ frame: ByteBuffer, elsewhere count: Int = 0) throws(LinkError) {
+    func enqueueHere(_ frame: ByteBuffer, elsewhere count: Int = 0) throws(LinkError) {
         switch queue.append(frame, isReserved: false, elsewhere: count) {
         case .queued: break
         case .mustDrain: scheduleDrain()

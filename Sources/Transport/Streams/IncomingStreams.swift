@@ -8,7 +8,7 @@ import Wire
 /// of its turn by `aheadMax` bytes is not read until they were taken.
 final class IncomingStreams: Sendable {
     private struct Inlet {
-        var link: Link
+        var link: any FrameConnection
         var frames = CircularBuffer<(header: FrameHeader, body: ByteBuffer)>()
         var bytes = 0
         var isPaused = false
@@ -16,7 +16,7 @@ final class IncomingStreams: Sendable {
     }
 
     private struct State {
-        var first: Link?
+        var first: (any FrameConnection)?
         var inlets: [UInt8: Inlet] = [:]
         /// The connection whose next frame is waited for.
         var awaited: UInt8?
@@ -30,8 +30,8 @@ final class IncomingStreams: Sendable {
     private let state = Mutex(State())
 
     /// False when there is a first connection already.
-    func begin(_ first: Link) -> Bool {
-        let links = state.withLock { state -> [Link]? in
+    func begin(_ first: any FrameConnection) -> Bool {
+        let links = state.withLock { state -> [any FrameConnection]? in
             guard state.first == nil else { return nil }
             state.first = first
             return state.inlets.values.map(\.link)
@@ -44,8 +44,8 @@ final class IncomingStreams: Sendable {
     var hasBegun: Bool { state.withLock { $0.first != nil } }
 
     /// Nil when `link` is taken as connection `stream`, else why not.
-    func add(_ link: Link, as stream: UInt8) -> LinkError.Cause? {
-        let (first, isTaken) = state.withLock { state -> (Link?, Bool) in
+    func add(_ link: any FrameConnection, as stream: UInt8) -> LinkError.Cause? {
+        let (first, isTaken) = state.withLock { state -> ((any FrameConnection)?, Bool) in
             guard (1...Self.countMax).contains(Int(stream)), state.inlets[stream] == nil, !state.hasEnded else {
                 return (nil, false)
             }
@@ -59,7 +59,7 @@ final class IncomingStreams: Sendable {
 
     /// A frame came on connection `stream`; called on its event loop.
     func received(_ header: FrameHeader, _ body: ByteBuffer, on stream: UInt8) {
-        let (awaiting, ahead) = state.withLock { state -> (Link?, Link?) in
+        let (awaiting, ahead) = state.withLock { state -> ((any FrameConnection)?, (any FrameConnection)?) in
             guard !state.hasEnded, var inlet = state.inlets[stream] else { return (nil, nil) }
             inlet.frames.append((header, body))
             inlet.bytes += body.readableBytes
@@ -76,7 +76,7 @@ final class IncomingStreams: Sendable {
 
     /// The next frame of connection `stream`; nil when it has not come, and then the first connection is told when it has.
     func next(on stream: UInt8) throws(LinkError.Cause) -> (header: FrameHeader, body: ByteBuffer)? {
-        var behind: Link?
+        var behind: (any FrameConnection)?
         let next = state.withLock { state -> Result<(header: FrameHeader, body: ByteBuffer)?, LinkError.Cause> in
             guard let frame = state.inlets[stream]?.frames.popFirst() else {
                 if state.inlets[stream]?.hasEnded == true {
@@ -99,7 +99,7 @@ final class IncomingStreams: Sendable {
     /// Connection `stream` ended. In order, that is fine when all that it brought has its turn, which the first one finds out.
     func ended(_ stream: UInt8, error: LinkError?) {
         let isOrderly = error?.cause == .closedByPeer
-        let first = state.withLock { state -> Link? in
+        let first = state.withLock { state -> (any FrameConnection)? in
             let isMissed = state.awaited == stream
             if isOrderly, !isMissed, state.first != nil {
                 state.inlets[stream]?.hasEnded = true
@@ -113,7 +113,7 @@ final class IncomingStreams: Sendable {
 
     /// The first connection ended, and so do the others.
     func end() {
-        let links = state.withLock { state -> [Link] in
+        let links = state.withLock { state -> [any FrameConnection] in
             state.hasEnded = true
             state.first = nil
             defer { state.inlets = [:] }

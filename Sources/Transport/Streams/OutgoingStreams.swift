@@ -8,7 +8,7 @@ import Wire
 /// hands frames out in the order of the calls, whichever connection is faster. When one connection ends, all do.
 final class OutgoingStreams: Sendable {
     private struct State {
-        var links: [Link] = []
+        var links: [any FrameConnection] = []
         var openCount = 0
         var isEnding = false
         var whenEnded: (@Sendable () -> Void)?
@@ -21,7 +21,7 @@ final class OutgoingStreams: Sendable {
     private let state = Mutex(State())
 
     /// Takes `link` as connection number `links.count + 1`.
-    func add(_ link: Link) {
+    func add(_ link: any FrameConnection) {
         state.withLock {
             $0.links.append(link)
             $0.openCount += 1
@@ -30,13 +30,13 @@ final class OutgoingStreams: Sendable {
     }
 
     /// Where a large frame goes, unless that is the first connection. `total` is what waits on all of them, in bytes.
-    func place(total: Int) -> (stream: UInt8, link: Link)? {
+    func place(total: Int) -> (stream: UInt8, link: any FrameConnection)? {
         guard isUsed.load(ordering: .acquiring) else { return nil }
         return state.withLock { state in
             var others = 0
             var best: (index: Int, bytes: Int)?
             for (index, link) in state.links.enumerated() {
-                let bytes = link.queue.queuedBytes
+                let bytes = link.queuedBytes
                 others += bytes
                 if bytes < best?.bytes ?? .max { best = (index, bytes) }
             }
@@ -57,18 +57,18 @@ final class OutgoingStreams: Sendable {
 
     /// Ends all connections in order, and calls `then` when the other end has read all that was sent on them.
     func finish(_ then: @escaping @Sendable () -> Void) {
-        let links = state.withLock { state -> [Link] in
+        let links = state.withLock { state -> [any FrameConnection] in
             state.isEnding = true
             if state.openCount > 0 { state.whenEnded = then }
             return state.openCount > 0 ? state.links : []
         }
         if links.isEmpty { then() }
-        for link in links { link.close() }
+        for link in links { link.close(nil) }
     }
 
     /// Ends all connections at once.
     func abort() {
-        let links = state.withLock { state in
+        let links = state.withLock { state -> [any FrameConnection] in
             state.isEnding = true
             state.whenEnded = nil
             defer { state.links = [] }
@@ -76,28 +76,4 @@ final class OutgoingStreams: Sendable {
         }
         for link in links { link.close(LinkError(peer: link.peerName, .closed)) }
     }
-}
-
-/// What one of the further connections reports to the link that it belongs to.
-final class StreamOutlet: LinkHandler, SendObserver {
-    private let link: Link
-
-    init(of link: Link) { self.link = link }
-
-    func sent(_ count: Int) { link.sentElsewhere(count) }
-
-    func link(_ stream: Link, received header: FrameHeader, body: ByteBuffer) {
-        let cause = LinkError.Cause.unexpected("a \(header.type) frame came over a further connection")
-        stream.close(LinkError(peer: stream.peerName, cause))
-    }
-
-    func linkClosed(_ stream: Link, error: LinkError?) {
-        guard !link.streams.ended() else { return }
-        link.close(error ?? LinkError(peer: link.peerName, .lost("one of its connections ended")))
-    }
-}
-
-/// A handler that wants to know what was sent: called on the event loop, with bytes that the kernel took.
-protocol SendObserver: LinkHandler {
-    func sent(_ count: Int)
 }

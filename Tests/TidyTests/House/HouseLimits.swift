@@ -41,9 +41,6 @@ enum HouseLimits {
     static let twoWayPairs: Set<String> = [
         "Agent: . <-> Desired",
         "Agent: . <-> Watchdog",
-        "Storage: . <-> Image",
-        "Storage: Image <-> NBD",
-        "Transport: . <-> Streams",
     ]
     /// Files that import QEMU, by target.
     static let importersOfQEMU: [String: Int] = ["Agent": 1]
