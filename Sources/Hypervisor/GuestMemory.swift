@@ -23,6 +23,9 @@ public protocol GuestMemory: AnyObject {
 
 /// The memory of a process on this host.
 public final class TrackedMemory: GuestMemory {
+    /// The most pages of one copy, and so the most runs.
+    public static let copiedPagesMax = 8192
+
     private var tracker: MemoryTracker
 
     public init(_ tracker: consuming MemoryTracker) { self.tracker = tracker }

@@ -189,7 +189,7 @@ package final class EpochCapture {
             return try body(memory)
         } catch {
             if error.errno == ESRCH ? guest.hasEnded(within: Self.memoryRelease) : !guest.isAlive {
-                throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone")
+                throw guest.gone
             }
             throw SessionError(.system, "\(guest.vm) cannot be \(purpose): \(error)")
         }

@@ -1,3 +1,4 @@
+import Hypervisor
 import LinuxSystem
 import Model
 import Synchronization
@@ -9,7 +10,7 @@ import Synchronization
 /// by one thread at a time.
 package final class Slab: @unchecked Sendable {
     // SAFETY: handed from thread to thread through BlockingQueue, never shared.
-    package static let pagesMax = 8192
+    package static let pagesMax = TrackedMemory.copiedPagesMax
     package static let bytesMax = pagesMax * pageSize
     /// How many circulate.
     package static let count = 6
