@@ -21,7 +21,7 @@ extension GuestHandle {
             return QEMUNICTap(
                 try OutputFilter.install(monitor, netdev: nic.netdev, index: Int(nic.index), holding: true), nic, self)
         } catch {
-            throw deviceFailed("the output of NIC \(nic.netdev)", error)
+            throw process.failed(with: "the output of NIC \(nic.netdev)", error)
         }
     }
 
@@ -30,7 +30,7 @@ extension GuestHandle {
             var tracker = try MemoryTracker(attachingTo: pid)
             for block in trackedBlocks { try tracker.track(block) }
             if isHelped, ReadingHelper.pays {
-                tracker.helper = try ReadingHelper(pid: pid, name: "copy-\(vm)", runsMax: Self.helpedRunsMax)
+                tracker.helper = try ReadingHelper(pid: pid, name: "copy-\(vm)", runsMax: TrackedMemory.copiedPagesMax)
             }
             return TrackedMemory(tracker)
         } catch let error as AttachError {
@@ -39,9 +39,6 @@ extension GuestHandle {
             throw SessionError(.system, "\(vm) cannot be \(purpose): \(error)")
         }
     }
-
-    /// Runs of one large copy.
-    private static let helpedRunsMax = 8192
 }
 
 final class QEMUDiskTap: DiskTap {
@@ -60,7 +57,7 @@ final class QEMUDiskTap: DiskTap {
         do throws(DeviceError) {
             now = try job.progress(guest.monitor)
         } catch {
-            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
+            throw guest.process.failed(with: "the mirror of disk \(disk.id)", error)
         }
         guard let now else {
             throw SessionError(.storage, "the mirror of disk \(disk.id) ended by itself; see QEMU's log")
@@ -83,7 +80,7 @@ final class QEMUDiskTap: DiskTap {
         do throws(DeviceError) {
             try job.cancel(guest.monitor)
         } catch {
-            throw guest.deviceFailed("the mirror of disk \(disk.id)", error)
+            throw guest.process.failed(with: "the mirror of disk \(disk.id)", error)
         }
     }
 }
@@ -106,7 +103,7 @@ final class QEMUNICTap: NICTap {
         do throws(DeviceError) {
             try filter.remove(guest.monitor)
         } catch {
-            throw guest.deviceFailed("the output of NIC \(nic.netdev)", error)
+            throw guest.process.failed(with: "the output of NIC \(nic.netdev)", error)
         }
     }
 }

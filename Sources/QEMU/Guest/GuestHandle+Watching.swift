@@ -10,20 +10,12 @@ extension GuestHandle {
     package func isMigratedAway() throws(SessionError) -> Bool { try runState()["status"]?.string == "postmigrate" }
 
     private func runState() throws(SessionError) -> JSONValue {
-        do throws(QMPError) {
-            return try monitor.execute("query-status", timeout: Self.timeout)
-        } catch {
-            throw qemuFailed("tell its state", error)
-        }
+        try process.execute("query-status", to: "tell its state")
     }
 
     /// What it has written to its disks since it was started, in bytes.
     package func writtenDiskBytes() throws(SessionError) -> UInt64 {
-        do throws(QMPError) {
-            let disks = try monitor.execute("query-blockstats", timeout: Self.timeout).array ?? []
-            return disks.reduce(0) { $0 + ($1["stats"]?["wr_bytes"]?.uint64 ?? 0) }
-        } catch {
-            throw qemuFailed("tell what was written to its disks", error)
-        }
+        let disks = try process.execute("query-blockstats", to: "tell what was written to its disks").array ?? []
+        return disks.reduce(0) { $0 + ($1["stats"]?["wr_bytes"]?.uint64 ?? 0) }
     }
 }
