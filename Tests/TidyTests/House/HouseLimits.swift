@@ -33,7 +33,6 @@ enum HouseLimits {
         "Pair.StandbyShell": 1000,
         "Protocol.PrimaryMachine": 1100,
         "Protocol.StandbyMachine": 800,
-        "QEMU.Derivation": 800,
     ]
     /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
     static let twoWayPairs: Set<String> = [
