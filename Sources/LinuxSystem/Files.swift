@@ -43,6 +43,14 @@ public enum Files {
         String(decoding: try contents(of: path), as: UTF8.self)
     }
 
+    /// What a file holds from its beginning on, at most `limit` bytes, as text; nothing when it cannot be read.
+    public static func text(in file: borrowing OwnedDescriptor, limit: Int) -> String {
+        var bytes = [UInt8](repeating: 0, count: limit)
+        let number = file.number
+        let count = bytes.withUnsafeMutableBytes { pread(number, $0.baseAddress, $0.count, 0) }
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
+    }
+
     /// Makes the file at `path` at least `length` bytes long with all of its space taken now, so that a later write cannot
     /// fail (or, through a mapping, end in SIGBUS). The space is looked at first, because for a file in memory the kernel
     /// would rather kill processes than refuse.

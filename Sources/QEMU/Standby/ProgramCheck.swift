@@ -1,5 +1,5 @@
-import Foundation
 import Hypervisor
+import LinuxSystem
 
 /// Whether a host's QEMU can be the standby of a guest, asked of the program itself.
 enum ProgramCheck {
@@ -19,17 +19,14 @@ enum ProgramCheck {
             + " type that both know"
     }
 
-    /// What a program prints; nil when it cannot be run or fails.
+    /// What a program prints, at most a mebibyte of it; nil when it cannot be run or fails.
     private static func words(_ program: String, _ arguments: [String]) -> String? {
-        let tool = Process()
-        tool.executableURL = URL(fileURLWithPath: program.contains("/") ? program : "/usr/bin/env")
-        tool.arguments = (program.contains("/") ? [] : [program]) + arguments
-        let output = Pipe()
-        tool.standardOutput = output
-        tool.standardError = FileHandle.nullDevice
-        guard (try? tool.run()) != nil else { return nil }
-        let said = output.fileHandleForReading.readDataToEndOfFile()
-        tool.waitUntilExit()
-        return tool.terminationStatus == 0 ? String(decoding: said, as: UTF8.self) : nil
+        guard let output = try? Files.memory(named: "output-of-\(program)") else { return nil }
+        var plan = ChildProcess.Plan([program] + arguments)
+        plan.output = output.number
+        guard let child = try? ChildProcess(plan), child.waitForExit(timeout: nil), child.ending == .code(0) else {
+            return nil
+        }
+        return Files.text(in: output, limit: 1 << 20)
     }
 }

@@ -21,7 +21,7 @@ public final class StandbyProcess {
     public let monitor: QMPConnection
     /// It has its state, and stands still: so an earlier run of the agent left it.
     public let isLoaded: Bool
-    private let child: ChildProcess
+    private let child: LoggedProcess
     /// Our end of the socket from which QEMU is to load its state; nil once it was told to.
     private var stream: OwnedDescriptor?
 
@@ -41,7 +41,7 @@ public final class StandbyProcess {
     ) throws(StandbyError) {
         try Self.endLeftover(monitorPath)
         isLoaded = false
-        child = try ChildProcess(arguments: arguments, workingDirectory: workingDirectory, logPath: logPath)
+        child = try LoggedProcess(arguments: arguments, workingDirectory: workingDirectory, logPath: logPath)
         let deadline = ContinuousClock.now + timeout
         do throws(StandbyError) {
             monitor = try Self.connect(child, monitorPath, until: deadline)
@@ -54,7 +54,7 @@ public final class StandbyProcess {
 
     /// Takes up the standby that an earlier run of the agent started and never let run: it waits for its state, or has it.
     public init(adopting pid: Int32, monitorPath: String, logPath: String) throws(StandbyError) {
-        child = try ChildProcess(adopting: pid, logPath: logPath)
+        child = try LoggedProcess(adopting: pid, logPath: logPath)
         let status: String
         do throws(QMPError) {
             monitor = try QMPConnection(path: monitorPath)
@@ -125,7 +125,7 @@ public final class StandbyProcess {
     }
 
     private static func connect(
-        _ child: ChildProcess, _ path: String, until deadline: ContinuousClock.Instant
+        _ child: LoggedProcess, _ path: String, until deadline: ContinuousClock.Instant
     ) throws(StandbyError) -> QMPConnection {
         while true {
             do throws(QMPError) {
