@@ -162,7 +162,8 @@ let package = Package(
         tests("CodecTests", ["Codec", "Model", "CKernels"]),
         tests("ProtocolTests", ["Protocol", "Model"]),
         .executableTarget(
-            name: "romulus-sim", dependencies: ["Protocol", "Model"], path: "Tests/Simulator",
+            name: "romulus-sim", dependencies: ["Pair", "Standby", "Messages", "Wire", "Protocol", "Model"],
+            path: "Tests/Simulator",
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("HypervisorTests", ["Hypervisor"]),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),

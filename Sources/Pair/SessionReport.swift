@@ -69,11 +69,9 @@ public enum TakeOverCause: Sendable {
 }
 
 public struct StandbyStatus: Sendable {
-    public var phase = SessionPhase.syncing {
-        didSet { if phase != oldValue { since = Date() } }
-    }
+    public var phase: SessionPhase
     /// When `phase` was entered.
-    public private(set) var since = Date()
+    public var since: Date
     public var staged = Epoch.firstCopy
     public var applied = Epoch.firstCopy
     public var term = Term(0)
@@ -89,7 +87,10 @@ public struct StandbyStatus: Sendable {
     /// Which VM it is, as the primary said; nil where that is older.
     public var identity: VMIdentity?
 
-    public init() {}
+    init(_ phase: SessionPhase, since: Date) {
+        self.phase = phase
+        self.since = since
+    }
 }
 
 public struct PrimaryStatus: Sendable {

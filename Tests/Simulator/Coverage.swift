@@ -1,3 +1,4 @@
+import Pair
 import Protocol
 
 /// Counts how often each cell of the machines' tables had an effect: a cell is a state and an event, and it has an effect
@@ -16,12 +17,11 @@ struct Coverage {
         primary[before.number * PrimaryMachine.Event.names.count + event.number] += 1
     }
 
-    mutating func visit(
-        _ before: StandbyMachine.State, _ event: StandbyMachine.Event, _ after: StandbyMachine.State,
-        _ actions: [StandbyMachine.Action], isChanged: Bool
-    ) {
-        guard isChanged || before.number != after.number || !actions.allSatisfy(\.isWords) else { return }
-        standby[before.number * StandbyMachine.Event.names.count + event.number] += 1
+    mutating func visit(_ step: StandbyDuty.Step) {
+        let (before, after) = (step.before.state, step.after.state)
+        let isChanged = !step.event.isRoutine && step.before != step.after
+        guard isChanged || before.number != after.number || !step.actions.allSatisfy(\.isWords) else { return }
+        standby[before.number * StandbyMachine.Event.names.count + step.event.number] += 1
     }
 
     mutating func add(_ other: Coverage) {
@@ -155,6 +155,14 @@ extension StandbyMachine.State {
 }
 
 extension StandbyMachine.Event {
+    /// Each epoch has one of these: what they change by themselves is no effect.
+    var isRoutine: Bool {
+        switch self {
+        case .staged, .applied: true
+        default: false
+        }
+    }
+
     static let names = [
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",

@@ -20,8 +20,16 @@ final class ArbiterQuestions: Sendable {
         self.arbiter = arbiter
     }
 
-    /// `answer` is called once, from any thread, unless another question replaced this one.
-    func compareAndSet(
+    /// `told` is called once, from any thread, unless another question replaced this one.
+    func ask(_ question: RegisterQuestion, _ told: @escaping @Sendable (RegisterFinding) -> Void) {
+        switch question {
+        case .compareAndSet(let expected, let new, let nonce):
+            compareAndSet(expecting: expected, to: new, nonce: nonce) { told(.answered(nonce, $0)) }
+        case .read(let limit): read(within: limit) { told(RegisterFinding($0)) }
+        }
+    }
+
+    private func compareAndSet(
         expecting expected: Register?, to new: Register, nonce: Nonce,
         _ answer: @escaping @Sendable (RegisterAnswer) -> Void
     ) {
@@ -34,8 +42,7 @@ final class ArbiterQuestions: Sendable {
         }
     }
 
-    /// As `compareAndSet`; where a `limit` is given, an answer that takes longer is none.
-    func read(within limit: Duration? = nil, _ answer: @escaping @Sendable (RegisterReading) -> Void) {
+    private func read(within limit: Duration?, _ answer: @escaping @Sendable (RegisterReading) -> Void) {
         let asked = ask { [vm, arbiter] in
             await arbiter.read(vm)
         } isKnown: {

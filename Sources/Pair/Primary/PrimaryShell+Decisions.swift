@@ -34,19 +34,8 @@ extension PrimaryShell {
                 if dropped > 0 { report(.dropped(frames: dropped)) }
             case .compareAndSet(let expected, let new, let nonce):
                 report(.event(.asked, new.question(to: custody.arbiter?.name)))
-                questions?.compareAndSet(expecting: expected, to: new, nonce: nonce) { [weak self] answer in
-                    self?.report(answer.event)
-                    self?.handle(.answered(nonce, answer))
-                }
-            case .readRegister:
-                questions?.read { [weak self] reading in
-                    switch reading {
-                    case .value(let register): self?.handle(.registerRead(register))
-                    case .unknown(let reason):
-                        self?.state.withLock { if $0.status.phase != .protected { $0.status.lastError = reason } }
-                        self?.handle(.registerUnreadable(reason))
-                    }
-                }
+                ask(.compareAndSet(expecting: expected, to: new, nonce: nonce))
+            case .readRegister: ask(.read(within: nil))
             case .persist(let record): persist(record)
             case .offer(let offer, _): state.orders.offer = offer
             case .startCopy: break  // The thread goes on with it as soon as `accepted` was taken.
@@ -91,6 +80,20 @@ extension PrimaryShell {
             }
         }
         return held
+    }
+
+    private func ask(_ question: RegisterQuestion) {
+        questions?.ask(question) { [weak self] finding in
+            switch finding {
+            case .answered(let nonce, let answer):
+                self?.report(answer.event)
+                self?.handle(.answered(nonce, answer))
+            case .read(let register): self?.handle(.registerRead(register))
+            case .unreadable(let reason):
+                self?.state.withLock { if $0.status.phase != .protected { $0.status.lastError = reason } }
+                self?.handle(.registerUnreadable(reason))
+            }
+        }
     }
 
     /// The register says PAIRED and the standby was told: it can take over.

@@ -40,53 +40,14 @@ extension StandbyShell {
             try acceptData(header, body, &state)
         case .checkpointEnd:
             try acceptCheckpointEnd(header, body, &state)
-        case .released:
-            state.outputs.removeAll { $0.epoch.number <= header.epoch }
         case .heartbeat:
             break
-        case .diskRead:
-            state.enqueue(.read(try parse(body) { (bytes) throws(WireError) in try DiskRead(parsing: bytes) }))
-        case .diskDigests:
-            state.enqueue(.digests(try parse(body) { (bytes) throws(WireError) in try DiskDigests(parsing: bytes) }))
-        case .pageDigests:
-            state.enqueue(
-                .pageDigests(try parse(body) { (bytes) throws(WireError) in try PageDigests(parsing: bytes) }))
-        case .verify:
-            let question = try parse(body) { (bytes) throws(WireError) in try VerifyQuestion(parsing: bytes) }
-            state.enqueue(.verify(Epoch(header.epoch), question))
-        case .takeOver:
-            let asked = try parse(body) { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
-            let reason =
-                asked.guestStands
-                ? "a switchover: the guest stands still at the primary" : "the primary's agent saw the guest's QEMU die"
-            report(.event(.detected, reason))
-            state.takeOver = TakeOverRequest(
-                cause: asked.guestStands ? .switchover : .guestDied, reason: reason, decidedAt: MonotonicClock.now())
-            perform(state.machine.handle(.takeOver(session, asked.term, guestStands: asked.guestStands)), &state)
-        case .register:
-            let message = try RegisterMessage(body)
-            perform(state.machine.handle(.registerTold(session, message.register)), &state)
-        case .tuning:
-            let message = try TuningMessage(body)
-            state.status.tuning = message.tuning
-            switch (state.status.phase, message.isStalled ?? false) {
-            case (.protected, true): state.status.phase = .stalled
-            case (.stalled, false): state.status.phase = .protected
-            default: break
-            }
-        case .goodbye:
-            let message = try GoodbyeMessage(body)
-            state.status.lastError = message.reason
-            // Who only failed may come back.
-            state.keepsMemory = message.kind == .failed
-            perform(state.machine.handle(.dismissed(session)), &state)
-        case .synced:
-            let synced = try parse(body) { (bytes) throws(WireError) in try Synced(parsing: bytes) }
-            guard synced.frameCount == state.firstCopy.frameCount, synced.byteCount == state.firstCopy.byteCount else {
-                throw SessionError(
-                    .protocolBroken,
-                    "the first copy is not whole: \(state.firstCopy.frameCount) of \(synced.frameCount) frames came")
-            }
+        case .register, .takeOver, .released, .tuning, .synced, .goodbye:
+            guard let message = try PrimaryMessage(header, body) else { break }
+            if case .released(let epoch) = message { state.outputs.removeAll { $0.epoch <= epoch } }
+            perform(try state.duty.take(message, at: MonotonicClock.now()), &state)
+        case .diskRead, .diskDigests, .pageDigests, .verify:
+            if let question = try CopyQuestion(header, body) { state.queue.append(.question(question)) }
         case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
             .check, .checked, .registerRequest, .registerReply, .join, .turn, .verifyReply:
             throw SessionError(
@@ -98,9 +59,8 @@ extension StandbyShell {
         let epoch = Epoch(header.epoch)
         if epoch == .firstCopy {
             state.directBytes += body.readableBytes
-            state.firstCopy.frameCount += 1
-            state.firstCopy.byteCount += UInt64(FrameHeader.size + body.readableBytes)
-            state.enqueue(.direct(header, body))
+            state.duty.noteFirstCopy(FrameHeader.size + body.readableBytes)
+            state.queue.append(.direct(header, body))
             if state.directBytes > Self.directBytesMax { pauseReading(&state) }
             return
         }
@@ -122,22 +82,10 @@ extension StandbyShell {
     func acceptCheckpointEnd(
         _ header: FrameHeader, _ body: ByteBuffer, _ state: inout State
     ) throws(SessionError) {
-        let end = try parse(body) { (bytes) throws(WireError) in try CheckpointEnd(parsing: bytes) }
+        let end = try body.parsed(from: "primary") { (bytes) throws(WireError) in try CheckpointEnd(parsing: bytes) }
         let epoch = Epoch(header.epoch)
         try state.stage.finish(epoch, end)
-        state.status.staged = epoch
-        state.digests[epoch] = end.digest
-        perform(state.machine.handle(.staged(session, epoch)), &state)
-    }
-
-    func parse<Value>(
-        _ body: ByteBuffer, _ parse: (UnsafeRawBufferPointer) throws(WireError) -> Value
-    ) throws(SessionError) -> Value {
-        do {
-            return try body.withUnsafeReadableBytes { try parse($0) }
-        } catch {
-            throw SessionError(.protocolBroken, "the primary sent a frame that is not valid: \(error)")
-        }
+        perform(state.duty.stage(epoch, end.digest), &state)
     }
 
     /// Puts the disk writes and the held output of a recovered epoch back to where they were.

@@ -1,3 +1,4 @@
+import Foundation
 import GuestNetwork
 import Hypervisor
 import LinuxSystem
@@ -18,86 +19,33 @@ import Wire
 /// does everything that may take long. One lock guards the state machine, so staging, acknowledging and resuming are
 /// serialised: nothing is acknowledged once the guest was resumed here.
 public final class StandbyShell: LinkHandler, Sendable {
-    /// What the apply thread has to do next, in order.
-    enum Work: Sendable {
-        case direct(FrameHeader, ByteBuffer)
-        case checkpoint(Epoch)
-        case read(DiskRead)
-        case digests(DiskDigests)
-        case pageDigests(PageDigests)
-        case verify(Epoch, VerifyQuestion)
-        case load(from: Epoch)
-        case resume(from: Epoch)
-        case endReplica
-        case dismantle(reason: String)
-    }
-
     struct State {
-        var machine: StandbyMachine
+        var duty: StandbyDuty
+        /// The phase as it is told, and since when.
+        var shown: (phase: SessionPhase, since: Date)
         var stage: Stage
         var link: Link?
-        var work: [Work] = []
-        var workHead = 0
+        var queue = ApplyQueue()
         var directBytes = 0
-        /// What came of the first copy, to compare with what the primary says it sent.
-        var firstCopy = Synced(frameCount: 0, byteCount: 0)
+        var firstCopyBytes: UInt64 = 0
         var pending: [(header: FrameHeader, body: ByteBuffer)] = []
         var readingPaused = false
         var outputs: [HeldOutput] = []
-        var takeOver: TakeOverRequest?
-        /// Why the switchover that was asked of this host last did not come.
-        var declined: String?
-        /// Of epochs that are staged and not acknowledged.
-        var digests: [Epoch: CheckpointDigest] = [:]
-        var hasStarted = false
         var watch: PeerWatch
         /// When the arbiter is read next, only to have it near.
         var nextReading: UInt64 = 0
-        /// The link is lost, and the primary's host is heard: the primary may ask first, until then.
-        var heldBack: (reason: String, until: UInt64)?
-        /// Under which the guest runs here.
-        var won: Register?
-        var status: StandbyStatus
-        var finished = false
-        /// Whether the memory is kept, as the base of a later replica, when this one is dismantled.
-        var keepsMemory = true
-
-        mutating func enqueue(_ item: Work) { work.append(item) }
-        mutating func dequeue() -> Work? {
-            guard workHead < work.count else { return nil }
-            defer {
-                workHead += 1
-                if workHead == work.count {
-                    work.removeAll(keepingCapacity: true)
-                    workHead = 0
-                }
-            }
-            return work[workHead]
-        }
-    }
-
-    struct TakeOverRequest: Sendable {
-        var cause: TakeOverCause
-        var reason: String
-        var decidedAt: UInt64
-        /// When QEMU had the state, and when it was durable that this host had won: by `MonotonicClock`, 0 before.
-        var loadedAt: UInt64 = 0
-        var recordedAt: UInt64 = 0
+        /// Those who wait for what comes of the operator's word.
         var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
     }
 
     /// How often the arbiter is read while nothing is to be asked, in nanoseconds.
     static let readingPeriod: UInt64 = 10_000_000_000
 
-    /// A guest stands still while the arbiter is read before a switchover: no longer than this.
-    static let consultingMax = Duration.milliseconds(500)
-
     /// The most of the first copy that waits in memory for the apply thread, in bytes.
     static let directBytesMax = 64 << 20
 
     public let vm: VMName
     let offer: OfferMessage
-    var session: SessionID { offer.session.session }
     let replica: Replica
     let state: Mutex<State>
     let wake: EventDescriptor
@@ -140,24 +88,19 @@ public final class StandbyShell: LinkHandler, Sendable {
                 staged: recovered.last ?? replica.appliedEpoch,
                 applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch,
                 isLoaded: replica.isLoaded)
-        var status = StandbyStatus()
-        status.staged = recovered.last ?? replica.appliedEpoch
-        status.applied = replica.appliedEpoch
-        status.qemuPID = replica.qemuPID
-        status.qmpPath = replica.qmpPath
-        status.tuning = replica.offer.tuning
-        status.identity = replica.offer.identity
-        status.phase = replica.recovering ? .peerLost : .syncing
         self.heartbeatMilliseconds = heartbeatMilliseconds
         let limits = SilenceJudge.Limits(
             replica.offer, interval: heartbeatMilliseconds, peerInterval: replica.offer.heartbeatMilliseconds)
         let watch = PeerWatch(limits, secondPath: secondPath, now: startedAt)
-        state = Mutex(State(machine: machine, stage: stage, link: link, watch: watch, status: status))
+        let duty = StandbyDuty(
+            machine, of: vm, arbiter: custody.arbiter?.name, ceiling: watch.ceiling, isLinked: link != nil,
+            listensSince: replica.recovering ? startedAt : nil, applied: replica.appliedEpoch)
+        state = Mutex(State(duty: duty, shown: (duty.phase, Date()), stage: stage, link: link, watch: watch))
         // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
         state.withLock { state in
             for epoch in recovered {
                 restage(epoch, &state)
-                state.enqueue(.checkpoint(epoch))
+                state.queue.append(.decided(.apply(epoch)))
             }
         }
         let beats = try HeartbeatThread(
@@ -170,9 +113,17 @@ public final class StandbyShell: LinkHandler, Sendable {
 
     public var status: StandbyStatus {
         state.withLock { state in
-            var status = state.status
+            var status = StandbyStatus(state.shown.phase, since: state.shown.since)
+            status.staged = state.duty.staged
+            status.applied = state.duty.applied
+            status.lastError = state.duty.lastError
+            status.tuning = state.duty.tuning ?? offer.tuning
+            status.qemuPID = replica.qemuPID
+            status.qmpPath = replica.qmpPath
+            status.identity = offer.identity
+            status.firstCopyBytes = state.firstCopyBytes
             status.stagedBytes = state.stage.stagedBytes
-            status.term = state.machine.register?.term ?? offer.session.term
+            status.term = state.duty.machine.register?.term ?? offer.session.term
             status.peer = state.watch.view
             return status
         }
@@ -187,14 +138,9 @@ public final class StandbyShell: LinkHandler, Sendable {
         reason: String, completion: @escaping @Sendable (Result<TakeOverReport, SessionError>) -> Void
     ) {
         state.withLock { state in
-            stopHoldingBack(&state)
-            switch state.machine.state {
-            case .loading, .takingOver, .resuming, .arbitrating: state.takeOver?.completions.append(completion)
-            default:
-                state.takeOver = TakeOverRequest(
-                    cause: .operator, reason: reason, decidedAt: MonotonicClock.now(), completions: [completion])
-                perform(state.machine.handle(.force), &state)
-            }
+            state.completions.append(completion)
+            perform(
+                state.duty.goOn(because: reason, at: MonotonicClock.now(), hostLives: state.watch.hostLives), &state)
         }
         wake.signal()
     }
@@ -202,25 +148,14 @@ public final class StandbyShell: LinkHandler, Sendable {
     /// Gives the replica up: ends its QEMU and removes its files, unless the guest runs here already.
     public func dismiss(reason: String) {
         state.withLock { state in
-            stopHoldingBack(&state)
-            state.status.lastError = reason
-            state.keepsMemory = false
-            perform(state.machine.handle(.giveUp), &state)
+            perform(
+                state.duty.dismiss(because: reason, at: MonotonicClock.now(), hostLives: state.watch.hostLives), &state)
         }
         wake.signal()
     }
 
     /// How a switchover to this host stands.
-    public var switchover: Switchover {
-        state.withLock { state in
-            switch state.machine.state {
-            case .running: .done
-            case .failed, .returning, .none: .failed(state.status.lastError ?? "no reason given")
-            case .holding where state.declined != nil: .failed(state.declined ?? "")
-            default: .underWay
-            }
-        }
-    }
+    public var switchover: Switchover { state.withLock { $0.duty.switchover } }
 
     /// Why the arbiter cannot be asked whether this host may run the guest; nil when it answers, and where there is none.
     public func reasonToWait() async -> String? {
@@ -232,10 +167,9 @@ public final class StandbyShell: LinkHandler, Sendable {
     /// Tells the primary what this host's operator wants of it. False when there is no primary to tell.
     public func ask(_ wish: WishMessage.Wish, because reason: String) -> Bool {
         state.withLock { state in
-            guard let link = state.link else { return false }
-            state.declined = nil
-            link.send(WishMessage(wish, reason: reason).frame)
-            return true
+            let outputs = state.duty.ask(wish, because: reason)
+            perform(outputs, &state)
+            return !outputs.isEmpty
         }
     }
 
@@ -243,18 +177,14 @@ public final class StandbyShell: LinkHandler, Sendable {
     /// is returned; else the reason why not.
     public func consider(_ offer: SessionOffer) -> Result<StandbyMachine, SessionError> {
         state.withLock { state in
-            var machine = state.machine
-            for case .refuse(_, let reason, let known) in machine.handle(.offered(offer)) {
-                return .failure(SessionError(.refused, reason, knows: known))
+            switch state.duty.consider(offer) {
+            case .refused(let reason, let known): return .failure(SessionError(.refused, reason, knows: known))
+            // Its actions are for whoever makes the next replica.
+            case .followed(let machine, _, let outputs):
+                perform(outputs, &state)
+                wake.signal()
+                return .success(machine)
             }
-            state.status.lastError = "a newer session takes its place"
-            state.heldBack = nil
-            state.link?.close()
-            state.link = nil
-            questions?.stop()
-            state.enqueue(.dismantle(reason: "a newer session takes its place"))
-            wake.signal()
-            return .success(machine)
         }
     }
 

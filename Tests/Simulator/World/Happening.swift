@@ -1,5 +1,7 @@
 import Model
+import Pair
 import Protocol
+import Wire
 
 /// Everything that can come up in the queue.
 enum Happening {
@@ -44,7 +46,7 @@ enum AgentWork {
     case load(SessionID, Epoch)
     case resume(SessionID, Epoch)
     case replicaIsGone(SessionID)
-    case primarySilent
+    case standbyBeats
     case runFence(Nonce)
     case fenceEnds(Nonce, isConfirmed: Bool)
 }
@@ -69,15 +71,9 @@ enum Message {
     case refuse(SessionID, String, knows: Register?)
     case copy(SessionID, step: Int, [Change])
     case data(SessionID, Epoch, part: Int, [Change], outputs: [Int], isDamaged: Bool)
-    case checkpointEnd(SessionID, Epoch, tip: Int)
-    case acknowledge(SessionID, Epoch)
-    case registerTold(SessionID, Register)
-    case released(SessionID, Epoch)
-    case takeOver(SessionID, Term, guestStands: Bool)
-    case handedBack(SessionID)
-    case declined(SessionID)
-    case leaves(SessionID)
-    case goodbye(SessionID)
+    case checkpointEnd(SessionID, Epoch, tip: Int, CheckpointDigest)
+    case fromPrimary(SessionID, PrimaryMessage)
+    case fromStandby(SessionID, StandbyMessage)
     case closed
 }
 

@@ -1,4 +1,5 @@
 import Model
+import Pair
 import Protocol
 
 /// One host: what survives its agent, and what does not.
@@ -32,7 +33,8 @@ final class Host {
     var actionsUntilCrash = -1
     var downMilliseconds = 0
     var primary: PrimaryMachine?
-    var standby: StandbyMachine?
+    var standby: StandbyDuty?
+    var standbyState: StandbyMachine.State? { standby?.machine.state }
     var unwritten: [LocalRecord] = []
     /// The register was won while this life lasted, by claim or by takeover (I14).
     var hasClaimed = false
@@ -54,7 +56,8 @@ final class Host {
     var handOverAskedAt = 0
     /// Readings of the register, one after the other.
     var readings = 0
-    var applyQueue: [Epoch] = []
+    /// What the standby's apply thread has to do; the first is under way.
+    var work: [StandbyDuty.Work] = []
     var resumeFails = false
     var losesImage = false
     /// A command of the operator is being carried out that may destroy the last copy.
@@ -98,7 +101,7 @@ final class Host {
         (sealed, held, copyIsDone) = (.firstCopy, [], false)
         (question, readings, answeredAt) = (0, 0, -1)
         stoodSince = nil
-        applyQueue = []
+        work = []
         (fencing, fencingFailures) = (nil, 0)
         isTold = false
         if let replica {

@@ -103,13 +103,11 @@ extension World {
         if mutant != .acknowledgesAfterAsking || links[link].primary == host.index { host.link = -1 }
         if links[link].primary == host.index {
             feed(host, .standbyLost(host.session))
-        } else if let session = host.standby?.image?.session {
-            if mutant == .dropsImageOnSilence {
-                feed(host, .imageLost("silence"))
-            } else {
-                feed(host, .linkLost(session))
-                if mutant == .standbyActsAlone, plan.rule != .arbiter { feed(host, .force) }
-            }
+        } else if host.standby?.machine.image != nil {
+            if mutant == .dropsImageOnSilence { return tell(host) { $0.loseQEMU("is dropped") } }
+            let time = nanoseconds
+            tell(host) { $0.loseLink("lost", at: time, hostLives: false) }
+            if mutant == .standbyActsAlone, plan.rule != .arbiter { goOnHere(host) }
         }
     }
 }

@@ -101,7 +101,7 @@ extension World {
         if host.primary != nil {
             feed(host, PrimaryMachine.Event.registerRead(register))
         } else {
-            feed(host, StandbyMachine.Event.registerRead(register))
+            tell(host) { $0.learn(.read(register)) }
         }
     }
 
@@ -113,7 +113,7 @@ extension World {
             if host.primary != nil {
                 feed(host, PrimaryMachine.Event.registerUnreadable("no answer"))
             } else {
-                feed(host, StandbyMachine.Event.registerUnreadable("no answer"))
+                tell(host) { $0.learn(.unreadable("no answer")) }
             }
         case .compareAndSet(_, let new, let nonce):
             feedAnswer(mutant == .takesSilenceForYes ? .applied(new) : .unknown("no answer"), nonce, host)
@@ -124,7 +124,7 @@ extension World {
         if host.primary != nil {
             feed(host, PrimaryMachine.Event.answered(nonce, answer))
         } else {
-            feed(host, StandbyMachine.Event.answered(nonce, answer))
+            tell(host) { $0.learn(.answered(nonce, answer)) }
         }
     }
 

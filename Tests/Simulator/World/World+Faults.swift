@@ -54,7 +54,7 @@ extension World {
         guard host.replica != nil, host.isUp else { return }
         host.losesImage = false
         host.isTold = true
-        feed(host, .imageLost("planted"))
+        tell(host) { $0.loseQEMU("ended") }
         host.isTold = false
     }
 
@@ -107,23 +107,7 @@ extension World {
         }
         if mutant == .dropsLoaded, host.replica?.loaded != nil { dismantle(host) }
         if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
-            let image = StandbyMachine.Image(
-                session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
-                primary: replica.primary, waits: replica.waits)
-            let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
-            if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
-            let isLoaded = replica.loaded != nil
-            if isLoaded { discard(after: applied, host) }
-            let staged = isLoaded ? applied : replica.staged
-            host.replica?.staged = staged
-            host.standby = StandbyMachine(
-                node: host.name, rule: plan.rule, record: host.durable, fences: fences(host),
-                seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
-            if applied < staged {
-                host.applyQueue = (applied.number + 1...staged.number).map { Epoch($0) }
-                startApplyingAgain(host)
-            }
-            later(host, Self.silence, .primarySilent)
+            recover(replica, host)
         } else {
             host.replica = nil
             host.standby = newStandby(host)
@@ -144,11 +128,11 @@ extension World {
     }
 
     func protect(_ host: Host, overridesRegister: Bool) {
-        if host.standby?.image != nil {
+        if host.standby?.machine.image != nil {
             host.isTold = true
-            feed(host, StandbyMachine.Event.giveUp)
+            giveUpImage(host)
             host.isTold = false
-            guard host.isUp, host.standby?.image == nil else { return }
+            guard host.isUp, host.standby?.machine.image == nil else { return }
         }
         host.standby = nil
         (host.question, host.readings) = (0, 0)
@@ -189,7 +173,7 @@ extension World {
         guard now - lastOutput < 200, now > plan.faultPhase + 50 else { return false }
         for host in hosts {
             if case .paired(let session) = host.primary?.state, session.acknowledged > Epoch(1),
-                hosts[host.other].standby?.state == .holding
+                hosts[host.other].standbyState == .holding
             {
                 if plan.isSingleFault, wasPairedAtFault, boots > 0 {
                     verdict.fail("live", "the guest had to be booted again after a single fault")
@@ -203,7 +187,7 @@ extension World {
     func describeIllness() -> String {
         let states = hosts.map { host in
             "\(host.name): \(host.primary.map { "primary \($0.state.name)" } ?? "")"
-                + "\(host.standby.map { "standby \($0.state.name)" } ?? "")"
+                + "\(host.standbyState.map { "standby \($0.name)" } ?? "")"
                 + "\(host.guest?.isAlive == true ? ", guest alive" : "")"
         }
         return

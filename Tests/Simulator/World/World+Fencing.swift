@@ -65,7 +65,7 @@ extension World {
         guard isConfirmed || mutant == .takesFailureForConfirmation else {
             host.fencingFailures += 1
             if host.primary != nil { return feed(host, PrimaryMachine.Event.fencingFailed(nonce, "planted")) }
-            return feed(host, StandbyMachine.Event.fencingFailed(nonce, "planted"))
+            return tell(host) { $0.handle(.fencingFailed(nonce, "planted")) }
         }
         host.fencingFailures = 0
         host.hasConfirmation = true
@@ -74,9 +74,9 @@ extension World {
             feed(host, PrimaryMachine.Event.peerFenced(nonce))
             if isFrozen, case .lonely = host.primary?.state { checkFenced(by: host, since: fencing.askedAt) }
         } else {
-            let isOrphaned = host.standby?.state == .orphaned
-            feed(host, StandbyMachine.Event.peerFenced(nonce))
-            if isOrphaned, case .takingOver = host.standby?.state { checkFenced(by: host, since: fencing.askedAt) }
+            let isOrphaned = host.standbyState == .orphaned
+            tell(host) { $0.handle(.peerFenced(nonce)) }
+            if isOrphaned, case .takingOver = host.standbyState { checkFenced(by: host, since: fencing.askedAt) }
         }
     }
 
@@ -96,7 +96,7 @@ extension World {
         if host.primary != nil {
             feed(host, PrimaryMachine.Event.peerHeard(peer))
         } else {
-            feed(host, StandbyMachine.Event.peerHeard(peer))
+            tell(host) { $0.handle(.peerHeard(peer)) }
         }
     }
 }

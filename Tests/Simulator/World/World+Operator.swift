@@ -28,13 +28,13 @@ extension World {
             host.isTold = false
         case .force(let index, let truthfully):
             let host = hosts[index]
-            guard host.isUp, host.standby?.state == .orphaned else { return }
+            guard host.isUp, host.standbyState == .orphaned else { return }
             if truthfully {
                 cutPower(hosts[host.other])
                 queue.add(.powerReturns(host.other), at: now + random.outage())
             }
             host.isForced = true
-            feed(host, StandbyMachine.Event.force)
+            goOnHere(host)
         case .endGuest:
             for host in hosts {
                 guard let guest = host.guest, guest.isAlive, host.isUp, host.primary != nil else { continue }
@@ -47,19 +47,25 @@ extension World {
         case .goOn(let index): sayGoOn(hosts[index])
         case .leave(let index):
             let host = hosts[index]
-            guard host.isAwake(at: now), let session = host.standby?.image?.session else { return }
-            send(.leaves(session), on: host.link, from: host)
+            guard host.isAwake(at: now), host.standby?.machine.image != nil else { return }
+            tell(host) { $0.ask(.leave, because: "planned") }
         }
     }
 
-    private func giveUpImage(_ host: Host) {
-        if mutant == .givesUpWhileAsking, host.standby?.state == .arbitrating {
+    func giveUpImage(_ host: Host) {
+        if mutant == .givesUpWhileAsking, host.standbyState == .arbitrating {
             // The answer to what was asked is not waited for.
             host.isTold = false
-            feed(host, .imageLost("given up"))
-            return
+            return tell(host) { $0.loseQEMU("is given up") }
         }
-        feed(host, StandbyMachine.Event.giveUp)
+        let time = nanoseconds
+        tell(host) { $0.dismiss(because: "given up", at: time, hostLives: false) }
+    }
+
+    /// The operator says that the other host is off.
+    func goOnHere(_ host: Host) {
+        let time = nanoseconds
+        tell(host) { $0.goOn(because: "planned", at: time, hostLives: false) }
     }
 
     private func sayGoOn(_ host: Host) {
@@ -112,9 +118,9 @@ extension World {
             return
         }
         guard isHealing || random.chance(perMille: 100) else { return }
-        if case .failed = host.standby?.state {
+        if case .failed = host.standbyState {
             host.isTold = true
-            feed(host, random.chance(perMille: 100) ? .giveUp : StandbyMachine.Event.force)
+            if random.chance(perMille: 100) { giveUpImage(host) } else { goOnHere(host) }
             host.isTold = false
             return
         }
@@ -126,7 +132,7 @@ extension World {
         switch host.primary?.state {
         case .frozen: sayGoOn(host)
         case .handingOver:
-            switch peer.standby?.state {
+            switch peer.standbyState {
             case .loading, .takingOver, .resuming, .returning, .failed: break
             default: if peer.isUp, peer.primary == nil { feed(host, .goOn) }
             }
@@ -144,9 +150,9 @@ extension World {
             if host.primary?.state != .fencing { host.isTold = false }
         default: break
         }
-        if isHealing, host.standby?.state == .orphaned, peer.isUp, peer.guest?.isAlive != true {
+        if isHealing, host.standbyState == .orphaned, peer.isUp, peer.guest?.isAlive != true {
             host.isForced = true
-            feed(host, StandbyMachine.Event.force)
+            goOnHere(host)
         }
     }
 

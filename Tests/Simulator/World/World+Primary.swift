@@ -1,5 +1,8 @@
+import Messages
 import Model
+import Pair
 import Protocol
+import Wire
 
 /// The primary's shell: what Pair and Agent do for `PrimaryMachine`.
 extension World {
@@ -17,7 +20,7 @@ extension World {
         case .tellRegister(let register):
             if mutant == .holdsLate, host.guest?.gate == .flowing { host.guest?.gate = .holding }
             wasPaired = wasPaired || register.mode == .paired
-            send(.registerTold(host.session, register), on: host.link, from: host)
+            say(.register(register), host)
         case .sealLast:
             checkAnswered(host, since: host.switchAskedAt, "\(host.name) stops its guest for a switchover")
             host.stoodSince = now
@@ -30,7 +33,7 @@ extension World {
         case .stopGuest: host.guest?.isRunning = false
         case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
         case .dismissStandby:
-            send(.goodbye(host.session), on: host.link, from: host)
+            say(.goodbye(GoodbyeMessage(kind: .unprotected, reason: "planned")), host)
             if mutant == .leavesUnanswered { feed(host, .letGo(host.session)) }
         case .closeLink:
             close(host.link, at: host)
@@ -114,7 +117,7 @@ extension World {
         checkClaim(host, Term(0))
         let limit = mutant == .releasesAllOnAcknowledgement ? host.sealed : epoch
         letOutHeld(through: limit, host)
-        send(.released(host.session, epoch), on: host.link, from: host)
+        say(.released(epoch), host)
     }
 
     private func letOutHeld(through epoch: Epoch, _ host: Host) {
@@ -248,7 +251,9 @@ extension World {
                 .data(session, epoch, part: 1, Array(changes[half...]), outputs: [], isDamaged: false),
                 on: host.link, from: host)
         }
-        send(.checkpointEnd(session, epoch, tip: guest.tip), on: host.link, from: host)
+        send(
+            .checkpointEnd(session, epoch, tip: guest.tip, CheckpointDigest(session, epoch, tip: guest.tip)),
+            on: host.link, from: host)
         if isLast, mutant == .handsOverEarly {
             for number in (host.primary?.acknowledged.number ?? 0) + 1..<epoch.number + 1 {
                 feed(host, .acknowledged(session, Epoch(number), digestMatches: true))
@@ -260,7 +265,8 @@ extension World {
         guard host.primary != nil else {
             // A session that is over has no connection.
             switch message {
-            case .closed, .declined: close(link, at: host)
+            case .closed: close(link, at: host)
+            case .fromStandby(_, .goodbye(let message)) where message.staysStandby == true: close(link, at: host)
             default: break
             }
             return
@@ -270,20 +276,34 @@ extension World {
         case .refuse(let session, let reason, let known):
             feed(host, .refused(session, reason))
             if let known, host.primary != nil { feed(host, .peerRegister(known)) }
-        case .acknowledge(let session, let epoch):
-            var session = session
-            if mutant == .acceptsStaleAcknowledgements { session = host.session }
-            feed(host, .acknowledged(session, epoch, digestMatches: true))
         case .closed:
             close(link, at: host)
             loseLink(link, host)
-        case .registerTold(_, let register): feed(host, .peerRegister(register))
-        case .handedBack(let session): feed(host, .handedBack(session))
-        case .declined(let session): feed(host, .declined(session, "planned"))
-        case .leaves(let session): feed(host, .standbyLeaves(session))
-        case .goodbye(let session): feed(host, .letGo(session))
-        case .offer, .copy, .data, .checkpointEnd, .released, .takeOver: break
+        case .fromStandby(let session, let message): hear(message, of: session, host)
+        case .offer, .copy, .data, .checkpointEnd, .fromPrimary: break
         }
+    }
+
+    private func hear(_ message: StandbyMessage, of session: SessionID, _ host: Host) {
+        switch message {
+        case .acknowledge(let epoch, _):
+            let session = mutant == .acceptsStaleAcknowledgements ? host.session : session
+            feed(host, .acknowledged(session, epoch, digestMatches: true))
+        case .register(let register): feed(host, .peerRegister(register))
+        case .goodbye(let message) where message.staysStandby == true: feed(host, .declined(session, "planned"))
+        case .goodbye(let message):
+            switch message.kind {
+            case .handedBack: feed(host, .handedBack(session))
+            case .failed where host.primary?.isDismissing != true: feed(host, .standbyLost(session))
+            default: feed(host, .letGo(session))
+            }
+        case .wish: feed(host, .standbyLeaves(session))
+        case .accept, .refuse: break
+        }
+    }
+
+    private func say(_ message: PrimaryMessage, _ host: Host) {
+        send(.fromPrimary(host.session, message), on: host.link, from: host)
     }
 
     // MARK: - The guest
@@ -292,7 +312,7 @@ extension World {
         if plan.rule != .arbiter, guestStands {
             registers.act(on: term, host.durable, "the guest was handed over", &verdict)
         }
-        send(.takeOver(host.session, term, guestStands: guestStands), on: host.link, from: host)
+        say(.takeOver(term, guestStands: guestStands), host)
         if guestStands { later(host, 900, .handOverOverdue(host.session)) }
     }
 
@@ -329,9 +349,7 @@ extension World {
         }
         host.primary = nil
         (host.question, host.readings) = (0, 0)
-        host.standby = StandbyMachine(
-            node: host.name, rule: plan.rule, record: record, fences: fences(host),
-            seed: standbySeed(host))
+        host.standby = newStandby(host, record)
     }
 
     private func endProtection(_ host: Host) {
@@ -346,12 +364,6 @@ extension World {
         // It is nobody's now, and its packets are no business of ours.
         if host.guest?.gate != .closed { host.guest?.gate = .detached }
         host.guest?.lineage = nil
-    }
-
-    func newStandby(_ host: Host) -> StandbyMachine {
-        StandbyMachine(
-            node: host.name, rule: plan.rule, record: host.unwritten.last ?? host.durable,
-            fences: fences(host), seed: standbySeed(host))
     }
 
     func standbySeed(_ host: Host) -> UInt64 {

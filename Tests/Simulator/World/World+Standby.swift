@@ -1,59 +1,93 @@
+import Messages
 import Model
+import Pair
 import Protocol
+import Standby
+import Wire
 
-/// The standby's shell: what Pair and Agent do for `StandbyMachine`.
+/// What carries a standby's decisions out: `StandbyDuty` decides, as it is shipped; replica, stage and apply thread are fakes.
 extension World {
-    func perform(_ action: StandbyMachine.Action, _ host: Host) {
-        switch action {
-        case .prepare(let offer, let identity): prepare(offer, identity, host)
-        case .persist(let record):
-            persist(record, host)
-            if case .takingOver = host.standby?.state, host.losesImage { queue.add(.imageIsLost(host.index), at: now) }
-        case .accept(let session, let identity): accept(session, identity, host)
-        case .refuse(let session, let reason, let known): refuse(session, reason, known, host)
-        case .acknowledge(let epoch): acknowledge(epoch, host)
-        case .apply(let epoch):
-            host.applyQueue.append(epoch)
-            if host.applyQueue.count == 1 { startApplying(host) }
-        case .discard(let epoch): discard(after: epoch, host)
-        case .compareAndSet(let expecting?, let new, let nonce): askToTakeOver(expecting, new, nonce, host)
-        case .compareAndSet: verdict.fail("I16", "a takeover was asked for without a register")
-        case .readRegister: read(host)
-        case .closeLink:
-            close(host.link, at: host)
-            host.link = -1
-        case .load(let epoch):
-            if case .loading = host.standby?.state {
-                checkAnswered(host, since: host.handOverAskedAt, "\(host.name) uses its image up")
+    /// Tells the standby's duty of what happened, and carries out what it wants.
+    func tell(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
+        guard var duty = host.standby else { return }
+        host.standby = nil
+        let outputs = happened(&duty)
+        note(duty.takeSteps(), host)
+        host.standby = duty
+        perform(outputs, host)
+    }
+
+    private func perform(_ outputs: [StandbyDuty.Output], _ host: Host) {
+        let life = host.life
+        for output in outputs {
+            switch output {
+            case .report, .settle: continue
+            default: break
             }
-            if let session = host.replica?.session { later(host, 30, .load(session, epoch)) }
-        case .resume(let epoch):
-            if let session = host.replica?.session { later(host, 30, .resume(session, epoch)) }
-        case .tellRunning(let register):
-            if let session = host.replica?.session { send(.registerTold(session, register), on: host.link, from: host) }
-        case .becomePrimary(let register): becomePrimary(register, host)
-        case .endReplica:
-            endQEMU(host)
-            if mutant == .givesBackRunning { runUnnoticed(host) }
-            if let session = host.replica?.session { later(host, random.within(5...500), .replicaIsGone(session)) }
-        case .giveBack(let session): send(.handedBack(session), on: host.link, from: host)
-        case .decline(let session, _): send(.declined(session), on: host.link, from: host)
-        case .dismantle: dismantle(host)
-        case .reportPrimaryLost: alarm(host)
-        case .fencePeer(_, let nonce): fencePeer(nonce, host)
-        case .stopFencing: stopFencing(host)
-        case .confirmDismissal(let session): send(.goodbye(session), on: host.link, from: host)
-        case .refuseCommand, .report: break
+            guard survives(host) else { return }
+            perform(output, host)
+            guard host.life == life, verdict.violation == nil else { return }
         }
     }
 
+    private func note(_ steps: [StandbyDuty.Step], _ host: Host) {
+        for step in steps {
+            coverage.visit(step)
+            if isTraced, !step.event.isRoutine, !step.actions.isEmpty || step.before.state != step.after.state {
+                trace(
+                    "\(host.name) standby \(step.before.state.name) \(step.event) -> \(step.after.state.name)"
+                        + " \(shortened(step.actions))")
+            }
+            if step.actions.contains(.reportPrimaryLost) { alarm(host) }
+        }
+    }
+
+    private func perform(_ output: StandbyDuty.Output, _ host: Host) {
+        switch output {
+        case .send(let message): say(message, host)
+        case .closeLink:
+            if mutant == .acknowledgesAfterAsking, host.standbyState == .arbitrating { break }
+            close(host.link, at: host)
+            host.link = -1
+        case .enqueue(.dismantle): dismantle(host)
+        case .enqueue(let work):
+            if case .load = work, host.standbyState == .loading {
+                checkAnswered(host, since: host.handOverAskedAt, "\(host.name) uses its image up")
+            }
+            host.work.append(work)
+            if host.work.count == 1 { beginWork(host) }
+        case .discard(let epoch): discard(after: epoch, host)
+        case .ask(.compareAndSet(let expecting?, let new, let nonce)): askToTakeOver(expecting, new, nonce, host)
+        case .ask(.compareAndSet): verdict.fail("I16", "a takeover was asked for without a register")
+        case .ask(.read): read(host)
+        case .stopAsking: (host.question, host.readings) = (0, 0)
+        case .persist(let record):
+            persist(record, host)
+            if case .takingOver = host.standbyState, host.losesImage { queue.add(.imageIsLost(host.index), at: now) }
+        case .fence(_, let nonce, _): fencePeer(nonce, host)
+        case .stopFencing: stopFencing(host)
+        case .answer(let answer): self.answer(answer, host)
+        case .report, .settle: break
+        }
+    }
+
+    /// What the standby tells its primary.
+    private func say(_ message: StandbyMessage, _ host: Host) {
+        guard let session = host.standby?.session else { return }
+        if case .acknowledge(let epoch, _) = message { noteAcknowledgement(of: epoch, host) }
+        send(.fromStandby(session, message), on: host.link, from: host)
+    }
+
     private func read(_ host: Host) {
-        guard case .consulting = host.standby?.state else {
+        guard case .consulting = host.standbyState else {
             host.replica?.hasAsked = true
             return ask(.read, host)
         }
         // The arbiter is taken to be there.
-        if mutant == .loadsUnasked { return feed(host, StandbyMachine.Event.registerRead(host.standby?.register)) }
+        if mutant == .loadsUnasked {
+            let register = host.standby?.machine.register
+            return tell(host) { $0.learn(.read(register)) }
+        }
         ask(.read, host)
     }
 
@@ -72,13 +106,22 @@ extension World {
 
     // MARK: - Sessions
 
+    /// The part of the agent that answers offers.
+    private func answer(_ answer: StandbyDuty.OfferAnswer, _ host: Host) {
+        switch answer {
+        case .prepare(let offer, let identity): prepare(offer, identity, host)
+        case .accept(let session, let identity): accept(session, identity, host)
+        case .refuse(let session, let reason, let known): refuse(session, reason, known, host)
+        }
+    }
+
     private func prepare(_ offer: SessionOffer, _ identity: StandbyIdentity, _ host: Host) {
         if offer.term < host.durable.seen {
             verdict.fail("I11", "an offer of term \(offer.term) was taken up, \(host.durable.seen) is known")
         }
         host.link = host.offers.last { $0.session == offer.session }?.link ?? -1
         host.offers.removeAll { $0.session == offer.session }
-        host.applyQueue = []
+        host.work = []
         host.replica = Replica(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary, waits: offer.waits)
@@ -104,6 +147,7 @@ extension World {
         if link == host.link { host.link = -1 }
     }
 
+    /// The replica is removed, and this host waits for another offer.
     func dismantle(_ host: Host) {
         // I23: unless the operator or a fault took it, the last image is given up only when the register has no use
         // for it.
@@ -117,12 +161,16 @@ extension World {
             }
         }
         host.replica = nil
-        host.applyQueue = []
+        host.work = []
         (host.question, host.readings) = (0, 0)
+        guard host.standby != nil else { return }
+        let life = host.life
+        tell(host) { $0.dismantled() }
+        if host.life == life { host.standby = newStandby(host) }
     }
 
     /// Its QEMU is ended, loaded or not.
-    private func endQEMU(_ host: Host) {
+    func endQEMU(_ host: Host) {
         host.replica?.isUsedUp = true
         host.replica?.loaded = nil
     }
@@ -146,27 +194,43 @@ extension World {
             guard belongs(session, host) else { return }
             stage(epoch, part, changes, isDamaged, host)
             for packet in outputs { host.replica?.outputs.append((epoch, packet)) }
-        case .checkpointEnd(let session, let epoch, let tip):
+        case .checkpointEnd(let session, let epoch, let tip, let digest):
             guard belongs(session, host) else { return }
-            finish(epoch, tip, link, host)
-        case .registerTold(let session, let register): feed(host, .registerTold(session, register))
-        case .released(let session, let epoch):
-            guard belongs(session, host) else { return }
-            host.replica?.outputs.removeAll { $0.epoch <= epoch }
-        case .takeOver(let session, let term, let stands):
-            if stands { host.handOverAskedAt = now }
-            feed(host, .takeOver(session, term, guestStands: stands))
-        case .goodbye(let session):
-            host.isTold = true
-            feed(host, .dismissed(session))
-            host.isTold = false
-        case .accept, .refuse, .acknowledge, .handedBack, .declined, .leaves: break
+            finish(epoch, tip, digest, link, host)
+        case .fromPrimary(let session, let message): hear(message, of: session, host)
+        case .accept, .refuse, .fromStandby: break
         }
     }
 
     private func belongs(_ session: SessionID, _ host: Host) -> Bool {
         guard let replica = host.replica, !replica.isUsedUp else { return false }
         return replica.session == session || mutant == .acceptsStaleFrames
+    }
+
+    /// What a primary says reaches the shell of its session.
+    private func hear(_ message: PrimaryMessage, of session: SessionID, _ host: Host) {
+        guard host.standby?.session == session || mutant == .acceptsStaleFrames else { return }
+        switch message {
+        case .released(let epoch):
+            guard belongs(session, host) else { return }
+            host.replica?.outputs.removeAll { $0.epoch <= epoch }
+        case .takeOver(_, let stands): if stands { host.handOverAskedAt = now }
+        case .goodbye: host.isTold = true
+        case .register, .tuning, .synced: break
+        }
+        take(message, host)
+        host.isTold = false
+    }
+
+    private func take(_ message: PrimaryMessage, _ host: Host) {
+        let (time, lives) = (nanoseconds, false)
+        tell(host) { duty in
+            do throws(SessionError) {
+                return try duty.take(message, at: time)
+            } catch {
+                return duty.fail(error, at: time, hostLives: lives)
+            }
+        }
     }
 
     private func beOffered(_ offer: SessionOffer, _ link: Int, _ host: Host) {
@@ -181,17 +245,37 @@ extension World {
                         term: offer.term, owner: offer.primary, mode: .solo, session: .none, standby: nil,
                         lineage: offer.lineage, level: offer.level)))
         }
+        host.offers.append((offer.session, link))
         guard host.standby != nil else {
-            host.offers.append((offer.session, link))
             return refuse(offer.session, "the guest is here", host.primary?.register, host)
         }
-        host.offers.append((offer.session, link))
-        if mutant == .acceptsOldTerms, host.standby?.image == nil, host.standby?.state == StandbyMachine.State.none {
-            host.standby = StandbyMachine(
-                node: host.name, rule: plan.rule, record: LocalRecord(), fences: fences(host),
-                seed: standbySeed(host))
+        if mutant == .acceptsOldTerms, host.standbyState == StandbyMachine.State.none {
+            host.standby = newStandby(host, LocalRecord())
         }
-        feed(host, .offered(offer))
+        consider(offer, host)
+    }
+
+    private func consider(_ offer: SessionOffer, _ host: Host) {
+        guard var duty = host.standby else { return }
+        let considered = duty.consider(offer)
+        note(duty.takeSteps(), host)
+        host.standby = duty
+        switch considered {
+        case .refused(let reason, let known): refuse(offer.session, reason, known, host)
+        case .followed(let machine, let actions, let outputs):
+            let life = host.life
+            if host.replica != nil { perform(outputs, host) }
+            guard host.life == life, verdict.violation == nil else { return }
+            host.standby = self.duty(machine, isLinked: true)
+            for action in actions {
+                guard host.life == life, survives(host) else { return }
+                switch action {
+                case .persist(let record): persist(record, host)
+                case .prepare(let offer, let identity): prepare(offer, identity, host)
+                default: break
+                }
+            }
+        }
     }
 
     private func stage(_ epoch: Epoch, _ part: Int, _ changes: [Change], _ isDamaged: Bool, _ host: Host) {
@@ -206,13 +290,13 @@ extension World {
             replica.slots[last].changes = replica.slots[last].changes.map { Change(group: $0.group, version: -7) }
         }
         host.replica = replica
-        if mutant == .acknowledgesBeforeStaging, part == 0, case .holding = host.standby?.state {
-            send(.acknowledge(replica.session, epoch), on: host.link, from: host)
+        if mutant == .acknowledgesBeforeStaging, part == 0, case .holding = host.standbyState {
+            send(.fromStandby(replica.session, .acknowledge(epoch, .planted)), on: host.link, from: host)
         }
     }
 
     /// The digest covers every frame: whatever is missing or damaged ends the session (I6).
-    private func finish(_ epoch: Epoch, _ tip: Int, _ link: Int, _ host: Host) {
+    private func finish(_ epoch: Epoch, _ tip: Int, _ digest: CheckpointDigest, _ link: Int, _ host: Host) {
         guard let replica = host.replica, let index = replica.slots.indices.last, replica.slots[index].epoch == epoch
         else { return }
         let slot = replica.slots[index]
@@ -220,32 +304,40 @@ extension World {
         guard isWhole, !slot.isDamaged || mutant == .acceptsDamage,
             epoch == replica.staged.next || mutant == .acceptsStaleFrames, replica.copySteps == 3
         else {
-            close(link, at: host)
-            return loseLink(link, host)
+            guard link == host.link else { return }
+            let time = nanoseconds
+            return tell(host) {
+                $0.fail(SessionError(.protocolBroken, "not what was sent"), at: time, hostLives: false)
+            }
         }
         host.replica?.slots[index].tip = tip
         host.replica?.slots[index].isComplete = true
         host.replica?.staged = epoch
-        if mutant == .acknowledgesBeforeFirstCopy, case .receiving = host.standby?.state { acknowledge(epoch, host) }
+        if mutant == .acknowledgesBeforeFirstCopy, case .receiving = host.standbyState { acknowledge(epoch, host) }
         let life = host.life
-        feed(host, .staged(replica.session, epoch))
+        tell(host) { $0.stage(epoch, digest) }
         guard host.life == life, mutant == .acknowledgesAfterAsking else { return }
-        switch host.standby?.state {
+        switch host.standbyState {
         case .arbitrating, .takingOver, .resuming: acknowledge(epoch, host)
         default: break
         }
     }
 
-    private func acknowledge(_ epoch: Epoch, _ host: Host) {
+    private func noteAcknowledgement(of epoch: Epoch, _ host: Host) {
         guard let replica = host.replica else { return }
         checkpoints.acknowledge(replica.session, epoch, replica, &verdict)
-        if mutant == .fencesUnpaired, epoch == Epoch(1), plan.rule != .arbiter {
-            let pair = Register(
-                term: replica.term, owner: replica.primary, mode: .paired, session: replica.session,
-                standby: replica.identity, lineage: replica.lineage, level: .system)
-            feed(host, .registerTold(replica.session, pair))
-        }
-        send(.acknowledge(replica.session, epoch), on: host.link, from: host)
+        guard mutant == .fencesUnpaired, epoch == Epoch(1), plan.rule != .arbiter else { return }
+        let pair = Register(
+            term: replica.term, owner: replica.primary, mode: .paired, session: replica.session,
+            standby: replica.identity, lineage: replica.lineage, level: .system)
+        take(.register(pair), host)
+    }
+
+    /// As no shell may.
+    private func acknowledge(_ epoch: Epoch, _ host: Host) {
+        noteAcknowledgement(of: epoch, host)
+        guard let session = host.replica?.session else { return }
+        send(.fromStandby(session, .acknowledge(epoch, .planted)), on: host.link, from: host)
     }
 
     func discard(after epoch: Epoch, _ host: Host) {
@@ -257,132 +349,53 @@ extension World {
         host.replica?.outputs.removeAll { $0.epoch > epoch }
     }
 
-    // MARK: - Applying
+    // MARK: - Beginning
 
-    private func write(_ changes: [Change], _ host: Host) {
-        for change in changes { host.replica?.memory[change.group] = change.version }
+    /// One that waits for an offer, with what its host remembers or the given record.
+    func newStandby(_ host: Host, _ record: LocalRecord? = nil) -> StandbyDuty {
+        duty(
+            StandbyMachine(
+                node: host.name, rule: plan.rule, record: record ?? host.unwritten.last ?? host.durable,
+                fences: fences(host), seed: standbySeed(host)), isLinked: false)
     }
 
-    func startApplyingAgain(_ host: Host) { startApplying(host) }
-
-    private func startApplying(_ host: Host) {
-        guard let epoch = host.applyQueue.first, let session = host.replica?.session else { return }
-        if mutant == .reportsAppliedEarly {
-            host.replica?.applied = epoch
-            let life = host.life
-            feed(host, .applied(session, epoch))
-            guard host.life == life else { return }
-        }
-        later(host, random.within(1...6), .applyHalf(session, epoch))
+    private func duty(_ machine: StandbyMachine, isLinked: Bool) -> StandbyDuty {
+        var duty = StandbyDuty(
+            machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: isLinked,
+            applied: machine.applied)
+        duty.steps = []
+        return duty
     }
 
-    func applyHalf(of epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard let replica = host.replica, replica.session == session, !replica.isUsedUp,
-            let slot = replica.slots.first(where: { $0.epoch == epoch })
-        else { return }
-        write(Array(slot.changes[..<(slot.changes.count / 2)]), host)
-        later(host, random.within(1...6), .applyRest(session, epoch))
+    /// Goes on with a replica that an earlier life of the agent left.
+    func recover(_ replica: Replica, _ host: Host) {
+        let image = StandbyMachine.Image(
+            session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
+            primary: replica.primary, waits: replica.waits)
+        let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
+        if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
+        let isLoaded = replica.loaded != nil
+        if isLoaded { discard(after: applied, host) }
+        let staged = isLoaded ? applied : replica.staged
+        host.replica?.staged = staged
+        let machine = StandbyMachine(
+            node: host.name, rule: plan.rule, record: host.durable, fences: fences(host),
+            seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
+        var duty = StandbyDuty(
+            machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: false,
+            listensSince: nanoseconds, applied: applied)
+        duty.steps = []
+        host.standby = duty
+        if applied < staged {
+            host.work = (applied.number + 1...staged.number).map { .apply(Epoch($0)) }
+            beginWork(host)
+        }
+        later(host, Self.silence, .standbyBeats)
     }
 
-    func applyRest(of epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard let replica = host.replica, replica.session == session, !replica.isUsedUp,
-            let slot = replica.slots.first(where: { $0.epoch == epoch })
-        else { return }
-        var changes = slot.changes
-        if mutant == .appliesPartly, !changes.isEmpty, random.chance(perMille: 50) { changes.removeLast() }
-        write(Array(changes.dropFirst(slot.changes.count / 2)), host)
-        host.replica?.tip = slot.tip
-        host.replica?.slots.removeAll { $0.epoch == epoch }
-        host.applyQueue.removeFirst()
-        let life = host.life
-        if mutant != .reportsAppliedEarly {
-            host.replica?.applied = epoch
-            feed(host, .applied(session, epoch))
-        }
-        guard host.life == life, !host.applyQueue.isEmpty else { return }
-        startApplying(host)
-    }
-
-    // MARK: - Resuming
-
-    /// QEMU has the state and does not run it yet.
-    func load(from epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard let replica = host.replica, replica.session == session, !replica.isUsedUp else { return }
-        guard !host.resumeFails else {
-            host.resumeFails = false
-            return feed(host, .loadFailed("planted"))
-        }
-        if replica.loaded == nil { host.replica?.loaded = (replica.memory, replica.tip) }
-        if mutant == .runsWhenLoaded { runUnnoticed(host) }
-        feed(host, .loaded)
-    }
-
-    func resume(from epoch: Epoch, _ session: SessionID, _ host: Host) {
-        guard var replica = host.replica, replica.session == session, let loaded = replica.loaded,
-            let register = host.standby?.register
-        else { return }
-        // What runs is what QEMU has, whatever became of the replica since.
-        (replica.memory, replica.tip) = loaded
-        guard !host.resumeFails else {
-            host.resumeFails = false
-            return feed(host, .resumeFailed("planted"))
-        }
-        trace("\(host.name) resumes from epoch \(epoch), step \(replica.tip)")
-        registers.act(on: register.term, host.durable, "the guest was resumed", &verdict)
-        checkpoints.resume(replica, epoch, &verdict)
-        clients.resume(replica.tip, of: register.lineage, history, &verdict)
-        if register.lineage != replica.lineage, hosts[host.other].durable.register?.standby == replica.identity {
-            // Forced, but the primary had never let go of anything beyond its acknowledgements.
-            clients.resume(replica.tip, of: replica.lineage, history, &verdict)
-        }
-        checkSwitchover(replica, host)
-        if register.lineage != replica.lineage, !host.isForced {
-            verdict.fail("I16", "\(host.name) began another history without the operator's word")
-        }
-        if mutant != .resumesTwice { host.replica?.isUsedUp = true }
-        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
-        guest.lineage = register.lineage
-        host.guest = guest
-        host.lastFree = -1
-        host.tag = (guest.id, register.lineage)
-        host.hasClaimed = true
-        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
-        for (held, packet) in replica.outputs where held <= epoch || mutant == .standbyReleasesUncommitted {
-            clients.see(packet, of: register.lineage, history, &verdict)
-        }
-        lastOutput = now
-        feed(host, .resumed)
-    }
-
-    /// The guest runs although its agent did not want that.
-    private func runUnnoticed(_ host: Host) {
-        guard let replica = host.replica else { return }
-        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
-        guest.lineage = replica.lineage
-        host.guest = guest
-        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
-    }
-
-    /// A planned change of host loses nothing, not even what nobody saw.
-    private func checkSwitchover(_ replica: Replica, _ host: Host) {
-        let peer = hosts[host.other]
-        guard let guest = peer.guest, guest.isAlive, case .handingOver(let session) = peer.primary?.state,
-            session.id == replica.session
-        else { return }
-        if guest.tip != replica.tip {
-            verdict.fail("I25", "the guest stood still at step \(guest.tip) and goes on from step \(replica.tip)")
-        }
-    }
-
-    private func becomePrimary(_ register: Register, _ host: Host) {
-        host.standby = nil
-        (host.question, host.readings) = (0, 0)
-        close(host.link, at: host)
-        host.link = -1
-        if mutant != .resumesTwice { host.replica = nil }
-        host.primary = PrimaryMachine(
-            tookOver: register, rule: plan.rule, reprotection: .automatic,
-            fences: fencesOfPrimary(host), seed: random.next())
-        later(host, 50, .lookForStandby)
+    func beat(_ host: Host) {
+        let time = nanoseconds
+        tell(host) { $0.beat(at: time, hostLives: false) }
+        if host.standby?.isListening == true { later(host, 50, .standbyBeats) }
     }
 }

@@ -35,6 +35,7 @@ final class World {
     var lastKnownRegister: Register?
     var looksInVain = 0
 
+    static let vm = VMName(unchecked: "guest")
     static let silence = 500
     /// A guest stands still no longer for a switchover: until a silence or the clock for it is noticed.
     static let standstillMax = 1600
@@ -127,18 +128,14 @@ final class World {
         case .handOverOverdue(let session): if host.session == session { feed(host, .handOverOverdue) }
         case .guestIsGone(let id):
             if host.guest?.id == id { feed(host, .guestLost) }
-        case .prepared(let session): feed(host, .prepared(session))
-        case .failsToPrepare(let session): feed(host, .prepareFailed(session, "planted"))
+        case .prepared(let session): tell(host) { $0.handle(.prepared(session)) }
+        case .failsToPrepare(let session): tell(host) { $0.handle(.prepareFailed(session, "planted")) }
         case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
         case .load(let session, let epoch): load(from: epoch, session, host)
         case .resume(let session, let epoch): resume(from: epoch, session, host)
-        case .replicaIsGone(let session):
-            guard host.replica?.session == session else { break }
-            host.isTold = true
-            feed(host, .replicaEnded)
-            host.isTold = false
-        case .primarySilent: feed(host, StandbyMachine.Event.started)
+        case .replicaIsGone(let session): replicaIsGone(session, host)
+        case .standbyBeats: beat(host)
         case .runFence(let nonce): runFence(nonce, host)
         case .fenceEnds(let nonce, let isConfirmed): endFence(nonce, isConfirmed, host)
         }
@@ -152,6 +149,9 @@ final class World {
 
     /// Whatever lasts ends at the latest when faults stop.
     func endOfFault(_ time: Int) -> Int { isHealing ? max(now, min(time, now)) : min(time, plan.faultPhase) }
+
+    /// The time that shells are told.
+    var nanoseconds: UInt64 { UInt64(now) * 1_000_000 }
 
     func newID() -> Int {
         nextID += 1
@@ -183,24 +183,8 @@ final class World {
         }
     }
 
-    func feed(_ host: Host, _ event: StandbyMachine.Event) {
-        guard let before = host.standby?.state else { return }
-        let copy = isRoutine(event) ? nil : host.standby
-        guard let actions = host.standby?.handle(event), let after = host.standby?.state else { return }
-        coverage.visit(before, event, after, actions, isChanged: copy != nil && copy != host.standby)
-        if isTraced, !isRoutine(event), !actions.isEmpty || before.number != after.number {
-            trace("\(host.name) standby \(before.name) \(event) -> \(after.name) \(shortened(actions))")
-        }
-        let life = host.life
-        for action in actions {
-            guard survives(host) else { return }
-            perform(action, host)
-            guard host.life == life, verdict.violation == nil else { return }
-        }
-    }
-
     /// Actions by their names, with what is worth a line.
-    private func shortened<Action>(_ actions: [Action]) -> String {
+    func shortened<Action>(_ actions: [Action]) -> String {
         actions.map { action in
             let text = "\(action)"
             return text.hasPrefix("report(") ? text : String(text.prefix { $0 != "(" })
@@ -214,15 +198,8 @@ final class World {
         }
     }
 
-    private func isRoutine(_ event: StandbyMachine.Event) -> Bool {
-        switch event {
-        case .staged, .applied: true
-        default: false
-        }
-    }
-
     /// False when the agent dies instead of carrying out its next action.
-    private func survives(_ host: Host) -> Bool {
+    func survives(_ host: Host) -> Bool {
         guard host.actionsUntilCrash >= 0 else { return true }
         host.actionsUntilCrash -= 1
         guard host.actionsUntilCrash < 0 else { return true }
@@ -258,7 +235,8 @@ final class World {
         if host.primary != nil {
             feed(host, PrimaryMachine.Event.persisted(record.seen))
         } else {
-            feed(host, StandbyMachine.Event.persisted(record.seen))
+            let time = nanoseconds
+            tell(host) { $0.persisted(record.seen, at: time) }
         }
     }
 

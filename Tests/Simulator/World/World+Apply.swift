@@ -1,0 +1,160 @@
+import Model
+import Pair
+import Protocol
+import Standby
+
+/// The apply thread of a standby, and its QEMU.
+extension World {
+    func write(_ changes: [Change], _ host: Host) {
+        for change in changes { host.replica?.memory[change.group] = change.version }
+    }
+
+    func beginWork(_ host: Host) {
+        guard let work = host.work.first, let session = host.replica?.session else { return }
+        switch work {
+        case .apply(let epoch): beginApplying(epoch, session, host)
+        case .load(let epoch): later(host, 30, .load(session, epoch))
+        case .resume(let epoch): later(host, 30, .resume(session, epoch))
+        case .endReplica:
+            endQEMU(host)
+            if mutant == .givesBackRunning { runUnnoticed(host) }
+            later(host, random.within(5...500), .replicaIsGone(session))
+        case .dismantle: break
+        }
+    }
+
+    /// The first work is done, and that is told.
+    private func endWork(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
+        if !host.work.isEmpty { host.work.removeFirst() }
+        let (life, isIdle) = (host.life, host.work.isEmpty)
+        tell(host, happened)
+        // What was told may have begun the next work.
+        if host.life == life, !isIdle { beginWork(host) }
+    }
+
+    private func beginApplying(_ epoch: Epoch, _ session: SessionID, _ host: Host) {
+        if mutant == .reportsAppliedEarly {
+            host.replica?.applied = epoch
+            let life = host.life
+            tell(host) { $0.apply(epoch) }
+            guard host.life == life else { return }
+        }
+        later(host, random.within(1...6), .applyHalf(session, epoch))
+    }
+
+    func applyHalf(of epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard let replica = host.replica, replica.session == session, !replica.isUsedUp,
+            let slot = replica.slots.first(where: { $0.epoch == epoch })
+        else { return }
+        write(Array(slot.changes[..<(slot.changes.count / 2)]), host)
+        later(host, random.within(1...6), .applyRest(session, epoch))
+    }
+
+    func applyRest(of epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard let replica = host.replica, replica.session == session, !replica.isUsedUp,
+            let slot = replica.slots.first(where: { $0.epoch == epoch })
+        else { return }
+        var changes = slot.changes
+        if mutant == .appliesPartly, !changes.isEmpty, random.chance(perMille: 50) { changes.removeLast() }
+        write(Array(changes.dropFirst(slot.changes.count / 2)), host)
+        host.replica?.tip = slot.tip
+        host.replica?.slots.removeAll { $0.epoch == epoch }
+        guard mutant != .reportsAppliedEarly else { return endWork(host) { _ in [] } }
+        host.replica?.applied = epoch
+        endWork(host) { $0.apply(epoch) }
+    }
+
+    func replicaIsGone(_ session: SessionID, _ host: Host) {
+        guard host.replica?.session == session else { return }
+        host.isTold = true
+        endWork(host) { $0.handle(.replicaEnded) }
+        host.isTold = false
+    }
+
+    // MARK: - Resuming
+
+    /// QEMU has the state and does not run it yet.
+    func load(from epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard let replica = host.replica, replica.session == session, !replica.isUsedUp else { return }
+        guard !host.resumeFails else {
+            host.resumeFails = false
+            return endWork(host) { $0.failToLoad(SessionError(.qemu, "planted")) }
+        }
+        if replica.loaded == nil { host.replica?.loaded = (replica.memory, replica.tip) }
+        if mutant == .runsWhenLoaded { runUnnoticed(host) }
+        let time = nanoseconds
+        endWork(host) { $0.loaded(at: time) }
+    }
+
+    func resume(from epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard var replica = host.replica, replica.session == session, let loaded = replica.loaded,
+            let register = host.standby?.machine.register
+        else { return }
+        // What runs is what QEMU has, whatever became of the replica since.
+        (replica.memory, replica.tip) = loaded
+        guard !host.resumeFails else {
+            host.resumeFails = false
+            return endWork(host) { $0.resumed(.failure(SessionError(.qemu, "planted"))) }
+        }
+        trace("\(host.name) resumes from epoch \(epoch), step \(replica.tip)")
+        registers.act(on: register.term, host.durable, "the guest was resumed", &verdict)
+        checkpoints.resume(replica, epoch, &verdict)
+        clients.resume(replica.tip, of: register.lineage, history, &verdict)
+        if register.lineage != replica.lineage, hosts[host.other].durable.register?.standby == replica.identity {
+            // Forced, but the primary had never let go of anything beyond its acknowledgements.
+            clients.resume(replica.tip, of: replica.lineage, history, &verdict)
+        }
+        checkSwitchover(replica, host)
+        if register.lineage != replica.lineage, !host.isForced {
+            verdict.fail("I16", "\(host.name) began another history without the operator's word")
+        }
+        if mutant != .resumesTwice { host.replica?.isUsedUp = true }
+        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
+        guest.lineage = register.lineage
+        host.guest = guest
+        host.lastFree = -1
+        host.tag = (guest.id, register.lineage)
+        host.hasClaimed = true
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+        for (held, packet) in replica.outputs where held <= epoch || mutant == .standbyReleasesUncommitted {
+            clients.see(packet, of: register.lineage, history, &verdict)
+        }
+        lastOutput = now
+        let life = host.life
+        endWork(host) { $0.resumed(.success(TakeOverReport())) }
+        guard host.life == life, let won = host.standby?.won else { return }
+        becomePrimary(won, host)
+    }
+
+    /// The guest runs although its agent did not want that.
+    private func runUnnoticed(_ host: Host) {
+        guard let replica = host.replica else { return }
+        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
+        guest.lineage = replica.lineage
+        host.guest = guest
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+    }
+
+    /// A planned change of host loses nothing, not even what nobody saw.
+    private func checkSwitchover(_ replica: Replica, _ host: Host) {
+        let peer = hosts[host.other]
+        guard let guest = peer.guest, guest.isAlive, case .handingOver(let session) = peer.primary?.state,
+            session.id == replica.session
+        else { return }
+        if guest.tip != replica.tip {
+            verdict.fail("I25", "the guest stood still at step \(guest.tip) and goes on from step \(replica.tip)")
+        }
+    }
+
+    private func becomePrimary(_ register: Register, _ host: Host) {
+        host.standby = nil
+        (host.question, host.readings) = (0, 0)
+        close(host.link, at: host)
+        host.link = -1
+        if mutant != .resumesTwice { host.replica = nil }
+        host.primary = PrimaryMachine(
+            tookOver: register, rule: plan.rule, reprotection: .automatic,
+            fences: fencesOfPrimary(host), seed: random.next())
+        later(host, 50, .lookForStandby)
+    }
+}
