@@ -9,12 +9,11 @@ struct Coverage {
     private(set) var standby = [Int](
         repeating: 0, count: StandbyMachine.State.names.count * StandbyMachine.Event.names.count)
 
-    mutating func visit(
-        _ before: PrimaryMachine.State, _ event: PrimaryMachine.Event, _ after: PrimaryMachine.State,
-        _ actions: [PrimaryMachine.Action], isChanged: Bool
-    ) {
-        guard isChanged || before.number != after.number || !actions.allSatisfy(\.isWords) else { return }
-        primary[before.number * PrimaryMachine.Event.names.count + event.number] += 1
+    mutating func visit(_ step: PrimaryDuty.Step) {
+        let (before, after) = (step.before.state, step.after.state)
+        let isChanged = !step.event.isRoutine && step.before != step.after
+        guard isChanged || before.number != after.number || !step.actions.allSatisfy(\.isWords) else { return }
+        primary[before.number * PrimaryMachine.Event.names.count + step.event.number] += 1
     }
 
     mutating func visit(_ step: StandbyDuty.Step) {
@@ -88,6 +87,14 @@ extension PrimaryMachine.State {
 }
 
 extension PrimaryMachine.Event {
+    /// Each epoch has one of these: what they change by themselves is no effect.
+    var isRoutine: Bool {
+        switch self {
+        case .sealed, .acknowledged: true
+        default: false
+        }
+    }
+
     static let names = [
         "started", "candidate", "accepted", "refused", "peerRegister", "sealed", "sealedLast", "acknowledged",
         "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",

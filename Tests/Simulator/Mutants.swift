@@ -1,6 +1,6 @@
-/// Planted defects. Each changes what a shell does with the machines' events and actions, or what the arbiter does, in
-/// the way in which a wrong machine, shell or arbiter would: the machines themselves stay as they are shipped. A checker
-/// that misses one of them would miss the real thing.
+/// Planted defects. Each changes what a duty is told or how what it wants is carried out, or what the arbiter does, in the
+/// way in which a wrong machine, duty, shell or arbiter would: machines and duties themselves stay as they are shipped. A
+/// checker that misses one of them would miss the real thing.
 enum Mutant: String, CaseIterable {
     // what leaves
     case releasesBeforeAcknowledgement = "output of an epoch is released when it is sealed"

@@ -46,14 +46,14 @@ final class EpochPacer {
     /// Takes over what the rest of the session did meanwhile, and tells it how the epochs stand.
     func follow() -> Pace {
         shell.state.withLock { state in
-            let settings = shell.options.epochs(state.tuning)
+            let settings = shell.options.epochs(state.duty.tuning)
             if timer.settings != settings { timer.change(settings) }
-            for transit in state.connection.ledger.takeTransits() { timer.acknowledged(after: transit) }
-            state.status.standing = timer.standing
-            if let cycle = cycle.take() { state.connection.ledger.sealed(after: cycle) }
+            for transit in state.duty.connection.ledger.takeTransits() { timer.acknowledged(after: transit) }
+            state.figures.standing = timer.standing
+            if let cycle = cycle.take() { state.duty.connection.ledger.sealed(after: cycle) }
             return Pace(
-                acknowledged: state.machine.acknowledged, inFlightMax: state.connection.ledger.inFlightMax,
-                linkBytesPerSecond: state.connection.ledger.linkBytesPerSecond, sealsLast: state.orders.sealLast)
+                acknowledged: state.duty.machine.acknowledged, inFlightMax: state.duty.connection.ledger.inFlightMax,
+                linkBytesPerSecond: state.duty.connection.ledger.linkBytesPerSecond, sealsLast: state.orders.sealLast)
         }
     }
 }

@@ -26,7 +26,7 @@ extension PrimarySession {
         let total = guest.trackedBlocks.reduce(0) { $0 + Int($1.length) / pageSize }
         var done = 0
         var rest = touched[...]
-        let answers = shell.state.withLock { $0.connection.pageDigests }
+        let answers = shell.state.withLock { $0.parts.pageDigests }
         let ask = { [sender] (question: PageDigests) in
             answers.expect(question)
             sender.link.send(controlFrame(question))
@@ -56,7 +56,7 @@ extension PrimarySession {
     }
 
     private func awaitDigests(_ window: PageDigests) throws(SessionError) -> Wait {
-        let answers = shell.state.withLock { $0.connection.pageDigests }
+        let answers = shell.state.withLock { $0.parts.pageDigests }
         let deadline = MonotonicClock.now() + Self.digestTimeout
         while MonotonicClock.now() < deadline {
             if let digests = answers.take(window) { return .answered(digests) }

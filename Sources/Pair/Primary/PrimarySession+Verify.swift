@@ -26,7 +26,7 @@ extension PrimarySession {
 
     /// The end of `epoch` is queued, and all its pages are noted.
     func askToVerify(_ epoch: Epoch) {
-        let id = shell.state.withLock { $0.connection.session }
+        let id = shell.state.withLock { $0.duty.connection.session }
         if let question = shell.verification.question(at: epoch, in: id) { shipper.push(.verify(epoch, question)) }
     }
 }

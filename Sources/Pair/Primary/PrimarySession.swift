@@ -37,7 +37,7 @@ final class PrimarySession {
     private static let pausePeriod: UInt64 = 500_000_000
     /// Somebody else paused the guest.
     private var guestPaused = false {
-        didSet { shell.state.withLock { $0.isGuestPaused = guestPaused } }
+        didSet { shell.state.withLock { $0.duty.isGuestPaused = guestPaused } }
     }
     /// The guest is kept standing because too much of its output waits for the standby.
     private var waitsForStandby = false
@@ -72,9 +72,9 @@ final class PrimarySession {
                     guest.blocks, pagesMax: shell.options.referenceMebibytes.map { $0 << 20 / pageSize }),
                 sender: sender, pool: pool,
                 sealed: { [shell] in shell.expectAcknowledgement(of: $0, digest: $1, timings: $2, waited: $3) },
-                failed: { [shell] error in shell.state.withLock { shell.fail(error, &$0) } },
+                failed: { [shell] error in shell.tell { $0.fail(error) } },
                 linkRate: { [shell, sender] in
-                    let seen = shell.state.withLock { $0.connection.ledger.linkBytesPerSecond }
+                    let seen = shell.state.withLock { $0.duty.connection.ledger.linkBytesPerSecond }
                     return sender.capBytesPerSecond.map { seen > 0 ? min($0, seen) : $0 } ?? seen
                 })
         } catch {
@@ -101,10 +101,10 @@ final class PrimarySession {
 
     private func protect() throws(SessionError) -> String {
         shell.state.withLock { state in
-            state.status.phase = .syncing
-            state.connection.sender = sender
-            state.connection.wakefulness = wakefulness
-            sender.cap(megabits: state.tuning.linkCapMegabits)
+            state.duty.phase = .syncing
+            state.parts.sender = sender
+            state.parts.wakefulness = wakefulness
+            sender.cap(megabits: state.duty.tuning.linkCapMegabits)
         }
         try guest.prepare()
         if let ended = try prepareMirrors() { return ended }
@@ -128,7 +128,7 @@ final class PrimarySession {
     /// ended meanwhile.
     private func prepareMirrors() throws(SessionError) -> String? {
         let began = MonotonicClock.now()
-        let answers = shell.state.withLock { $0.connection.disks }
+        let answers = shell.state.withLock { $0.parts.disks }
         for disk in guest.offeredDisks {
             let mirror = DiskMirror(
                 disk, of: guest, answers: answers, sender: sender, log: shell.log, loses: lostWrites)
@@ -159,7 +159,7 @@ final class PrimarySession {
         let began = MonotonicClock.now()
         let populated = try capture.protectMemory()
         let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
-        if shell.state.withLock({ $0.connection.baseBytes }) > 0 {
+        if shell.state.withLock({ $0.duty.connection.baseBytes }) > 0 {
             var comparison = MemoryComparison()
             if let ended = try copyWhatDiffers(populated, &comparison) { return ended }
             shell.report(
@@ -262,8 +262,8 @@ final class PrimarySession {
 
     func report(memory: Double, disks: Double = 0) {
         shell.state.withLock { state in
-            state.status.memoryProgress = min(memory, 1)
-            state.status.diskProgress = min(disks, 1)
+            state.figures.memoryProgress = min(memory, 1)
+            state.figures.diskProgress = min(disks, 1)
         }
     }
 
@@ -347,9 +347,7 @@ final class PrimarySession {
         }
         shell.state.withLock { state in
             sealed = epoch
-            state.status.sealed = epoch
-            let id = state.connection.session
-            shell.perform(state.machine.handle(isLastSealed ? .sealedLast(id, epoch) : .sealed(id, epoch)), &state)
+            shell.perform(state.duty.seal(epoch, isLast: isLastSealed), &state)
         }
         if isLastSealed { guest.standstill.become(.switchover) } else { try guest.release() }
         ship(slab, of: epoch)
@@ -436,7 +434,7 @@ final class PrimarySession {
         }
         let (orders, endGuest, failure, connection) = shell.state.withLock { state in
             defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
-            return (state.orders, state.endGuestRequested, state.failure, state.connection)
+            return (state.orders, state.endGuestRequested, state.duty.failure, state.duty.connection)
         }
         if orders.killGuest { guest.end(by: shell.end) }
         if endGuest { guest.kill() }
@@ -463,7 +461,7 @@ final class PrimarySession {
 
     private func guestEnded(_ reason: String) -> String {
         // The pair is given up at the arbiter too, so that the guest can be started and protected again.
-        shell.leaveInOrder()
+        shell.tell { $0.leaveInOrder() }
         let deadline = MonotonicClock.now() + 5_000_000_000
         while MonotonicClock.now() < deadline, shell.state.withLock({ !$0.orders.end }) {
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
@@ -488,15 +486,15 @@ final class PrimarySession {
     private func guestGone() throws(SessionError) -> String {
         // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
         shipper.close()
-        let isGivenAway = shell.state.withLock { $0.machine.state == .fencing }
+        let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
         shell.handle(.guestLost)
         if isGivenAway { return "another host goes on with the guest" }
-        guard shell.state.withLock({ $0.machine.state == .fenced }) else {
+        guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
             throw SessionError(
                 .guestLost, "the guest's QEMU (pid \(guest.pid)) died, and no standby could go on with it")
         }
         let deadline = MonotonicClock.now() + 2_000_000_000
-        while MonotonicClock.now() < deadline, shell.state.withLock({ $0.connection.linkDown == nil }) {
+        while MonotonicClock.now() < deadline, shell.state.withLock({ $0.duty.connection.linkDown == nil }) {
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
             _ = shell.wake.take()
         }
@@ -507,13 +505,8 @@ final class PrimarySession {
     /// for the operator to decide where that is the operator's.
     private func giveUp(_ error: SessionError) {
         guest.letRunOn()
-        let isKnown = shell.state.withLock { state -> Bool in
-            guard state.failure == nil else { return true }
-            state.failure = error
-            return false
-        }
-        if !isKnown { shell.report(.failure(error)) }
-        shell.leaveInOrder()
+        shell.tell { $0.note(error) }
+        shell.tell { $0.leaveInOrder() }
         while guest.isAlive {
             let orders = shell.state.withLock { $0.orders }
             if orders.end || orders.detach || orders.standby != nil { return }
@@ -531,7 +524,7 @@ final class PrimarySession {
         priority = nil
         wakefulness.end()
         shell.state.withLock { state in
-            if state.connection.linkDown == nil { state.connection.linkDown = "the session ended" }
+            shell.perform(state.duty.takeDown(), &state)
             state.gates = []
         }
         if !guest.isAlive {

@@ -14,7 +14,7 @@ extension PrimaryShell {
             interval: options.heartbeatMilliseconds,
             peerInterval: accepted.heartbeatMilliseconds ?? options.silenceMilliseconds / 5)
         let watch = PeerWatch(limits, secondPath: options.secondPaths[standby], now: MonotonicClock.now())
-        state.withLock { $0.connection.watch = watch }
+        state.withLock { $0.parts.watch = watch }
         do throws(SystemError) {
             return try HeartbeatThread(
                 "\(options.vm)", milliseconds: options.heartbeatMilliseconds, borne: options.silenceFloorMilliseconds
@@ -27,26 +27,26 @@ extension PrimaryShell {
     /// Keeps the link warm, and looks at it. Returns when to look again.
     private func beat(_ isDue: Bool) -> UInt64 {
         state.withLock { state in
-            guard let link = state.connection.link, state.connection.linkDown == nil else { return .max }
+            guard let link = state.parts.link, state.duty.connection.linkDown == nil else { return .max }
             let now = MonotonicClock.now()
             lookForStall(now, &state)
-            if let askedAt = state.connection.askedAt, now > askedAt + Self.handOverMax {
-                state.connection.askedAt = nil
-                perform(state.machine.handle(.handOverOverdue), &state)
+            let outputs = state.duty.beat(at: now)
+            if !outputs.isEmpty {
+                perform(outputs, &state)
                 wake.signal()
             }
             if isDue { link.send(controlFrame(Heartbeat(sent: now, echo: 0))) }
             link.look { [weak self] in self?.judge($0, of: link) }
-            return state.connection.watch?.due ?? .max
+            return state.parts.watch?.due ?? .max
         }
     }
 
     private func judge(_ sight: LinkSight, of link: Link) {
         state.withLock { state in
-            guard state.connection.link === link, state.connection.linkDown == nil,
-                let reason = state.connection.watch?.look(sight)
+            guard state.parts.link === link, state.duty.connection.linkDown == nil,
+                let reason = state.parts.watch?.look(sight)
             else { return }
-            loseStandby(reason, &state)
+            perform(state.duty.loseStandby(reason), &state)
             wake.signal()
         }
     }

@@ -12,13 +12,10 @@ extension PrimaryShell {
 
     func lookForStall(_ now: UInt64, _ state: inout State) {
         let late = backAt.load(ordering: .relaxed) &+ UInt64(options.stallMilliseconds) * 1_000_000
-        let isStalled = state.status.phase == .protected && now > late
-        guard isStalled != state.connection.isStalled else { return }
-        state.connection.isStalled = isStalled
-        state.noteShown()
-        state.connection.link?.send(TuningMessage(state.tuning, isStalled: isStalled).frame)
-        let pid = state.status.qemuPID
-        guard isStalled else {
+        guard let outputs = state.duty.noteStall(now > late) else { return }
+        perform(outputs, &state)
+        let pid = state.figures.qemuPID
+        guard state.duty.connection.isStalled else {
             report(.event(.stallOver, "the QEMU of \(options.vm) (pid \(pid)) takes checkpoints again"))
             return
         }
@@ -32,15 +29,4 @@ extension PrimaryShell {
                     + " \(Double(options.stallMilliseconds) / 1000) s:"
                     + " \(reason); its output waits"))
     }
-}
-
-extension PrimaryShell.State {
-    /// The phase as it is told.
-    private var phase: SessionPhase {
-        if let told = SessionPhase(machine.state) { return told }
-        return connection.isStalled && status.phase == .protected ? .stalled : status.phase
-    }
-
-    /// Keeps `shown` as things are.
-    mutating func noteShown() { if shown.phase != phase { shown = (phase, Date()) } }
 }

@@ -10,29 +10,16 @@ import Wire
 /// The session's thread: has the guest in hand, from its finding to its end.
 extension PrimaryShell {
     func run() {
-        let ended: String
+        let (ended, outcome): (String, Result<String, SessionError>)
         do throws(SessionError) {
-            ended = try carry()
+            let reason = try carry()
+            (ended, outcome) = (reason, .success(reason))
         } catch {
-            state.withLock { state in
-                if state.failure == nil {
-                    state.failure = error
-                    report(.failure(error))
-                }
-                state.status.lastError = error.message
-                state.status.phase = .failed
-            }
-            ended = error.message
+            (ended, outcome) = (error.message, .failure(error))
         }
+        tell { $0.finish(outcome) }
         questions?.stop()
-        let (link, record) = state.withLock { state in
-            if state.status.phase != .failed {
-                state.status.phase = .ended
-                // What was not asked for here leaves its reason.
-                state.status.lastError = state.isUnprotectAsked ? nil : ended
-            }
-            return (state.connection.link, state.orders.standby)
-        }
+        let (link, record) = state.withLock { ($0.parts.link, $0.orders.standby) }
         link?.close()
         if let record { report(.gaveWay(record)) }
         report(.ended(ended))
@@ -68,10 +55,10 @@ extension PrimaryShell {
         let identity = try custody.identify(
             found.description.identity ?? options.identity, origin.isFresh && !options.overridesRegister)
         let lineage = state.withLock { state in
-            state.status.qemuPID = pid
+            state.figures.qemuPID = pid
             state.guest = found.description
             state.identity = identity
-            return state.machine.lineage
+            return state.duty.machine.lineage
         }
         report(.found(pid: pid, lineage: lineage))
         if case .tookOver = origin {} else { handle(.started) }
@@ -98,20 +85,19 @@ extension PrimaryShell {
                 guest = attached
             }
             if let offer = orders.offer {
-                // Whoever asks from here on asks for another one.
-                state.withLock { $0.isAsked = false }
                 if let ended = try serve(offer, &guest) { return ended }
                 nextOffer = state.withLock { state in
                     state.orders.detach = false
                     // Another standby need not wait for one that refuses.
-                    return MonotonicClock.now() + (state.choice.reserve.isEmpty ? state.retry.wait : RetryPace.shortest)
+                    let isOnlyOne = state.duty.choice.reserve.isEmpty
+                    return MonotonicClock.now() + (isOnlyOne ? state.duty.retry.wait : RetryPace.shortest)
                 }
                 continue
             }
             if orders.standby != nil { return "another host goes on with the guest" }
             if orders.end {
                 // What ends by itself says why.
-                let reason = state.withLock { $0.isUnprotectAsked ? nil : $0.status.lastError }
+                let reason = state.withLock { $0.duty.isUnprotectAsked ? nil : $0.duty.lastError }
                 if let reason {
                     throw SessionError(
                         .refused, "\(options.vm) cannot be protected: \(reason)", knows: contestedRegister)
@@ -125,10 +111,10 @@ extension PrimaryShell {
                 }
                 continue
             }
-            let (isAlone, isAsked) = state.withLock { ($0.machine.state == .solo, $0.isAsked) }
+            let (isAlone, isAsked) = state.withLock { ($0.duty.machine.state == .solo, $0.duty.isAsked) }
             if isAlone, isAsked || MonotonicClock.now() >= nextOffer {
                 nextOffer = MonotonicClock.now() + RetryPace.shortest
-                handle(.candidate(nextStandby(), asked: isAsked))
+                tell { $0.seekStandby(at: MonotonicClock.now()) }
                 if state.withLock({ $0.orders.offer != nil }) { continue }
             }
             waitReadable([wake.number, process.number], nanoseconds: 200_000_000)
@@ -138,7 +124,7 @@ extension PrimaryShell {
 
     /// The register that stands against a guest that was not this host's.
     private var contestedRegister: Register? {
-        let register = state.withLock { $0.machine.register }
+        let register = state.withLock { $0.duty.machine.register }
         return origin.isFresh && register?.isOfOthers(than: custody.node) == true ? register : nil
     }
 
@@ -159,54 +145,27 @@ extension PrimaryShell {
     }
 
     func takeOrders() -> (Orders, endGuest: Bool) {
-        state.withLock { state in
-            let orders = state.orders
-            state.orders.offer = nil
-            state.orders.detach = false
-            state.orders.resumeGuest = false
-            state.orders.stopGuest = false
-            state.orders.killGuest = false
-            state.orders.sealLast = false
-            return (orders, state.endGuestRequested)
-        }
+        state.withLock { ($0.orders.take(), $0.endGuestRequested) }
     }
 
     /// One session with the standby; `guest` is used up. Returns why, when there is nothing more to do for this guest
     /// afterwards.
     func serve(_ offer: SessionOffer, _ guest: inout (any Guest)?) throws(SessionError) -> String? {
         state.withLock { state in
-            state.connection = Connection()
-            state.connection.session = offer.session
-            state.status.memoryProgress = 0
-            state.status.diskProgress = 0
+            state.duty.begin(offer)
+            state.parts = SessionParts()
+            (state.figures.memoryProgress, state.figures.diskProgress) = (0, 0)
         }
         do throws(SessionError) {
             let link = try connect(standby, self)
             let attached = try attach(&guest)
             return try protect(attached, offer, link)
         } catch {
-            state.withLock { state in
-                state.connection.link?.close()
-                state.retry.failed(error.code == .standbyRefused ? .refused : .lost, error.message)
-                state.isOldNews = !state.retry.isNews
-            }
+            state.withLock { $0.parts.link }?.close()
             guest?.close()
             guest = nil
-            handle(error.code == .standbyRefused ? .refused(offer.session, error.message) : .standbyLost(offer.session))
-            state.withLock { $0.isOldNews = false }
-            let (isLost, hadStandby) = state.withLock { state in
-                (
-                    error.code == .peerLost || error.code == .standbyRefused,
-                    !origin.isNamed || state.hadStandby
-                )
-            }
-            guard isLost, hadStandby else { throw error }
-            state.withLock { state in
-                var isAlone = state.connection.leaving != nil
-                if case .tookOver = origin, state.status.last.epoch == .firstCopy { isAlone = true }
-                state.status.phase = isAlone ? .running : .peerLost
-                state.status.lastError = error.message
-            }
+            tell { $0.end(error) }
+            guard state.withLock({ $0.duty.survives(error) }) else { throw error }
             return nil
         }
     }
@@ -217,8 +176,8 @@ extension PrimaryShell {
         let accepted: AcceptMessage
         do throws(SessionError) {
             state.withLock { state in
-                state.connection.link = link
-                state.status.phase = .preparing
+                state.parts.link = link
+                state.duty.phase = .preparing
             }
             link.send(HelloMessage(node: custody.node.description, software: software).frame)
             let offered = tuning
@@ -230,7 +189,7 @@ extension PrimaryShell {
             accepted = answer
             report(
                 .event(.session, "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
-            handle(.accepted(offer.session, accepted.identity))
+            tell { $0.agree(accepted.identity) }
             if tuning != offered { link.send(TuningMessage(tuning, isStalled: false).frame) }
         } catch {
             guest.close()
@@ -252,32 +211,15 @@ extension PrimaryShell {
     private func message(_ offer: SessionOffer, _ guest: any Guest, _ tuning: EpochTuning) -> OfferMessage {
         var message = OfferMessage(offer, of: guest, options, tuning)
         message.replaceAfterSeconds = options.replaceAfterSeconds
-        (message.identity, message.reserve) = state.withLock { ($0.identity, $0.choice.reserve) }
+        (message.identity, message.reserve) = state.withLock { ($0.identity, $0.duty.choice.reserve) }
         return message
-    }
-
-    /// Whom to ask now.
-    private func nextStandby() -> NodeName {
-        let (node, lost) = state.withLock { state in
-            let (before, wasReplacing) = (state.choice.current, state.choice.isReplacing)
-            let node = state.choice.next(at: MonotonicClock.now())
-            return (node, state.choice.isReplacing && !wasReplacing ? before : nil)
-        }
-        if let lost {
-            report(
-                .event(
-                    .session,
-                    "\(lost) has not been the standby of \(options.vm) for \(options.replaceAfterSeconds) s: others are"
-                        + " asked too, \(node) first"))
-        }
-        return node
     }
 
     /// Nil when protection was ended meanwhile.
     private func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage? {
         let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
         while MonotonicClock.now() < deadline {
-            let (answer, end) = state.withLock { ($0.connection.answer, $0.orders.end) }
+            let (answer, end) = state.withLock { ($0.duty.connection.answer, $0.orders.end) }
             // The end of the link that follows is no answer.
             if end { return nil }
             if let answer { return try answer.get() }

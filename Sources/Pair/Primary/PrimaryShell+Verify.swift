@@ -62,7 +62,7 @@ extension PrimaryShell {
             throw refused("it is \(status.phase.rawValue), not protected")
         }
         let (id, guest, canVerify, isPaused) = state.withLock {
-            ($0.connection.session, $0.guest, $0.connection.canVerify, $0.isGuestPaused)
+            ($0.duty.connection.session, $0.guest, $0.duty.connection.canVerify, $0.duty.isGuestPaused)
         }
         guard canVerify else {
             throw refused("the agent of \(options.standby) is older and does not know how: update it")
@@ -79,7 +79,7 @@ extension PrimaryShell {
     private func checkVerification(_ id: SessionID) throws(SessionError) {
         let (phase, reason) = (status.phase, status.lastError)
         let (current, isPaused, linkDown) = state.withLock {
-            ($0.connection.session, $0.isGuestPaused, $0.connection.linkDown)
+            ($0.duty.connection.session, $0.duty.isGuestPaused, $0.duty.connection.linkDown)
         }
         if phase != .protected || current != id || linkDown != nil {
             let why = linkDown ?? reason ?? "no reason given"

@@ -10,7 +10,4 @@ extension CheckpointDigest {
         }
         self = bytes.withUnsafeBytes { CheckpointDigest($0) }
     }
-
-    /// Of nothing that was sent.
-    static let planted = CheckpointDigest(.none, .firstCopy, tip: -1)
 }

@@ -37,7 +37,7 @@ enum AgentWork {
     case copyStep(SessionID, Int)
     case cutEpoch(SessionID)
     case cutLastEpoch(SessionID)
-    case handOverOverdue(SessionID)
+    case primaryBeats(SessionID)
     case guestIsGone(Int)
     case prepared(SessionID)
     case failsToPrepare(SessionID)
@@ -67,8 +67,6 @@ struct Question {
 /// What a link carries.
 enum Message {
     case offer(SessionOffer)
-    case accept(SessionID, StandbyIdentity)
-    case refuse(SessionID, String, knows: Register?)
     case copy(SessionID, step: Int, [Change])
     case data(SessionID, Epoch, part: Int, [Change], outputs: [Int], isDamaged: Bool)
     case checkpointEnd(SessionID, Epoch, tip: Int, CheckpointDigest)

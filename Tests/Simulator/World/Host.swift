@@ -1,6 +1,7 @@
 import Model
 import Pair
 import Protocol
+import Wire
 
 /// One host: what survives its agent, and what does not.
 final class Host {
@@ -32,7 +33,12 @@ final class Host {
     var deferred: [AgentWork] = []
     var actionsUntilCrash = -1
     var downMilliseconds = 0
-    var primary: PrimaryMachine?
+    var primary: PrimaryDuty?
+    var primaryState: PrimaryMachine.State? { primary?.machine.state }
+    /// A session with a standby is under way, from the dialling of its link on.
+    var isServing = false
+    /// Of the checkpoints of that session, as they were sent.
+    var digests: [CheckpointDigest] = []
     var standby: StandbyDuty?
     var standbyState: StandbyMachine.State? { standby?.machine.state }
     var unwritten: [LocalRecord] = []
@@ -96,6 +102,7 @@ final class Host {
         hasClaimed = false
         link = -1
         session = .none
+        (isServing, digests) = (false, [])
         offers = []
         newestOffer = -1
         (sealed, held, copyIsDone) = (.firstCopy, [], false)

@@ -102,11 +102,12 @@ extension World {
         }
         if mutant != .acknowledgesAfterAsking || links[link].primary == host.index { host.link = -1 }
         if links[link].primary == host.index {
-            feed(host, .standbyLost(host.session))
+            tellPrimary(host) { $0.noteClosedLink("lost") }
+            takeAnswer(host)
         } else if host.standby?.machine.image != nil {
-            if mutant == .dropsImageOnSilence { return tell(host) { $0.loseQEMU("is dropped") } }
+            if mutant == .dropsImageOnSilence { return tellStandby(host) { $0.loseQEMU("is dropped") } }
             let time = nanoseconds
-            tell(host) { $0.loseLink("lost", at: time, hostLives: false) }
+            tellStandby(host) { $0.loseLink("lost", at: time, hostLives: false) }
             if mutant == .standbyActsAlone, plan.rule != .arbiter { goOnHere(host) }
         }
     }

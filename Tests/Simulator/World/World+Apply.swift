@@ -27,7 +27,7 @@ extension World {
     private func endWork(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
         if !host.work.isEmpty { host.work.removeFirst() }
         let (life, isIdle) = (host.life, host.work.isEmpty)
-        tell(host, happened)
+        tellStandby(host, happened)
         // What was told may have begun the next work.
         if host.life == life, !isIdle { beginWork(host) }
     }
@@ -36,7 +36,7 @@ extension World {
         if mutant == .reportsAppliedEarly {
             host.replica?.applied = epoch
             let life = host.life
-            tell(host) { $0.apply(epoch) }
+            tellStandby(host) { $0.apply(epoch) }
             guard host.life == life else { return }
         }
         later(host, random.within(1...6), .applyHalf(session, epoch))
@@ -138,7 +138,7 @@ extension World {
     /// A planned change of host loses nothing, not even what nobody saw.
     private func checkSwitchover(_ replica: Replica, _ host: Host) {
         let peer = hosts[host.other]
-        guard let guest = peer.guest, guest.isAlive, case .handingOver(let session) = peer.primary?.state,
+        guard let guest = peer.guest, guest.isAlive, case .handingOver(let session) = peer.primaryState,
             session.id == replica.session
         else { return }
         if guest.tip != replica.tip {
@@ -152,9 +152,7 @@ extension World {
         close(host.link, at: host)
         host.link = -1
         if mutant != .resumesTwice { host.replica = nil }
-        host.primary = PrimaryMachine(
-            tookOver: register, rule: plan.rule, reprotection: .automatic,
-            fences: fencesOfPrimary(host), seed: random.next())
+        host.primary = newPrimary(host, tookOver: register)
         later(host, 50, .lookForStandby)
     }
 }

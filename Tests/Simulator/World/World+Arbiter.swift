@@ -96,12 +96,12 @@ extension World {
             register?.mode = .paired
         }
         if mutant == .ignoresConflict, host.primary != nil, let found = register, found.owner != host.name {
-            register = host.primary?.register
+            register = host.primary?.machine.register
         }
         if host.primary != nil {
-            feed(host, PrimaryMachine.Event.registerRead(register))
+            tellPrimary(host) { $0.learn(.read(register)) }
         } else {
-            tell(host) { $0.learn(.read(register)) }
+            tellStandby(host) { $0.learn(.read(register)) }
         }
     }
 
@@ -111,9 +111,9 @@ extension World {
         switch question.kind {
         case .read:
             if host.primary != nil {
-                feed(host, PrimaryMachine.Event.registerUnreadable("no answer"))
+                tellPrimary(host) { $0.learn(.unreadable("no answer")) }
             } else {
-                tell(host) { $0.learn(.unreadable("no answer")) }
+                tellStandby(host) { $0.learn(.unreadable("no answer")) }
             }
         case .compareAndSet(_, let new, let nonce):
             feedAnswer(mutant == .takesSilenceForYes ? .applied(new) : .unknown("no answer"), nonce, host)
@@ -122,9 +122,9 @@ extension World {
 
     func feedAnswer(_ answer: RegisterAnswer, _ nonce: Nonce, _ host: Host) {
         if host.primary != nil {
-            feed(host, PrimaryMachine.Event.answered(nonce, answer))
+            tellPrimary(host) { $0.learn(.answered(nonce, answer)) }
         } else {
-            tell(host) { $0.learn(.answered(nonce, answer)) }
+            tellStandby(host) { $0.learn(.answered(nonce, answer)) }
         }
     }
 

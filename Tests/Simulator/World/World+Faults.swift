@@ -54,7 +54,7 @@ extension World {
         guard host.replica != nil, host.isUp else { return }
         host.losesImage = false
         host.isTold = true
-        tell(host) { $0.loseQEMU("ended") }
+        tellStandby(host) { $0.loseQEMU("ended") }
         host.isTold = false
     }
 
@@ -99,11 +99,9 @@ extension World {
             {
                 if host.guest?.gate != .detached { host.guest?.gateLife = host.life }
                 host.guest?.gate = .flowing
-                host.primary = PrimaryMachine(
-                    tookOver: register, rule: plan.rule, reprotection: .automatic,
-                    fences: fencesOfPrimary(host), seed: random.next())
+                host.primary = newPrimary(host, tookOver: register)
             }
-            return feed(host, PrimaryMachine.Event.started)
+            return tellPrimary(host) { $0.handle(.started) }
         }
         if mutant == .dropsLoaded, host.replica?.loaded != nil { dismantle(host) }
         if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
@@ -138,7 +136,7 @@ extension World {
         (host.question, host.readings) = (0, 0)
         host.primary = newPrimary(host, .fresh(overridesRegister: overridesRegister))
         later(host, 50, .lookForStandby)
-        feed(host, PrimaryMachine.Event.started)
+        tellPrimary(host) { $0.handle(.started) }
     }
 
     // MARK: - Healing
@@ -172,7 +170,7 @@ extension World {
     var isWell: Bool {
         guard now - lastOutput < 200, now > plan.faultPhase + 50 else { return false }
         for host in hosts {
-            if case .paired(let session) = host.primary?.state, session.acknowledged > Epoch(1),
+            if case .paired(let session) = host.primaryState, session.acknowledged > Epoch(1),
                 hosts[host.other].standbyState == .holding
             {
                 if plan.isSingleFault, wasPairedAtFault, boots > 0 {
@@ -186,7 +184,7 @@ extension World {
 
     func describeIllness() -> String {
         let states = hosts.map { host in
-            "\(host.name): \(host.primary.map { "primary \($0.state.name)" } ?? "")"
+            "\(host.name): \(host.primaryState.map { "primary \($0.name)" } ?? "")"
                 + "\(host.standbyState.map { "standby \($0.name)" } ?? "")"
                 + "\(host.guest?.isAlive == true ? ", guest alive" : "")"
         }

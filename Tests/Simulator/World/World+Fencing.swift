@@ -64,18 +64,18 @@ extension World {
         host.fencing = nil
         guard isConfirmed || mutant == .takesFailureForConfirmation else {
             host.fencingFailures += 1
-            if host.primary != nil { return feed(host, PrimaryMachine.Event.fencingFailed(nonce, "planted")) }
-            return tell(host) { $0.handle(.fencingFailed(nonce, "planted")) }
+            if host.primary != nil { return tellPrimary(host) { $0.handle(.fencingFailed(nonce, "planted")) } }
+            return tellStandby(host) { $0.handle(.fencingFailed(nonce, "planted")) }
         }
         host.fencingFailures = 0
         host.hasConfirmation = true
         if host.primary != nil {
-            let isFrozen = if case .frozen = host.primary?.state { true } else { false }
-            feed(host, PrimaryMachine.Event.peerFenced(nonce))
-            if isFrozen, case .lonely = host.primary?.state { checkFenced(by: host, since: fencing.askedAt) }
+            let isFrozen = if case .frozen = host.primaryState { true } else { false }
+            tellPrimary(host) { $0.handle(.peerFenced(nonce)) }
+            if isFrozen, case .lonely = host.primaryState { checkFenced(by: host, since: fencing.askedAt) }
         } else {
             let isOrphaned = host.standbyState == .orphaned
-            tell(host) { $0.handle(.peerFenced(nonce)) }
+            tellStandby(host) { $0.handle(.peerFenced(nonce)) }
             if isOrphaned, case .takingOver = host.standbyState { checkFenced(by: host, since: fencing.askedAt) }
         }
     }
@@ -94,9 +94,9 @@ extension World {
         let peer = hosts[host.other].name
         host.fencing = nil
         if host.primary != nil {
-            feed(host, PrimaryMachine.Event.peerHeard(peer))
+            tellPrimary(host) { $0.handle(.peerHeard(peer)) }
         } else {
-            tell(host) { $0.handle(.peerHeard(peer)) }
+            tellStandby(host) { $0.handle(.peerHeard(peer)) }
         }
     }
 }

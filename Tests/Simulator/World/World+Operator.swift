@@ -1,4 +1,5 @@
 import Model
+import Pair
 import Protocol
 
 /// What an operator does: at bad moments by the plan, and sensibly when something waits for a decision.
@@ -8,23 +9,23 @@ extension World {
         case .switchOver:
             for host in hosts {
                 host.switchAskedAt = now
-                feed(host, PrimaryMachine.Event.switchOver)
+                tellPrimary(host) { $0.switchOver().outputs }
             }
         case .unprotect:
             for host in hosts {
-                if mutant == .releasesOnUnprotect, host.primary?.session != nil {
+                if mutant == .releasesOnUnprotect, host.primary?.machine.session != nil {
                     for (_, packet) in host.held { clientSees(packet, host) }
                     host.held = []
                 }
-                feed(host, PrimaryMachine.Event.unprotect)
+                tellPrimary(host) { $0.unprotect() }
             }
         case .setLevel:
             let level = random.pick([Level.restart, .component, .system])
-            for host in hosts { feed(host, PrimaryMachine.Event.setLevel(level)) }
+            for host in hosts { tellPrimary(host) { $0.handle(.setLevel(level)) } }
         case .giveUp(let index):
             let host = hosts[index]
             host.isTold = true
-            if host.primary != nil { feed(host, PrimaryMachine.Event.giveUp) } else { giveUpImage(host) }
+            if host.primary != nil { settle(host, goesOn: false) } else { giveUpImage(host) }
             host.isTold = false
         case .force(let index, let truthfully):
             let host = hosts[index]
@@ -41,14 +42,14 @@ extension World {
                 host.guest?.isAlive = false
                 host.guest?.isRunning = false
                 wasEnded = true
-                feed(host, .guestEnded)
+                tellPrimary(host) { $0.handle(.guestEnded) }
                 if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
             }
         case .goOn(let index): sayGoOn(hosts[index])
         case .leave(let index):
             let host = hosts[index]
             guard host.isAwake(at: now), host.standby?.machine.image != nil else { return }
-            tell(host) { $0.ask(.leave, because: "planned") }
+            tellStandby(host) { $0.ask(.leave, because: "planned") }
         }
     }
 
@@ -56,24 +57,26 @@ extension World {
         if mutant == .givesUpWhileAsking, host.standbyState == .arbitrating {
             // The answer to what was asked is not waited for.
             host.isTold = false
-            return tell(host) { $0.loseQEMU("is given up") }
+            return tellStandby(host) { $0.loseQEMU("is given up") }
         }
         let time = nanoseconds
-        tell(host) { $0.dismiss(because: "given up", at: time, hostLives: false) }
+        tellStandby(host) { $0.dismiss(because: "given up", at: time, hostLives: false) }
     }
 
     /// The operator says that the other host is off.
     func goOnHere(_ host: Host) {
         let time = nanoseconds
-        tell(host) { $0.goOn(because: "planned", at: time, hostLives: false) }
+        tellStandby(host) { $0.goOn(because: "planned", at: time, hostLives: false) }
     }
 
     private func sayGoOn(_ host: Host) {
-        if mutant == .keepsLineageByWord, case .frozen = host.primary?.state, let fencing = host.fencing {
-            return feed(host, PrimaryMachine.Event.peerFenced(fencing.nonce))
+        if mutant == .keepsLineageByWord, case .frozen = host.primaryState, let fencing = host.fencing {
+            return tellPrimary(host) { $0.handle(.peerFenced(fencing.nonce)) }
         }
-        feed(host, PrimaryMachine.Event.goOn)
+        settle(host, goesOn: true)
     }
+
+    private func settle(_ host: Host, goesOn: Bool) { tellPrimary(host) { $0.settle(goesOn: goesOn).outputs } }
 
     /// An operator who sees that the primary is lost, and cannot wait.
     func alarm(_ host: Host) {
@@ -97,7 +100,7 @@ extension World {
             let guest = host.guest, guest.isAlive, !guest.isRunning, hosts[host.other].guest?.isAlive != true
         else { return }
         // A peer with a newer register ran it: this copy is to be ended.
-        if case .adopting = host.primary?.state { return }
+        if case .adopting = host.primaryState { return }
         verdict.fail("I34", "the guest stands still at \(host.name) for a switchover since step \(since)")
     }
 
@@ -129,25 +132,25 @@ extension World {
     }
 
     private func lookAfterManual(_ host: Host, _ peer: Host) {
-        switch host.primary?.state {
+        switch host.primaryState {
         case .frozen: sayGoOn(host)
         case .handingOver:
             switch peer.standbyState {
             case .loading, .takingOver, .resuming, .returning, .failed: break
-            default: if peer.isUp, peer.primary == nil { feed(host, .goOn) }
+            default: if peer.isUp, peer.primary == nil { settle(host, goesOn: true) }
             }
         case .forked:
             host.isTold = true
             if mutant == .mergesForks { host.isTold = false }
-            let peerIsForked = if case .forked = peer.primary?.state { true } else { false }
+            let peerIsForked = if case .forked = peer.primaryState { true } else { false }
             if peerIsForked, host.index == 1 {
-                feed(host, .goOn)
+                settle(host, goesOn: true)
             } else if peer.primary != nil {
-                feed(host, PrimaryMachine.Event.giveUp)
+                settle(host, goesOn: false)
             } else if isHealing, peer.isUp {
-                feed(host, .goOn)
+                settle(host, goesOn: true)
             }
-            if host.primary?.state != .fencing { host.isTold = false }
+            if host.primaryState != .fencing { host.isTold = false }
         default: break
         }
         if isHealing, host.standbyState == .orphaned, peer.isUp, peer.guest?.isAlive != true {
@@ -177,4 +180,9 @@ extension World {
         wasEnded = false
         boot(owner, overridesRegister: true)
     }
+}
+
+extension PrimaryDuty.Reply {
+    /// Nothing is to be done for what was refused.
+    fileprivate var outputs: [PrimaryDuty.Output] { if case .done(let outputs) = self { outputs } else { [] } }
 }

@@ -4,155 +4,123 @@ import Pair
 import Protocol
 import Wire
 
-/// The primary's shell: what Pair and Agent do for `PrimaryMachine`.
+/// What carries a primary's decisions out: `PrimaryDuty` decides, as it is shipped; guest, gates and capture are fakes.
 extension World {
-    func perform(_ action: PrimaryMachine.Action, _ host: Host) {
-        switch action {
+    /// Tells the primary's duty of what happened, and carries out what it wants.
+    func tellPrimary(_ host: Host, _ happened: (inout PrimaryDuty) -> [PrimaryDuty.Output]) {
+        guard var duty = host.primary else { return }
+        host.primary = nil
+        let outputs = happened(&duty)
+        note(duty.takeSteps(), host)
+        host.primary = duty
+        let life = host.life
+        for output in outputs {
+            switch output {
+            case .report, .account: continue
+            default: break
+            }
+            guard survives(host) else { return }
+            perform(output, host)
+            guard host.life == life, verdict.violation == nil else { return }
+        }
+    }
+
+    private func note(_ steps: [PrimaryDuty.Step], _ host: Host) {
+        for step in steps {
+            coverage.visit(step)
+            guard isTraced, !step.event.isRoutine else { continue }
+            let (before, after) = (step.before.state, step.after.state)
+            guard !step.actions.isEmpty || before.number != after.number else { continue }
+            trace("\(host.name) primary \(before.name) \(step.event) -> \(after.name) \(shortened(step.actions))")
+        }
+    }
+
+    private func perform(_ output: PrimaryDuty.Output, _ host: Host) {
+        switch output {
         case .hold: hold(host)
         case .release(let epoch): release(through: epoch, host)
         case .releaseEverything: releaseEverything(host)
         case .dropHeld: dropHeld(host)
-        case .compareAndSet(let expecting, let new, let nonce): askForChange(expecting, new, nonce, host)
-        case .readRegister: read(host)
-        case .persist(let record): persist(record, host)
-        case .offer(let offer, _): connect(offer, host)
+        case .send(let message): say(message, host)
+        case .closeLink:
+            close(host.link, at: host)
+            host.link = -1
         case .startCopy: startCopy(host)
-        case .tellRegister(let register):
-            if mutant == .holdsLate, host.guest?.gate == .flowing { host.guest?.gate = .holding }
-            wasPaired = wasPaired || register.mode == .paired
-            say(.register(register), host)
+        case .order(let order): carryOut(order, host)
+        case .ask(.compareAndSet(let expecting, let new, let nonce)): askForChange(expecting, new, nonce, host)
+        case .ask(.read): read(host)
+        case .persist(let record): persist(record, host)
+        case .fence(_, let nonce, _): fencePeer(nonce, host)
+        case .stopFencing: stopFencing(host)
+        case .report, .account: break
+        }
+    }
+
+    /// What the thread that has the guest in hand does.
+    private func carryOut(_ order: PrimaryDuty.Order, _ host: Host) {
+        switch order {
+        case .offer(let offer):
+            host.primary?.begin(offer)
+            host.isServing = true
+            connect(offer, host)
+        case .detach:
+            if host.guest?.gate != .closed { host.guest?.gate = .detached }
+            endServing(SessionError(.peerLost, "the session is over"), host)
+        case .resumeGuest:
+            if mutant == .standsUntilDecided, case .lonely = host.primaryState { break }
+            host.stoodSince = nil
+            host.guest?.isRunning = true
+        case .stopGuest: host.guest?.isRunning = false
+        case .killGuest: killGuest(host)
         case .sealLast:
             checkAnswered(host, since: host.switchAskedAt, "\(host.name) stops its guest for a switchover")
             host.stoodSince = now
             if mutant != .handsOverRunning { host.guest?.isRunning = false }
             later(host, 1, .cutLastEpoch(host.session))
-        case .resumeGuest:
-            if mutant == .standsUntilDecided, case .lonely = host.primary?.state { break }
-            host.stoodSince = nil
-            host.guest?.isRunning = true
-        case .stopGuest: host.guest?.isRunning = false
-        case .askTakeOver(let term, let stands): askTakeOver(term, guestStands: stands, host)
-        case .dismissStandby:
-            say(.goodbye(GoodbyeMessage(kind: .unprotected, reason: "planned")), host)
-            if mutant == .leavesUnanswered { feed(host, .letGo(host.session)) }
-        case .closeLink:
-            close(host.link, at: host)
-            host.link = -1
-        case .detach: if host.guest?.gate != .closed { host.guest?.gate = .detached }
-        case .killGuest: killGuest(host)
-        case .fencePeer(_, let nonce): fencePeer(nonce, host)
-        case .stopFencing: stopFencing(host)
         case .becomeStandby(let record): becomeStandby(record, host)
         case .end: endProtection(host)
-        case .refuseSwitchover, .report: break
+        }
+    }
+
+    /// The thread's part in one session is over.
+    func endServing(_ error: SessionError, _ host: Host) {
+        guard host.isServing else { return }
+        host.isServing = false
+        tellPrimary(host) { $0.end(error) }
+    }
+
+    /// What the primary tells its standby.
+    private func say(_ message: PrimaryMessage, _ host: Host) {
+        switch message {
+        case .register(let register):
+            if mutant == .holdsLate, host.guest?.gate == .flowing { host.guest?.gate = .holding }
+            wasPaired = wasPaired || register.mode == .paired
+        case .takeOver(let term, let stands) where stands:
+            if plan.rule != .arbiter {
+                registers.act(on: term, host.durable, "the guest was handed over", &verdict)
+            }
+            later(host, Self.handOverMax, .primaryBeats(host.session))
+        default: break
+        }
+        send(.fromPrimary(host.session, message), on: host.link, from: host)
+        if mutant == .leavesUnanswered, case .goodbye = message {
+            let session = host.session
+            tellPrimary(host) { $0.handle(.letGo(session)) }
         }
     }
 
     private func read(_ host: Host) {
         // The arbiter is taken to be there.
-        if mutant == .stopsUnasked, case .paired = host.primary?.state, let register = host.primary?.register {
-            return feed(host, PrimaryMachine.Event.registerRead(register))
+        if mutant == .stopsUnasked, case .paired = host.primaryState, let register = host.primary?.machine.register {
+            return tellPrimary(host) { $0.learn(.read(register)) }
         }
         ask(.read, host)
-    }
-
-    // MARK: - Output
-
-    func clientSees(_ packet: Int, _ host: Host) { letOutFreely(packet, host) }
-
-    /// One packet reaches the clients.
-    private func letOut(_ packet: Int, _ host: Host) {
-        clients.see(packet, of: host.guest?.lineage ?? nil, history, &verdict)
-        lastOutput = now
-    }
-
-    /// I1, I2: output that no acknowledgement covers leaves only under SOLO.
-    private func letOutFreely(_ packet: Int, _ host: Host) {
-        if host.guest?.lineage != nil {
-            let register = rules(host)
-            if register?.owner != host.name || register?.mode != .solo {
-                verdict.fail("I1", "step \(packet) left \(host.name) freely; the register is \(describe(register))")
-            }
-        }
-        host.lastFree = packet
-        letOut(packet, host)
-    }
-
-    private func checkClaim(_ host: Host, _ term: Term) {
-        if !host.hasClaimed { verdict.fail("I14", "\(host.name) let output go before it had claimed its term") }
-        registers.act(on: term, host.durable, "output was let go", &verdict)
-    }
-
-    /// What the guest's last step sent goes where the gate says.
-    func emit(_ packet: Int, _ host: Host) {
-        guard let guest = host.guest else { return }
-        switch guest.gate {
-        case .detached: letOutFreely(packet, host)
-        case .closed: break
-        case .flowing, .holding:
-            // Without the agent that holds the sockets, QEMU drops it; while the agent stands still, it waits.
-            guard host.isUp, guest.gateLife == host.life else { return }
-            host.held.append((guest.epoch, packet))
-            if guest.gate == .flowing, host.stalledUntil <= now {
-                let waiting = host.held
-                host.held = []
-                for (_, packet) in waiting { letOutFreely(packet, host) }
-            }
-        }
-    }
-
-    private func hold(_ host: Host) {
-        guard let gate = host.guest?.gate, gate == .flowing || gate == .holding else { return }
-        if mutant == .holdsLate, case .pairing = host.primary?.state { return }
-        if mutant == .startsWithoutHolding, case .adopting = host.primary?.state {
-            host.guest?.gate = .flowing
-            host.guest?.gateLife = host.life
-            return
-        }
-        host.guest?.gate = .holding
-        host.guest?.gateLife = host.life
-    }
-
-    private func release(through epoch: Epoch, _ host: Host) {
-        checkClaim(host, Term(0))
-        let limit = mutant == .releasesAllOnAcknowledgement ? host.sealed : epoch
-        letOutHeld(through: limit, host)
-        say(.released(epoch), host)
-    }
-
-    private func letOutHeld(through epoch: Epoch, _ host: Host) {
-        var kept = 0
-        while kept < host.held.count, host.held[kept].epoch <= epoch {
-            checkpoints.release(host.session, host.held[kept].epoch, &verdict)
-            letOut(host.held[kept].packet, host)
-            kept += 1
-        }
-        host.held.removeFirst(kept)
-    }
-
-    private func releaseEverything(_ host: Host) {
-        guard let guest = host.guest, guest.gate != .closed else { return }
-        if guest.gate != .detached, let register = host.primary?.register, guest.lineage != nil {
-            checkClaim(host, register.term)
-        }
-        let held = host.held
-        host.held = []
-        for (_, packet) in held { letOutFreely(packet, host) }
-        if guest.gate != .detached { host.guest?.gate = .flowing }
-    }
-
-    private func dropHeld(_ host: Host) {
-        if mutant == .releasesOnFence {
-            for (_, packet) in host.held { letOutFreely(packet, host) }
-        }
-        host.held = []
-        host.guest?.gate = .closed
     }
 
     // MARK: - The register
 
     private func askForChange(_ expecting: Register?, _ new: Register, _ nonce: Nonce, _ host: Host) {
-        let isLonely = if case .lonely = host.primary?.state { true } else { false }
+        let isLonely = if case .lonely = host.primaryState { true } else { false }
         if isLonely, mutant == .soloWithoutAsking || (mutant == .forgetsToBurn && expecting?.mode == .solo) {
             host.hasClaimed = true
             return feedLater(.applied(new), nonce, host)
@@ -176,7 +144,8 @@ extension World {
     func lookForStandby(_ host: Host) {
         later(host, 150, .lookForStandby)
         guard host.primary != nil else { return }
-        feed(host, .candidate(hosts[host.other].name, asked: false))
+        let time = nanoseconds
+        tellPrimary(host) { $0.seekStandby(at: time) }
     }
 
     private func startCopy(_ host: Host) {
@@ -186,13 +155,16 @@ extension World {
         host.guest?.epoch = Epoch(1)
         host.guest?.dirty = 0
         host.held = []
-        (host.sealed, host.copyIsDone) = (.firstCopy, false)
+        (host.sealed, host.copyIsDone, host.digests) = (.firstCopy, false, [])
         later(host, plan.copyStep, .copyStep(host.session, 0))
     }
 
+    private func isServing(_ session: SessionID, _ host: Host) -> Bool {
+        host.session == session && host.primary?.machine.session?.id == session
+    }
+
     func copy(_ step: Int, of session: SessionID, _ host: Host) {
-        guard host.session == session, host.primary?.session?.id == session, let guest = host.guest, guest.isAlive
-        else { return }
+        guard isServing(session, host), let guest = host.guest, guest.isAlive else { return }
         let per = Guest.groups / 3
         var changes: [Change] = []
         for group in step * per..<(step + 1) * per {
@@ -209,16 +181,16 @@ extension World {
     }
 
     func cutEpoch(of session: SessionID, _ host: Host) {
-        guard host.session == session, let current = host.primary?.session, current.id == session,
-            let guest = host.guest, guest.isAlive
+        guard isServing(session, host), let guest = host.guest, guest.isAlive,
+            let acknowledged = host.primary?.machine.acknowledged
         else { return }
         later(host, plan.epoch, .cutEpoch(session))
-        guard guest.isRunning, host.sealed.number < current.acknowledged.number + 3 else { return }
+        guard guest.isRunning, host.sealed.number < acknowledged.number + 3 else { return }
         seal(session, isLast: false, host)
     }
 
     func cutLastEpoch(of session: SessionID, _ host: Host) {
-        guard host.session == session, host.primary?.session?.id == session, host.guest?.isAlive == true else { return }
+        guard isServing(session, host), host.guest?.isAlive == true else { return }
         seal(session, isLast: true, host)
     }
 
@@ -237,7 +209,7 @@ extension World {
         host.guest?.epoch = epoch.next
         host.guest?.isRunning = false
         let life = host.life
-        feed(host, isLast ? .sealedLast(session, epoch) : .sealed(session, epoch))
+        tellPrimary(host) { $0.seal(epoch, isLast: isLast) }
         guard host.life == life else { return }
         if !isLast || mutant == .handsOverRunning { host.guest?.isRunning = true }
         if mutant == .releasesBeforeAcknowledgement { letOutHeld(through: epoch, host) }
@@ -251,14 +223,20 @@ extension World {
                 .data(session, epoch, part: 1, Array(changes[half...]), outputs: [], isDamaged: false),
                 on: host.link, from: host)
         }
-        send(
-            .checkpointEnd(session, epoch, tip: guest.tip, CheckpointDigest(session, epoch, tip: guest.tip)),
-            on: host.link, from: host)
+        let digest = CheckpointDigest(session, epoch, tip: guest.tip)
+        host.primary?.expect(epoch, digest, EpochTimings(), waited: 0, at: nanoseconds)
+        host.digests.append(digest)
+        send(.checkpointEnd(session, epoch, tip: guest.tip, digest), on: host.link, from: host)
         if isLast, mutant == .handsOverEarly {
-            for number in (host.primary?.acknowledged.number ?? 0) + 1..<epoch.number + 1 {
-                feed(host, .acknowledged(session, Epoch(number), digestMatches: true))
+            for number in (host.primary?.machine.acknowledged.number ?? 0) + 1..<epoch.number + 1 {
+                takeAcknowledgement(Epoch(number), host.digests[Int(number) - 1], host)
             }
         }
+    }
+
+    private func takeAcknowledgement(_ epoch: Epoch, _ digest: CheckpointDigest, _ host: Host) {
+        let time = nanoseconds
+        tellPrimary(host) { $0.take(.acknowledge(epoch, digest), at: time) }
     }
 
     func arriveAtPrimary(_ message: Message, _ link: Int, _ host: Host) {
@@ -272,10 +250,6 @@ extension World {
             return
         }
         switch message {
-        case .accept(let session, let identity): feed(host, .accepted(session, identity))
-        case .refuse(let session, let reason, let known):
-            feed(host, .refused(session, reason))
-            if let known, host.primary != nil { feed(host, .peerRegister(known)) }
         case .closed:
             close(link, at: host)
             loseLink(link, host)
@@ -285,36 +259,42 @@ extension World {
     }
 
     private func hear(_ message: StandbyMessage, of session: SessionID, _ host: Host) {
-        switch message {
-        case .acknowledge(let epoch, _):
-            let session = mutant == .acceptsStaleAcknowledgements ? host.session : session
-            feed(host, .acknowledged(session, epoch, digestMatches: true))
-        case .register(let register): feed(host, .peerRegister(register))
-        case .goodbye(let message) where message.staysStandby == true: feed(host, .declined(session, "planned"))
-        case .goodbye(let message):
-            switch message.kind {
-            case .handedBack: feed(host, .handedBack(session))
-            case .failed where host.primary?.isDismissing != true: feed(host, .standbyLost(session))
-            default: feed(host, .letGo(session))
-            }
-        case .wish: feed(host, .standbyLeaves(session))
-        case .accept, .refuse: break
+        if case .acknowledge(let epoch, _) = message, mutant == .acceptsStaleAcknowledgements, session != host.session {
+            guard let digest = digestSent(epoch, by: host) else { return }
+            return takeAcknowledgement(epoch, digest, host)
+        }
+        guard session == host.session else { return }
+        let time = nanoseconds
+        tellPrimary(host) { $0.take(message, at: time) }
+        takeAnswer(host)
+    }
+
+    /// The thread waits for what the standby says to the offer.
+    func takeAnswer(_ host: Host) {
+        guard host.isServing, case .offering = host.primaryState else {
+            if case .failure(let error)? = host.primary?.connection.answer { endServing(error, host) }
+            return
+        }
+        switch host.primary?.connection.answer {
+        case .success(let accepted): tellPrimary(host) { $0.agree(accepted.identity) }
+        case .failure(let error): endServing(error, host)
+        case nil: break
         }
     }
 
-    private func say(_ message: PrimaryMessage, _ host: Host) {
-        send(.fromPrimary(host.session, message), on: host.link, from: host)
+    /// What the standby has to acknowledge an epoch with; nil for one that was not sent in this session.
+    func digestSent(_ epoch: Epoch, by host: Host) -> CheckpointDigest? {
+        let index = Int(epoch.number) - 1
+        return host.digests.indices.contains(index) ? host.digests[index] : nil
+    }
+
+    func beat(primary host: Host) {
+        let time = nanoseconds
+        tellPrimary(host) { $0.beat(at: time) }
+        if host.primary?.awaitsHandOver == true { later(host, 50, .primaryBeats(host.session)) }
     }
 
     // MARK: - The guest
-
-    private func askTakeOver(_ term: Term, guestStands: Bool, _ host: Host) {
-        if plan.rule != .arbiter, guestStands {
-            registers.act(on: term, host.durable, "the guest was handed over", &verdict)
-        }
-        say(.takeOver(term, guestStands: guestStands), host)
-        if guestStands { later(host, 900, .handOverOverdue(host.session)) }
-    }
 
     private func killGuest(_ host: Host) {
         host.stoodSince = nil
@@ -370,11 +350,30 @@ extension World {
         mutant == .keepsIncarnation ? UInt64(host.index) : random.next()
     }
 
-    func newPrimary(_ host: Host, _ guest: PrimaryMachine.Guest) -> PrimaryMachine {
-        PrimaryMachine(
-            node: host.name, rule: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.rule,
-            reprotection: .automatic, guest: guest, level: .system, record: host.unwritten.last ?? host.durable,
-            fences: fencesOfPrimary(host), seed: random.next())
+    func newPrimary(_ host: Host, _ guest: PrimaryMachine.Guest) -> PrimaryDuty {
+        duty(
+            PrimaryMachine(
+                node: host.name, rule: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.rule,
+                reprotection: .automatic, guest: guest, level: .system, record: host.unwritten.last ?? host.durable,
+                fences: fencesOfPrimary(host), seed: random.next()), host, tookOver: false)
+    }
+
+    func newPrimary(_ host: Host, tookOver register: Register) -> PrimaryDuty {
+        duty(
+            PrimaryMachine(
+                tookOver: register, rule: plan.rule, reprotection: .automatic, fences: fencesOfPrimary(host),
+                seed: random.next()), host, tookOver: true)
+    }
+
+    private func duty(_ machine: PrimaryMachine, _ host: Host, tookOver: Bool) -> PrimaryDuty {
+        let peer = hosts[host.other].name
+        var duty = PrimaryDuty(
+            machine, PrimaryDuty.Names(Self.vm, standby: peer, arbiter: nil, isNamed: false, tookOver: tookOver),
+            tuning: EpochTuning(epochMilliseconds: plan.epoch),
+            choice: StandbyChoice(peer, reserve: [], replaceAfter: 60_000_000_000), isAsked: false,
+            handOverMax: UInt64(Self.handOverMax) * 1_000_000)
+        duty.steps = []
+        return duty
     }
 
     func stepGuest(_ id: Int) {

@@ -8,7 +8,7 @@ import Wire
 /// What carries a standby's decisions out: `StandbyDuty` decides, as it is shipped; replica, stage and apply thread are fakes.
 extension World {
     /// Tells the standby's duty of what happened, and carries out what it wants.
-    func tell(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
+    func tellStandby(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
         guard var duty = host.standby else { return }
         host.standby = nil
         let outputs = happened(&duty)
@@ -86,7 +86,7 @@ extension World {
         // The arbiter is taken to be there.
         if mutant == .loadsUnasked {
             let register = host.standby?.machine.register
-            return tell(host) { $0.learn(.read(register)) }
+            return tellStandby(host) { $0.learn(.read(register)) }
         }
         ask(.read, host)
     }
@@ -136,13 +136,17 @@ extension World {
         if host.guest?.isAlive == true {
             verdict.fail("I15", "\(host.name) accepts a session while its old guest lives")
         }
-        send(.accept(session, replica.identity), on: host.link, from: host)
+        let accepted = AcceptMessage(
+            identity: replica.identity, qemuPID: 0, qemuVersion: "", baseBytes: 0, heartbeatMilliseconds: nil,
+            verifies: nil)
+        send(.fromStandby(session, .accept(accepted)), on: host.link, from: host)
     }
 
     private func refuse(_ session: SessionID, _ reason: String, _ known: Register?, _ host: Host) {
         let link = host.offers.last { $0.session == session }?.link ?? host.link
         host.offers.removeAll { $0.session == session }
-        send(.refuse(session, reason, knows: known), on: link, from: host)
+        let message = RefuseMessage(because: reason, knows: known)
+        send(.fromStandby(session, .refuse(message)), on: link, from: host)
         close(link, at: host)
         if link == host.link { host.link = -1 }
     }
@@ -165,7 +169,7 @@ extension World {
         (host.question, host.readings) = (0, 0)
         guard host.standby != nil else { return }
         let life = host.life
-        tell(host) { $0.dismantled() }
+        tellStandby(host) { $0.dismantled() }
         if host.life == life { host.standby = newStandby(host) }
     }
 
@@ -198,7 +202,7 @@ extension World {
             guard belongs(session, host) else { return }
             finish(epoch, tip, digest, link, host)
         case .fromPrimary(let session, let message): hear(message, of: session, host)
-        case .accept, .refuse, .fromStandby: break
+        case .fromStandby: break
         }
     }
 
@@ -224,7 +228,7 @@ extension World {
 
     private func take(_ message: PrimaryMessage, _ host: Host) {
         let (time, lives) = (nanoseconds, false)
-        tell(host) { duty in
+        tellStandby(host) { duty in
             do throws(SessionError) {
                 return try duty.take(message, at: time)
             } catch {
@@ -237,17 +241,10 @@ extension World {
         guard link > host.newestOffer || mutant == .acceptsOldTerms else { return }
         host.newestOffer = link
         let offer = offered(offer, by: hosts[host.other])
-        if host.primary != nil {
-            feed(
-                host,
-                .peerRegister(
-                    Register(
-                        term: offer.term, owner: offer.primary, mode: .solo, session: .none, standby: nil,
-                        lineage: offer.lineage, level: offer.level)))
-        }
+        tellPrimary(host) { $0.hear(of: offer) }
         host.offers.append((offer.session, link))
         guard host.standby != nil else {
-            return refuse(offer.session, "the guest is here", host.primary?.register, host)
+            return refuse(offer.session, "the guest is here", host.primary?.machine.register, host)
         }
         if mutant == .acceptsOldTerms, host.standbyState == StandbyMachine.State.none {
             host.standby = newStandby(host, LocalRecord())
@@ -291,7 +288,7 @@ extension World {
         }
         host.replica = replica
         if mutant == .acknowledgesBeforeStaging, part == 0, case .holding = host.standbyState {
-            send(.fromStandby(replica.session, .acknowledge(epoch, .planted)), on: host.link, from: host)
+            acknowledgeAtOnce(epoch, host)
         }
     }
 
@@ -306,7 +303,7 @@ extension World {
         else {
             guard link == host.link else { return }
             let time = nanoseconds
-            return tell(host) {
+            return tellStandby(host) {
                 $0.fail(SessionError(.protocolBroken, "not what was sent"), at: time, hostLives: false)
             }
         }
@@ -315,7 +312,7 @@ extension World {
         host.replica?.staged = epoch
         if mutant == .acknowledgesBeforeFirstCopy, case .receiving = host.standbyState { acknowledge(epoch, host) }
         let life = host.life
-        tell(host) { $0.stage(epoch, digest) }
+        tellStandby(host) { $0.stage(epoch, digest) }
         guard host.life == life, mutant == .acknowledgesAfterAsking else { return }
         switch host.standbyState {
         case .arbitrating, .takingOver, .resuming: acknowledge(epoch, host)
@@ -336,8 +333,12 @@ extension World {
     /// As no shell may.
     private func acknowledge(_ epoch: Epoch, _ host: Host) {
         noteAcknowledgement(of: epoch, host)
-        guard let session = host.replica?.session else { return }
-        send(.fromStandby(session, .acknowledge(epoch, .planted)), on: host.link, from: host)
+        acknowledgeAtOnce(epoch, host)
+    }
+
+    private func acknowledgeAtOnce(_ epoch: Epoch, _ host: Host) {
+        guard let session = host.replica?.session, let digest = digestSent(epoch, by: hosts[host.other]) else { return }
+        send(.fromStandby(session, .acknowledge(epoch, digest)), on: host.link, from: host)
     }
 
     func discard(after epoch: Epoch, _ host: Host) {
@@ -395,7 +396,7 @@ extension World {
 
     func beat(_ host: Host) {
         let time = nanoseconds
-        tell(host) { $0.beat(at: time, hostLives: false) }
+        tellStandby(host) { $0.beat(at: time, hostLives: false) }
         if host.standby?.isListening == true { later(host, 50, .standbyBeats) }
     }
 }

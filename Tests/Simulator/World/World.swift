@@ -37,6 +37,8 @@ final class World {
 
     static let vm = VMName(unchecked: "guest")
     static let silence = 500
+    /// A standby that was asked to go on says what came of it within this time.
+    static let handOverMax = 900
     /// A guest stands still no longer for a switchover: until a silence or the clock for it is noticed.
     static let standstillMax = 1600
     static let healingMax = 12_000
@@ -121,15 +123,16 @@ final class World {
         case .questionTimesOut(let question): timeOut(question, host)
         case .persisted(let record): persisted(record, host)
         case .lookForStandby: lookForStandby(host)
-        case .offerFails(let session): feed(host, .standbyLost(session))
+        case .offerFails(let session):
+            if host.session == session { endServing(SessionError(.peerLost, "not reached"), host) }
         case .copyStep(let session, let step): copy(step, of: session, host)
         case .cutEpoch(let session): cutEpoch(of: session, host)
         case .cutLastEpoch(let session): cutLastEpoch(of: session, host)
-        case .handOverOverdue(let session): if host.session == session { feed(host, .handOverOverdue) }
+        case .primaryBeats(let session): if host.session == session { beat(primary: host) }
         case .guestIsGone(let id):
-            if host.guest?.id == id { feed(host, .guestLost) }
-        case .prepared(let session): tell(host) { $0.handle(.prepared(session)) }
-        case .failsToPrepare(let session): tell(host) { $0.handle(.prepareFailed(session, "planted")) }
+            if host.guest?.id == id { tellPrimary(host) { $0.handle(.guestLost) } }
+        case .prepared(let session): tellStandby(host) { $0.handle(.prepared(session)) }
+        case .failsToPrepare(let session): tellStandby(host) { $0.handle(.prepareFailed(session, "planted")) }
         case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
         case .load(let session, let epoch): load(from: epoch, session, host)
@@ -164,24 +167,7 @@ final class World {
         print(String(repeating: " ", count: max(0, 7 - time.count)) + time + "  " + text())
     }
 
-    // MARK: - Feeding the machines
-
-    func feed(_ host: Host, _ event: PrimaryMachine.Event) {
-        guard let before = host.primary?.state else { return }
-        // A copy of the machine costs more than a routine event.
-        let copy = isRoutine(event) ? nil : host.primary
-        guard let actions = host.primary?.handle(event), let after = host.primary?.state else { return }
-        coverage.visit(before, event, after, actions, isChanged: copy != nil && copy != host.primary)
-        if isTraced, !isRoutine(event), !actions.isEmpty || before.number != after.number {
-            trace("\(host.name) primary \(before.name) \(event) -> \(after.name) \(shortened(actions))")
-        }
-        let life = host.life
-        for action in actions {
-            guard survives(host) else { return }
-            perform(action, host)
-            guard host.life == life, verdict.violation == nil else { return }
-        }
-    }
+    // MARK: - Carrying out
 
     /// Actions by their names, with what is worth a line.
     func shortened<Action>(_ actions: [Action]) -> String {
@@ -189,13 +175,6 @@ final class World {
             let text = "\(action)"
             return text.hasPrefix("report(") ? text : String(text.prefix { $0 != "(" })
         }.joined(separator: " ")
-    }
-
-    private func isRoutine(_ event: PrimaryMachine.Event) -> Bool {
-        switch event {
-        case .sealed, .acknowledged: true
-        default: false
-        }
     }
 
     /// False when the agent dies instead of carrying out its next action.
@@ -232,11 +211,11 @@ final class World {
             if register.mode == .solo { host.guest?.lineage = register.lineage }
         }
         if plan.rule != .arbiter, record.register?.owner == host.name { host.hasClaimed = true }
+        let time = nanoseconds
         if host.primary != nil {
-            feed(host, PrimaryMachine.Event.persisted(record.seen))
+            tellPrimary(host) { $0.persisted(record.seen, at: time) }
         } else {
-            let time = nanoseconds
-            tell(host) { $0.persisted(record.seen, at: time) }
+            tellStandby(host) { $0.persisted(record.seen, at: time) }
         }
     }
 

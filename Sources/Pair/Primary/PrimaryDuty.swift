@@ -1,0 +1,244 @@
+import Messages
+import Model
+import Protocol
+import Wire
+
+/// What the primary's side of a protected VM decides and remembers, through any number of sessions, without threads, locks,
+/// clock, link and guest: `PrimaryShell` carries it out, and so does the simulator.
+///
+/// Every method takes one thing that happened and returns what is to be done, in that order, before the next one is told.
+/// All times are nanoseconds of one monotonic clock.
+package struct PrimaryDuty: Sendable {
+    /// What the thread that has the guest in hand is to do.
+    package enum Order: Sendable {
+        case offer(SessionOffer)
+        case detach
+        /// An earlier run, or a switchover, may have stopped the guest.
+        case resumeGuest
+        case stopGuest
+        case killGuest
+        /// The next checkpoint is the last of this session: the guest goes on standing still.
+        case sealLast
+        /// The guest is gone from this host for good.
+        case becomeStandby(LocalRecord)
+        case end
+    }
+
+    package enum Output: Sendable {
+        /// Output is kept back from here on: whoever seals the epoch did that while the guest stood still.
+        case hold
+        case release(through: Epoch)
+        case releaseEverything
+        case dropHeld
+        case send(PrimaryMessage)
+        case closeLink
+        /// The standby has agreed: whoever has the guest in hand goes on with the first copy.
+        case startCopy
+        case order(Order)
+        /// `learn` follows.
+        case ask(RegisterQuestion)
+        /// `handle` with `persisted`, or `failToPersist` follows.
+        case persist(LocalRecord)
+        /// `handle` with what the command says follows.
+        case fence(NodeName, Nonce, reason: String)
+        case stopFencing
+        case report(SessionReport)
+        /// The epoch is acknowledged, and its output has left: its costs are known but for those of the release.
+        case account(EpochTimings)
+    }
+
+    /// What of an operator's wish cannot be followed, said at once; else what is to be done for it.
+    package enum Reply: Sendable {
+        case refused(String)
+        case done([Output])
+    }
+
+    /// One event that the machine was fed, and what it made of it.
+    package struct Step: Sendable {
+        package var before: PrimaryMachine
+        package var event: PrimaryMachine.Event
+        package var after: PrimaryMachine
+        package var actions: [PrimaryMachine.Action]
+    }
+
+    /// The agent's part in it, which does not change.
+    package struct Names: Sendable {
+        var vm: VMName
+        /// The standby that the operator named.
+        var standby: NodeName
+        /// The arbiter's name; nil where there is none.
+        var arbiter: String?
+        /// The operator named the guest: a first session that fails is told, and not tried again.
+        var isNamed: Bool
+        /// The guest was resumed here by this agent.
+        var tookOver: Bool
+
+        package init(_ vm: VMName, standby: NodeName, arbiter: String?, isNamed: Bool, tookOver: Bool) {
+            self.vm = vm
+            self.standby = standby
+            self.arbiter = arbiter
+            self.isNamed = isNamed
+            self.tookOver = tookOver
+        }
+    }
+
+    /// A standby that was asked to go on with the guest says what came of it within this time.
+    package static let handOverMax: UInt64 = 2_000_000_000
+
+    package private(set) var machine: PrimaryMachine
+    let names: Names
+    let handOverMax: UInt64
+
+    package internal(set) var phase = SessionPhase.connecting
+    package internal(set) var lastError: String?
+    /// What the guest's epochs are to be like.
+    package internal(set) var tuning: EpochTuning
+    package internal(set) var choice: StandbyChoice
+    /// What failed on this side and cannot be mended.
+    package internal(set) var failure: SessionError?
+    package internal(set) var isUnprotectAsked = false
+    /// Somebody else paused the guest.
+    package internal(set) var isGuestPaused = false
+    /// The operator wants a standby.
+    package internal(set) var isAsked: Bool
+    /// When to offer again.
+    var retry = RetryPace()
+    /// What is reported now was reported before.
+    var isOldNews = false
+    /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
+    var refusal: (text: String, isNew: Bool)?
+    /// A standby had agreed once: one that is lost from then on may come back.
+    var hadStandby = false
+    /// An epoch was acknowledged in this life of the agent.
+    var hasProtected = false
+    package internal(set) var sealed = Epoch.firstCopy
+    /// The time as it was told last.
+    var time: UInt64 = 0
+    /// The session with a standby, or the last one.
+    package internal(set) var connection = PrimaryConnection(.none)
+    /// What the machine was fed since this was emptied; nil keeps nothing.
+    package var steps: [Step]?
+
+    package init(
+        _ machine: PrimaryMachine, _ names: Names, tuning: EpochTuning, choice: StandbyChoice, isAsked: Bool,
+        handOverMax: UInt64 = PrimaryDuty.handOverMax
+    ) {
+        self.machine = machine
+        self.names = names
+        self.tuning = tuning
+        self.choice = choice
+        self.isAsked = isAsked
+        self.handOverMax = handOverMax
+        if names.tookOver { phase = .running }
+    }
+
+    /// The phase as it is told.
+    var shownPhase: SessionPhase {
+        if let told = SessionPhase(machine.state) { return told }
+        return connection.isStalled && phase == .protected ? .stalled : phase
+    }
+
+    // MARK: - Feeding the machine
+
+    package mutating func handle(_ event: PrimaryMachine.Event) -> [Output] {
+        var outputs: [Output] = []
+        feed(event, &outputs)
+        return outputs
+    }
+
+    mutating func feed(_ event: PrimaryMachine.Event, _ outputs: inout [Output]) {
+        perform(decide(event), &outputs)
+    }
+
+    mutating func decide(_ event: PrimaryMachine.Event) -> [PrimaryMachine.Action] {
+        guard steps != nil else { return machine.handle(event) }
+        let before = machine
+        let actions = machine.handle(event)
+        steps?.append(Step(before: before, event: event, after: machine, actions: actions))
+        return actions
+    }
+
+    package mutating func takeSteps() -> [Step] {
+        defer { steps?.removeAll(keepingCapacity: true) }
+        return steps ?? []
+    }
+
+    mutating func perform(_ actions: [PrimaryMachine.Action], _ outputs: inout [Output]) {
+        for action in actions { perform(action, &outputs) }
+    }
+
+    private mutating func perform(_ action: PrimaryMachine.Action, _ outputs: inout [Output]) {
+        switch action {
+        case .hold: outputs.append(.hold)
+        case .release(let epoch):
+            outputs.append(.release(through: epoch))
+            send(.released(epoch), &outputs)
+        case .releaseEverything: outputs.append(.releaseEverything)
+        case .dropHeld: outputs.append(.dropHeld)
+        case .compareAndSet(let expected, let new, let nonce):
+            outputs.append(.report(.event(.asked, new.question(to: names.arbiter))))
+            outputs.append(.ask(.compareAndSet(expecting: expected, to: new, nonce: nonce)))
+        case .readRegister: outputs.append(.ask(.read(within: nil)))
+        case .persist(let record): outputs.append(.persist(record))
+        case .offer(let offer, _): outputs.append(.order(.offer(offer)))
+        case .startCopy: outputs.append(.startCopy)
+        case .resumeGuest: outputs.append(.order(.resumeGuest))
+        case .stopGuest: outputs.append(.order(.stopGuest))
+        case .sealLast: outputs.append(.order(.sealLast))
+        case .detach: outputs.append(.order(.detach))
+        case .killGuest: outputs.append(.order(.killGuest))
+        case .becomeStandby(let record): outputs.append(.order(.becomeStandby(record)))
+        case .end: outputs.append(.order(.end))
+        case .tellRegister, .askTakeOver, .dismissStandby: tellStandby(action, &outputs)
+        case .closeLink: closeLink("the session ended", &outputs)
+        case .fencePeer(let peer, let nonce):
+            outputs.append(.fence(peer, nonce, reason: connection.linkDown ?? "the standby is lost"))
+        case .stopFencing: outputs.append(.stopFencing)
+        case .refuseSwitchover(let text):
+            if refusal?.text != text {
+                outputs.append(.report(.event(.refused, "\(names.vm) is not moved to \(names.standby): \(text)")))
+            }
+            refusal = (text, isNew: true)
+        case .report(let text):
+            lastError = text
+            if !isOldNews { outputs.append(.report(.event(.state, text))) }
+        }
+    }
+
+    private mutating func tellStandby(_ action: PrimaryMachine.Action, _ outputs: inout [Output]) {
+        switch action {
+        case .tellRegister(let register):
+            send(.register(register), &outputs)
+            enterPair(&outputs)
+        case .askTakeOver(let term, let stands):
+            send(.takeOver(term, guestStands: stands), &outputs)
+            guard stands else { break }
+            connection.askedAt = time
+            outputs.append(
+                .report(.event(.session, "the standby has all of the guest and was asked to go on with it")))
+        case .dismissStandby:
+            let reason = failure?.message ?? "protection was ended"
+            send(.goodbye(GoodbyeMessage(kind: failure == nil ? .unprotected : .failed, reason: reason)), &outputs)
+        default: break
+        }
+    }
+
+    /// The register says PAIRED and the standby was told: it can take over.
+    private mutating func enterPair(_ outputs: inout [Output]) {
+        guard phase != .protected else { return }
+        phase = .protected
+        lastError = nil
+        retry.reset()
+        choice.settle()
+        outputs.append(
+            .report(.event(.protected, "checkpoint 1 is at the standby: it can take over from here on")))
+    }
+
+    /// On a link that was given up nothing arrives, and nobody minds.
+    func send(_ message: PrimaryMessage, _ outputs: inout [Output]) { outputs.append(.send(message)) }
+
+    mutating func closeLink(_ reason: String, _ outputs: inout [Output]) {
+        if connection.linkDown == nil { connection.linkDown = reason }
+        outputs.append(.closeLink)
+    }
+}

@@ -1,0 +1,95 @@
+import Model
+import Protocol
+
+/// The gates of a guest, and what of its output reaches the clients.
+extension World {
+    func clientSees(_ packet: Int, _ host: Host) { letOutFreely(packet, host) }
+
+    /// One packet reaches the clients.
+    private func letOut(_ packet: Int, _ host: Host) {
+        clients.see(packet, of: host.guest?.lineage ?? nil, history, &verdict)
+        lastOutput = now
+    }
+
+    /// I1, I2: output that no acknowledgement covers leaves only under SOLO.
+    private func letOutFreely(_ packet: Int, _ host: Host) {
+        if host.guest?.lineage != nil {
+            let register = rules(host)
+            if register?.owner != host.name || register?.mode != .solo {
+                verdict.fail("I1", "step \(packet) left \(host.name) freely; the register is \(describe(register))")
+            }
+        }
+        host.lastFree = packet
+        letOut(packet, host)
+    }
+
+    private func checkClaim(_ host: Host, _ term: Term) {
+        if !host.hasClaimed { verdict.fail("I14", "\(host.name) let output go before it had claimed its term") }
+        registers.act(on: term, host.durable, "output was let go", &verdict)
+    }
+
+    /// What the guest's last step sent goes where the gate says.
+    func emit(_ packet: Int, _ host: Host) {
+        guard let guest = host.guest else { return }
+        switch guest.gate {
+        case .detached: letOutFreely(packet, host)
+        case .closed: break
+        case .flowing, .holding:
+            // Without the agent that holds the sockets, QEMU drops it; while the agent stands still, it waits.
+            guard host.isUp, guest.gateLife == host.life else { return }
+            host.held.append((guest.epoch, packet))
+            if guest.gate == .flowing, host.stalledUntil <= now {
+                let waiting = host.held
+                host.held = []
+                for (_, packet) in waiting { letOutFreely(packet, host) }
+            }
+        }
+    }
+
+    func hold(_ host: Host) {
+        guard let gate = host.guest?.gate, gate == .flowing || gate == .holding else { return }
+        if mutant == .holdsLate, case .pairing = host.primaryState { return }
+        if mutant == .startsWithoutHolding, case .adopting = host.primaryState {
+            host.guest?.gate = .flowing
+            host.guest?.gateLife = host.life
+            return
+        }
+        host.guest?.gate = .holding
+        host.guest?.gateLife = host.life
+    }
+
+    func release(through epoch: Epoch, _ host: Host) {
+        checkClaim(host, Term(0))
+        let limit = mutant == .releasesAllOnAcknowledgement ? host.sealed : epoch
+        letOutHeld(through: limit, host)
+    }
+
+    func letOutHeld(through epoch: Epoch, _ host: Host) {
+        var kept = 0
+        while kept < host.held.count, host.held[kept].epoch <= epoch {
+            checkpoints.release(host.session, host.held[kept].epoch, &verdict)
+            letOut(host.held[kept].packet, host)
+            kept += 1
+        }
+        host.held.removeFirst(kept)
+    }
+
+    func releaseEverything(_ host: Host) {
+        guard let guest = host.guest, guest.gate != .closed else { return }
+        if guest.gate != .detached, let register = host.primary?.machine.register, guest.lineage != nil {
+            checkClaim(host, register.term)
+        }
+        let held = host.held
+        host.held = []
+        for (_, packet) in held { letOutFreely(packet, host) }
+        if guest.gate != .detached { host.guest?.gate = .flowing }
+    }
+
+    func dropHeld(_ host: Host) {
+        if mutant == .releasesOnFence {
+            for (_, packet) in host.held { letOutFreely(packet, host) }
+        }
+        host.held = []
+        host.guest?.gate = .closed
+    }
+}
