@@ -220,7 +220,7 @@ let package = Package(
             "AgentTests",
             [
                 "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Registers", "Fencing", "PKI", "Model",
-                "TestBed",
+                "TestBed", "Fakes", "Pair", "Memory", "Transport", "Wire",
                 http,
                 log,
                 lifecycle,

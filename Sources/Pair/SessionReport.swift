@@ -10,6 +10,8 @@ public enum SessionReport: Sendable {
     /// Something an operator may want to read later.
     case event(_ kind: EventKind, _ message: String)
     case failure(SessionError)
+    /// Something was decided that may show in the session's status, and is no news for the journal.
+    case moved
     case acknowledged(Epoch)
     /// An epoch was acknowledged, and its output has left: what it cost.
     case epoch(EpochTimings)

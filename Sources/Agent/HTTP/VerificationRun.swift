@@ -10,6 +10,12 @@ final class VerificationRun: Sendable {
 
     private final class Box: Sendable {
         let state = Mutex(State())
+        let changes = ChangeFeed()
+
+        func change(_ body: (inout State) -> Void) {
+            state.withLock { body(&$0) }
+            changes.publish()
+        }
     }
 
     private let box = Box()
@@ -23,11 +29,11 @@ final class VerificationRun: Sendable {
             let outcome: Result<Verification, APIError>
             do throws(APIError) {
                 outcome = .success(
-                    try await service.verify(request) { result in box.state.withLock { $0.latest = result } })
+                    try await service.verify(request) { result in box.change { $0.latest = result } })
             } catch {
                 outcome = .failure(error)
             }
-            box.state.withLock { $0.outcome = outcome }
+            box.change { $0.outcome = outcome }
         }
     }
 
@@ -35,12 +41,15 @@ final class VerificationRun: Sendable {
 
     /// What is known after a while, or at once when it is over; `isOver` is true of the last.
     func next() async throws -> Verification {
-        let deadline = ContinuousClock.now + Self.period
+        let box = box
+        _ = await box.changes.wait(until: .now + Self.period) { box.state.withLock { $0.outcome != nil } }
         while true {
+            let seen = box.changes.version
             let (latest, outcome) = box.state.withLock { ($0.latest, $0.outcome) }
             if let outcome { return try outcome.get() }
-            if let latest, ContinuousClock.now >= deadline { return latest }
-            try await Task.sleep(for: .milliseconds(20))
+            try Task.checkCancellation()
+            if let latest { return latest }
+            await box.changes.next(after: seen, until: .now + Self.period)
         }
     }
 }

@@ -10,6 +10,7 @@ extension PrimaryShell {
     func tell(_ happened: (inout PrimaryDuty) -> [PrimaryDuty.Output]) {
         state.withLock { perform(happened(&$0.duty), &$0) }
         wake.signal()
+        report(.moved)
     }
 
     /// Feeds an event to the machine, from any thread.

@@ -13,6 +13,7 @@ extension StandbyShell {
     func tell(_ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
         state.withLock { perform(happened(&$0.duty), &$0) }
         wake.signal()
+        report(.moved)
     }
 
     func perform(_ outputs: [StandbyDuty.Output], _ state: inout State) {

@@ -5,9 +5,8 @@ enum HouseLimits {
     /// Limits of lines are whole steps, so that not every small change has to be written down here.
     static let step = 100
 
-    static let longestFile = 700
+    static let longestFile = 600
     static let filesOver400Lines: Set<String> = [
-        "Agent/AgentCore.swift",
         "Agent/Configuration/Configuration+Load.swift",
         "Journal/EventJournal.swift",
         "Pair/Primary/PrimarySession.swift",
@@ -23,7 +22,6 @@ enum HouseLimits {
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
-        "Agent.AgentCore": 2200,
         "Agent.Configuration": 1000,
         "Pair.PrimaryShell": 1000,
         "Pair.PrimarySession": 700,
@@ -31,10 +29,7 @@ enum HouseLimits {
         "Protocol.StandbyMachine": 800,
     ]
     /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
-    static let twoWayPairs: Set<String> = [
-        "Agent: . <-> Desired",
-        "Agent: . <-> Watchdog",
-    ]
+    static let twoWayPairs: Set<String> = []
     /// Files that import QEMU, by target.
     static let importersOfQEMU: [String: Int] = ["Agent": 1]
 }

@@ -3,7 +3,11 @@ import Messages
 import Model
 
 /// Which VM is meant by a name.
-extension AgentCore {
+struct Identities: Sendable {
+    let node: NodeName
+    let store: VMStore
+    let chronicle: Chronicle
+
     /// See `Custody.identify`.
     func identify(_ vm: VMName, _ found: VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity {
         let known = store[vm].identity
@@ -20,13 +24,13 @@ extension AgentCore {
         } catch {
             let reason = "which VM \(vm) is cannot be remembered: \(error)"
             guard !isFresh else { throw SessionError(.system, reason) }
-            note(vm, .error, reason)
+            chronicle.note(vm, .error, reason)
         }
         return identity
     }
 
     /// A replica overwrites images: those of another VM of that name are not to be.
-    func checkIdentity(of offer: OfferMessage) throws(SessionError) {
+    func check(_ offer: OfferMessage) throws(SessionError) {
         guard let offered = offer.identity, let known = store[offer.vm].identity, offered.isAnother(than: known) else {
             return
         }
@@ -34,13 +38,5 @@ extension AgentCore {
             .refused,
             "\(offer.vm) at \(node) is the VM \(known), and \(offered) is offered: protect that one by another name, or"
                 + " forget the old one by “romulus unprotect \(offer.vm)” at \(node)")
-    }
-
-    /// Who may be the standby, after this host took the VM over, once the old primary was lost for long.
-    func whatIsLeft(of offer: OfferMessage) -> [NodeName] {
-        let configured = configuration.vms[offer.vm]?.standbys.compactMap { NodeName($0) } ?? []
-        return (offer.reserve ?? configured).filter {
-            $0 != node && $0 != offer.session.primary && configuration.peers[$0.description] != nil
-        }
     }
 }

@@ -2,23 +2,8 @@ import Model
 import Protocol
 import RomulusAPI
 
-/// What the last epochs cost, and what the model says of them.
-extension AgentCore {
-    public func epochs(of vm: VMName, limit: Int) async throws(APIError) -> EpochList {
-        let record = try record(of: vm)
-        let timings = record.recent.timings
-        let model = EpochModel(learningFrom: timings)
-        return EpochList(
-            vm: vm,
-            epochs: timings.suffix(limit).map { epoch in
-                EpochRow(measured: EpochReport(epoch), model: model.map { EpochPrediction($0, epoch) })
-            },
-            model: model.map { ModelReport($0) })
-    }
-}
-
 /// The records of the last epochs of a VM.
-struct RecentEpochs: Sendable {
+package struct RecentEpochs: Sendable {
     private var ring: [EpochTimings] = []
     private var next = 0
 
@@ -31,10 +16,10 @@ struct RecentEpochs: Sendable {
         }
     }
 
-    var last: EpochTimings? { ring.isEmpty ? nil : ring[(next + ring.count - 1) % ring.count] }
+    package var last: EpochTimings? { ring.isEmpty ? nil : ring[(next + ring.count - 1) % ring.count] }
 
     /// Oldest first.
-    var timings: [EpochTimings] { Array(ring[next...] + ring[..<next]) }
+    package var timings: [EpochTimings] { Array(ring[next...] + ring[..<next]) }
 }
 
 extension EpochPrediction {

@@ -8,9 +8,9 @@ import Synchronization
 /// `state_directory/vms`.
 package final class VMStore: Sendable {
     package struct Memory: Codable, Sendable {
-        var local = LocalRecord()
+        package var local = LocalRecord()
         /// The guest that this host has in hand; nil when it has none.
-        var guest: Guest?
+        package var guest: Guest?
         /// The last guest that this host had in hand and left running; absent likewise.
         var left: Guest?
         /// The operator's last word; absent where there was none, and in what older agents wrote.
@@ -18,17 +18,17 @@ package final class VMStore: Sendable {
         /// When that was said, or when the last one was taken back; absent where neither was, and in what older agents wrote.
         var wordSaidAt: Date?
         /// Which VM of that name this host protected last; absent likewise.
-        var identity: VMIdentity?
+        package var identity: VMIdentity?
     }
 
     /// Which QEMU process is meant, and how it was protected.
-    struct Guest: Codable, Sendable {
-        var pid: Int32
+    package struct Guest: Codable, Sendable {
+        package var pid: Int32
         /// In clock ticks since the host was started: tells the process from a later one of the same number.
         var startTime: UInt64
         var lineage: Lineage
         var qmp: String
-        var standby: NodeName
+        package var standby: NodeName
         /// Absent where nobody is in reserve, and in what older agents wrote, as is the next.
         var reserve: [NodeName]?
         var replaceAfterSeconds: Int?
@@ -54,7 +54,7 @@ package final class VMStore: Sendable {
         }
 
         /// True while that process runs.
-        var isAlive: Bool { VMStore.startTime(of: pid) == startTime && processRuns(pid) }
+        var isAlive: Bool { GuestProcess.startTime(of: pid) == startTime && GuestProcess.runs(pid) }
     }
 
     private struct Entry {
@@ -104,7 +104,7 @@ package final class VMStore: Sendable {
 
     package var vms: [VMName] { entries.withLock { $0.keys.sorted() } }
 
-    subscript(vm: VMName) -> Memory { entries.withLock { $0[vm]?.memory ?? Memory() } }
+    package subscript(vm: VMName) -> Memory { entries.withLock { $0[vm]?.memory ?? Memory() } }
 
     /// Changes what is remembered; returns when it is on stable storage.
     package func update(_ vm: VMName, _ change: (inout Memory) -> Void) throws(SystemError) {
@@ -114,11 +114,5 @@ package final class VMStore: Sendable {
             try entry.file.write(entry.memory, in: directory)
             entries[vm] = entry
         }
-    }
-
-    /// Field 22 of `/proc/PID/stat`; nil when there is no such process.
-    static func startTime(of pid: Int32) -> UInt64? {
-        guard let fields = ProcessFiles.statistics(of: pid) else { return nil }
-        return fields.count > 19 ? UInt64(fields[19]) : nil
     }
 }

@@ -8,8 +8,8 @@ import RomulusAPI
 import Telemetry
 
 /// One VM as this agent knows it.
-struct VMRecord: Sendable {
-    enum Part: Sendable {
+package struct VMRecord: Sendable {
+    package enum Part: Sendable {
         case primary(PrimaryShell)
         case standby(StandbyShell)
         /// Nothing runs for it here any more; what was last known stays readable.
@@ -40,20 +40,20 @@ struct VMRecord: Sendable {
         case none
     }
 
-    let name: VMName
-    var part: Part
-    let role: Role
-    private(set) var peer: String
-    let level: Level
-    var term: Term
-    var tuning: EpochTuning
-    let metrics: VMMetrics
+    package let name: VMName
+    package var part: Part
+    package let role: Role
+    package private(set) var peer: String
+    package let level: Level
+    package var term: Term
+    package var tuning: EpochTuning
+    package let metrics: VMMetrics
     var qmp: String?
     var pid: Int32?
-    var state: ProtectionState
+    package var state: ProtectionState
     var since = Date()
     var epoch = Epoch.firstCopy
-    var lastError: String?
+    package var lastError: String?
     /// Bytes of guest memory and disks, for the progress of the first copy.
     var memoryTotal: UInt64 = 0
     var diskTotal: UInt64 = 0
@@ -66,19 +66,36 @@ struct VMRecord: Sendable {
     var epochsInFlight: UInt64?
     /// What the link to its standby is made of; nil likewise.
     var linkConnections: Int?
-    var recent = RecentEpochs()
+    package var recent = RecentEpochs()
     var peerView: PeerView?
     /// How its epochs stand to the goal of their tuning.
     var standing: EpochTimer.Standing?
     /// The last epoch that the standby acknowledged to this host, as its session reported it.
-    var acknowledged: Epoch?
+    package var acknowledged: Epoch?
     /// Which VM it is; nil while nobody knows.
     var identity: VMIdentity?
     /// What the operator asked for, where it was by hand.
-    var request: ProtectRequest?
+    package var request: ProtectRequest?
     private(set) var desired = DesiredReport(protect: .manual)
 
-    var isActive: Bool { if case .none = part { false } else { true } }
+    package init(
+        name: VMName, part: Part, role: Role, peer: String, level: Level, term: Term, tuning: EpochTuning,
+        metrics: VMMetrics, qmp: String?, pid: Int32?, state: ProtectionState
+    ) {
+        self.name = name
+        self.part = part
+        self.role = role
+        self.peer = peer
+        self.level = level
+        self.term = term
+        self.tuning = tuning
+        self.metrics = metrics
+        self.qmp = qmp
+        self.pid = pid
+        self.state = state
+    }
+
+    package var isActive: Bool { if case .none = part { false } else { true } }
 
     /// Takes over what its session said of itself.
     mutating func refresh(_ view: View) {
@@ -129,7 +146,7 @@ struct VMRecord: Sendable {
             linkConnections = nil
             standing = nil
             // A guest that nobody has in hand is watched no closer than this.
-            if let process = pid, process != 0, !processRuns(process) { noteGone(process) }
+            if let process = pid, process != 0, !GuestProcess.runs(process) { noteGone(process) }
         }
         metrics.epoch.set(Double(epoch.number))
         metrics.silenceBorne.set(peerView.map { $0.link == .down ? 0 : Double($0.silenceBorne) / 1e9 } ?? 0)

@@ -4,14 +4,13 @@ import Messages
 import Model
 import NIOCore
 import Pair
-import RomulusAPI
 import Synchronization
 import Transport
 import Wire
 
 /// The listening side of a link until its session exists: reads the greeting and the offer, has the replica prepared on
 /// a thread of its own, answers, and from then on passes everything to the session.
-final class Reception: LinkHandler, Sendable {
+final class IncomingLink: LinkHandler, Sendable {
     private struct State {
         var greeted = false
         var preparing = false
@@ -30,7 +29,7 @@ final class Reception: LinkHandler, Sendable {
     private let check: @Sendable (CheckMessage, _ peer: String) -> CheckedMessage
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     /// Which of this agent's links it is, in the order in which they were opened.
-    private let order = Reception.links.add(1, ordering: .relaxed).newValue
+    private let order = IncomingLink.links.add(1, ordering: .relaxed).newValue
     private static let links = Atomic<UInt64>(0)
 
     /// `prepare` makes the replica and its session, or says why not; it may take seconds and is called off the event
@@ -112,7 +111,7 @@ final class Reception: LinkHandler, Sendable {
         if let vms = hello.vms {
             link.send(
                 HelloMessage(
-                    node: node, software: "romulus \(Romulus.version)", purpose: .question, knowledge: tell(vms)
+                    node: node, software: Hosts.software, purpose: .question, knowledge: tell(vms)
                 ).frame)
             link.close()
             return

@@ -1,4 +1,7 @@
 import Forecasting
+import Hypervisor
+import LinuxSystem
+import Logging
 import Memory
 import Model
 import NIOCore
@@ -7,9 +10,17 @@ import RomulusAPI
 import Transport
 import Wire
 
-/// What protecting a VM would cost.
-extension AgentCore {
-    public func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
+/// What protecting a VM would cost: watches its guest, and computes.
+struct Forecaster: Sendable {
+    let configuration: Configuration
+    let hosts: Hosts
+    let roster: Roster
+    let guests: any GuestSource
+    /// Nil: processors sleep as they like.
+    let processorSleep: ProcessorSleep?
+    let log: Logger
+
+    func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
         let vm = request.vm
         let configured = configuration.vms[vm]
         try refuseKnown(vm)
@@ -17,11 +28,11 @@ extension AgentCore {
             throw APIError(
                 .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
         }
-        let peer = try usualPeer(request.standby ?? configured?.standby)
-        guard state.withLock({ $0.watched.insert(vm).inserted }) else {
+        let peer = try hosts.usualPeer(request.standby ?? configured?.standby)
+        guard roster.beginWatching(vm) else {
             throw APIError(.refused, "\(vm) is being watched for a forecast already: wait for that one")
         }
-        defer { state.withLock { _ = $0.watched.remove(vm) } }
+        defer { roster.endWatching(vm) }
 
         let link = await lookAt(peer)
         var options = ForecastOptions(vm: vm, qmpPath: qmp)
@@ -46,7 +57,7 @@ extension AgentCore {
     }
 
     private func refuseKnown(_ vm: VMName) throws(APIError) {
-        guard let record = try? record(of: vm), record.isActive else { return }
+        guard let record = try? roster.record(of: vm), record.isActive else { return }
         switch record.role {
         case .primary:
             throw APIError(
@@ -58,28 +69,12 @@ extension AgentCore {
         }
     }
 
-    /// Who would take over; nil when nobody is named and there is more or less than one peer.
-    func usualPeer(_ named: String?) throws(APIError) -> String? {
-        guard let named else {
-            return configuration.peers.count == 1 ? configuration.peers.keys.first : nil
-        }
-        guard configuration.peers[named] != nil else {
-            throw APIError(
-                .noSuchPeer,
-                "there is no peer “\(named)” in the configuration (known: \(configuration.peers.keys.sorted().joined(separator: ", ")))"
-            )
-        }
-        return named
-    }
-
     /// Opens a link and closes it again.
     private func lookAt(_ peer: String?) async -> ForecastLink? {
-        guard let peer, let address = configuration.peers[peer]?.address else { return nil }
+        guard let peer, let host = hosts[peer] else { return nil }
         do throws(LinkError) {
-            let link = try await LinkDialer.connect(
-                host: address.host, port: address.port, identity: identity, expectedPeer: peer, timeout: .seconds(3),
-                group: group, handler: SilentHandler())
-            hear(peer)
+            let link = try await hosts.dial(host, within: .seconds(3), SilentHandler())
+            hosts.hear(peer)
             let roundTrip = await link.roundTrip()
             link.close()
             return ForecastLink(

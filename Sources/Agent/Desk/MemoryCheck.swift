@@ -4,15 +4,19 @@ import RomulusAPI
 import Synchronization
 
 /// Comparing a replica with its guest.
-extension AgentCore {
-    public func verify(
+struct MemoryCheck: Sendable {
+    let node: String
+    let roster: Roster
+    let chronicle: Chronicle
+
+    func verify(
         _ request: VerifyRequest, _ progress: @escaping @Sendable (Verification) -> Void
     ) async throws(APIError) -> Verification {
         let vm = request.vm
-        let record = try record(of: vm)
+        let record = try roster.record(of: vm)
         guard case .primary(let session) = record.part else {
             let way = record.role == .standby ? "verify it at \(record.peer), where the guest runs" : "protect it first"
-            throw APIError(.refused, "\(configuration.node) does not protect \(vm) (\(record.state.rawValue)): \(way)")
+            throw APIError(.refused, "\(node) does not protect \(vm) (\(record.state.rawValue)): \(way)")
         }
         let blocks = session.guest?.blocks.map(\.name) ?? []
         let calledOff = CalledOff()
@@ -39,7 +43,8 @@ extension AgentCore {
         record.metrics.verification.record(
             equal: result.equal, differing: result.differing, hot: result.hot, discarded: result.discarded,
             seconds: result.seconds)
-        note(vm, .verified, "the replica of \(vm) at \(record.peer) was verified: \(result.sentence)\(result.examples)")
+        chronicle.note(
+            vm, .verified, "the replica of \(vm) at \(record.peer) was verified: \(result.sentence)\(result.examples)")
         return result
     }
 }

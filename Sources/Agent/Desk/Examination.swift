@@ -1,0 +1,80 @@
+import Hypervisor
+import Messages
+import Model
+import Pair
+import RomulusAPI
+import Standby
+
+/// What can be told of protecting a VM before it is: asked at both hosts, with nothing changed at either.
+struct Examination: Sendable {
+    let configuration: Configuration
+    let hosts: Hosts
+    let roster: Roster
+    let drivers: Drivers
+
+    /// Whether the VM could be protected.
+    func check(_ request: CheckRequest) async throws(APIError) -> CheckReport {
+        let vm = request.vm
+        let peer = try hosts.usualPeer(request.standby ?? configuration.vms[vm]?.standby)
+        var report = CheckReport(vm: vm, standby: peer, problems: [], notes: [])
+        let here = configuration.node
+        let (guest, refusals) = try await guest(of: vm, request.qmp)
+        report.problems += refusals.map { CheckReport.Finding(host: here, text: $0) }
+        report.notes += (guest?.notes ?? []).map { CheckReport.Finding(host: here, text: $0) }
+        guard let peer else {
+            report.notes.append(
+                CheckReport.Finding(host: here, text: "no standby was asked: name one with --standby HOST"))
+            return report
+        }
+        guard let guest else { return report }
+        let message = CheckMessage(vm: vm, guest: guest, createsImages: request.createImage ?? false)
+        switch await hosts.check(peer, message) {
+        case .success(let answer):
+            report.problems += answer.problems.map { CheckReport.Finding(host: peer, text: $0) }
+            report.notes += answer.notes.map { CheckReport.Finding(host: peer, text: $0) }
+        case .failure(let failure):
+            report.problems.append(CheckReport.Finding(host: peer, text: failure.message))
+        }
+        return report
+    }
+
+    /// What runs behind the VM's monitor, and why it cannot be protected.
+    private func guest(
+        of vm: VMName, _ qmp: String?
+    ) async throws(APIError) -> (description: GuestDescription?, refusals: [String]) {
+        let known = roster[vm]
+        switch known?.part {
+        case .primary(let session):
+            if let found = session.guest { return (found, []) }
+        case .standby:
+            throw APIError(.refused, "\(vm) does not run here but at \(known?.peer ?? "another host"): ask there")
+        case nil, .some(.none): break
+        }
+        guard let path = qmp ?? known?.qmp ?? configuration.vms[vm]?.qmp else {
+            throw APIError(
+                .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
+        }
+        return try await offPool { [drivers] () throws(APIError) in try drivers.examine(path) }
+    }
+
+    /// How a standby of the VM would be started here, as shell text.
+    func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
+        let known = request.vm.flatMap { roster[$0] }
+        if request.qmp == nil, let known, case .standby(let session) = known.part {
+            return session.command.text
+        }
+        let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
+        let guest: GuestDescription
+        if let known, case .primary(let session) = known.part, let found = session.guest {
+            guest = found
+        } else if let path = request.qmp ?? known?.qmp ?? configured {
+            guest = try await offPool { [drivers] () throws(APIError) in try drivers.inspect(path) }
+        } else {
+            throw APIError(.noSuchVM, "\(configuration.node) does not know that VM: name its monitor with --qmp PATH")
+        }
+        return try drivers.standbyCommand(request.vm ?? VMName(guest.guestName) ?? Self.unnamed, guest)
+    }
+
+    /// Stands for a VM that has no name yet in the paths of a printed command line.
+    private static let unnamed = VMName("vm").unsafelyUnwrapped
+}
