@@ -17,7 +17,17 @@ struct Romulusd: AsyncParsableCommand {
     @Flag(name: .long, help: "Check the configuration file, say what is wrong with it, and end.")
     var checkConfig = false
 
+    @Flag(name: .long, help: "Print a configuration file with every key, and end.")
+    var printSample = false
+
+    @Flag(name: .long, help: "Print the table of all keys as the manual has it, and end.")
+    var printSettings = false
+
     func run() async throws {
+        if printSample || printSettings {
+            print(printSample ? Configuration.sampleFile : Configuration.settingsTable, terminator: "")
+            return
+        }
         if checkConfig {
             let (text, isGood) = Configuration.report(path: config)
             print(text)

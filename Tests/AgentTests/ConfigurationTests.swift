@@ -40,7 +40,13 @@ import Testing
         #expect(configuration.stateDirectory == "/var/lib/romulus")
         #expect(configuration.runtimeDirectory == "/run/romulus")
         #expect(configuration.memoryDirectory == "/dev/shm/romulus")
-        #expect(configuration.defaults == .init(epochMilliseconds: 20, level: .system))
+        #expect(
+            configuration.defaults
+                == .init(
+                    epochMilliseconds: 20, level: .system, reprotection: .automatic, standbyLost: .runAlone,
+                    idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
+                    isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
+                    replaceAfter: 60))
         #expect(
             configuration.detection
                 == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
@@ -393,6 +399,18 @@ import Testing
         #expect(full.watchdog == .init(device: "/dev/watchdog", timeoutSeconds: 10))
         same.watchdog = configuration.watchdog
         #expect(same == configuration)
+    }
+
+    /// Both are printed from the table of settings, so that neither says something else than what is checked.
+    @Test func theSampleFileAndThePageAreOfTheTable() throws {
+        func text(_ path: String) throws -> String {
+            try String(contentsOf: Self.root.appending(path: path), encoding: .utf8)
+        }
+        let isSample = try text("deploy/romulusd.yaml") == Configuration.sampleFile
+        #expect(isSample, "write it anew: romulusd --print-sample > deploy/romulusd.yaml")
+        let isInPage = try text("docs/CONFIGURATION.md").hasSuffix("\n\n" + Configuration.settingsTable)
+        #expect(
+            isInPage, "put what “romulusd --print-settings” prints in the place of the table of docs/CONFIGURATION.md")
     }
 
     @Test func aFileThatCannotBeReadSaysWhy() throws {

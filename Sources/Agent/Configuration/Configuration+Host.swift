@@ -4,6 +4,22 @@ import PKI
 
 /// Whether this host is as the configuration says: what `--check-config` and the start look at alike.
 extension Configuration {
+    /// What `romulusd --check-config` prints, and whether all is well. Looks at the files that are named, too.
+    public static func report(path: String) -> (text: String, isGood: Bool) {
+        do {
+            let configuration = try load(path: path)
+            try configuration.checkHost(path: path)
+            func counted(_ count: Int, _ noun: String) -> String { "\(count) \(noun)\(count == 1 ? "" : "s")" }
+            let peers = counted(configuration.peers.count, "peer")
+            let contents =
+                configuration.witness == nil
+                ? "\(peers), \(counted(configuration.vms.count, "VM"))" : "witness for \(peers)"
+            return ("\(path): good: node \(configuration.node), \(contents)", true)
+        } catch {
+            return (error.description, false)
+        }
+    }
+
     /// Throws everything that is wrong; `path` is for the messages.
     public func checkHost(path: String) throws(ConfigurationError) {
         var problems = unreadable.map { "“\($0.key)”: \($0.path) cannot be read; \(hint(for: $0.key))" }

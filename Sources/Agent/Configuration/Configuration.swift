@@ -141,11 +141,10 @@ public struct Configuration: Sendable, Equatable {
         public var referenceMebibytes: Int?
 
         public init(
-            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection = .automatic,
-            standbyLost: PrimaryMachine.LonelyPolicy = .runAlone, idleEpochMilliseconds: Int = 1000,
-            checkpointsOnOutput: Bool = true, pauseBudget: Int = 25, isRealTime: Bool = true, isAwake: Bool = true,
-            keepMemoryMinutes: Int = 60, linkCapMegabits: Int? = nil, referenceMebibytes: Int? = nil,
-            replaceAfter: Int = 60
+            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection,
+            standbyLost: PrimaryMachine.LonelyPolicy, idleEpochMilliseconds: Int, checkpointsOnOutput: Bool,
+            pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
+            referenceMebibytes: Int?, replaceAfter: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -277,35 +276,14 @@ public struct Configuration: Sendable, Equatable {
     }
 
     public static let defaultPath = "/etc/romulus/romulusd.yaml"
-}
 
-/// A host and a TCP port, written `HOST:PORT`, with an IPv6 address in brackets.
-public struct HostPort: Hashable, Sendable, CustomStringConvertible {
-    public var host: String
-    public var port: Int
-
-    public init(host: String, port: Int) {
-        self.host = host
-        self.port = port
+    /// Reads and checks the file at `path`.
+    public static func load(path: String) throws(ConfigurationError) -> Configuration {
+        try ConfigurationFile.load(path: path)
     }
 
-    /// Nil when `text` is not of this form or the port is not 1 to 65535.
-    public init?(_ text: String) {
-        guard let colon = text.lastIndex(of: ":") else { return nil }
-        var host = text[..<colon]
-        let digits = text[text.index(after: colon)...]
-        guard !digits.isEmpty, digits.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }),
-            let port = Int(digits), (1...65535).contains(port)
-        else { return nil }
-        if host.hasPrefix("["), host.hasSuffix("]") {
-            host = host.dropFirst().dropLast()
-            guard host.contains(":") else { return nil }
-        } else if host.contains(":") {
-            return nil
-        }
-        guard !host.isEmpty, !host.contains(where: { $0.isWhitespace || "[]/@".contains($0) }) else { return nil }
-        self.init(host: String(host), port: port)
+    /// Checks `text`; `path` is for the messages only. Touches nothing outside.
+    public static func load(_ text: String, path: String) throws(ConfigurationError) -> Configuration {
+        try ConfigurationFile.load(text, path: path)
     }
-
-    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }

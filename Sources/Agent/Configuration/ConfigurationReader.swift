@@ -68,7 +68,7 @@ struct ConfigurationReader {
     }
 
     /// A text that is not empty. `expected` says what it is, for the message.
-    mutating func text(_ key: String, _ expected: String) -> (text: String, line: Int?)? {
+    private mutating func text(_ key: String, _ expected: String) -> (text: String, line: Int?)? {
         guard let found = take(key) else { return nil }
         guard case .scalar(let scalar) = found.value, !scalar.isNothing, !scalar.string.isEmpty else {
             problems.add(found.line, "“\(path(key))” must be \(expected)")
@@ -77,50 +77,45 @@ struct ConfigurationReader {
         return (scalar.string, found.line)
     }
 
-    /// A text that `parse` understands.
-    mutating func value<Value>(_ key: String, _ expected: String, _ parse: (String) -> Value?) -> Value? {
-        guard let found = text(key, expected) else { return nil }
-        if let value = parse(found.text) { return value }
-        problems.add(found.line, "“\(path(key))” must be \(expected), not “\(found.text)”")
-        return nil
-    }
+    /// What the setting says; nil where it is not given, or wrong.
+    mutating func value<Value>(_ setting: Setting<Value>) -> Value? { value(setting.key, setting) }
 
-    mutating func required<Value>(_ key: String, _ expected: String, _ parse: (String) -> Value?) -> Value? {
-        if !isPresent(key) {
-            take(key)
-            problems.add(line, "“\(path(key))” is missing: it must be \(expected)")
+    /// What the setting says where it stands under the name `key`.
+    mutating func value<Value>(_ key: String, _ setting: Setting<Value>) -> Value? {
+        switch setting.form {
+        case .choice(let choices): return choice(key, choices)
+        case .text(let parse):
+            guard let found = text(key, setting.expected) else { return nil }
+            if let value = parse(found.text) { return value }
+            problems.add(found.line, "“\(path(key))” must be \(setting.expected), not “\(found.text)”")
             return nil
         }
-        return value(key, expected, parse)
     }
 
-    mutating func integer(_ key: String, _ range: ClosedRange<Int>, default standard: Int) -> Int {
-        let expected = "a whole number from \(range.lowerBound) to \(range.upperBound)"
-        return value(key, expected) { text in Int(text).flatMap { range.contains($0) ? $0 : nil } } ?? standard
+    /// What the setting says, or its default.
+    mutating func read<Value>(_ setting: Setting<Value>) -> Value {
+        if let value = value(setting) { return value }
+        guard let standard = setting.standard else { preconditionFailure("“\(path(setting.key))” has no default") }
+        return standard
     }
 
-    mutating func flag(_ key: String, default standard: Bool) -> Bool {
-        value(key, "true or false") { text in
-            switch text {
-            case "true", "yes", "on": true
-            case "false", "no", "off": false
-            default: nil
-            }
-        } ?? standard
+    mutating func required<Value>(_ setting: Setting<Value>) -> Value? {
+        guard isPresent(setting.key) else {
+            take(setting.key)
+            problems.add(line, "“\(path(setting.key))” is missing: it must be \(setting.expected)")
+            return nil
+        }
+        return value(setting)
     }
 
-    /// One of a few words.
-    mutating func choice<Value>(_ key: String, _ choices: [(String, Value)], default standard: Value) -> Value {
-        guard let found = text(key, "one of \(Self.listed(choices.map(\.0)))") else { return standard }
+    /// One of a few words; nil where it is not given, or is none of them.
+    private mutating func choice<Value>(_ key: String, _ choices: [(String, Value)]) -> Value? {
+        guard let found = text(key, "one of \(Self.listed(choices.map(\.0)))") else { return nil }
         if let choice = choices.first(where: { $0.0 == found.text }) { return choice.1 }
         let hint = Suggestion.nearest(to: found.text, among: choices.map(\.0)).map { "; did you mean “\($0)”?" } ?? ""
         problems.add(
             found.line, "“\(path(key))” must be one of \(Self.listed(choices.map(\.0))), not “\(found.text)”\(hint)")
-        return standard
-    }
-
-    mutating func path(_ key: String, default standard: String) -> String {
-        value(key, "an absolute path", Self.absolutePath) ?? standard
+        return nil
     }
 
     /// A list of texts that `parse` understands; one text alone is taken as a list of one.
@@ -139,12 +134,17 @@ struct ConfigurationReader {
         }
     }
 
-    /// A mapping from names to texts that `parse` understands, in the order of the file.
-    mutating func texts(
-        _ key: String, _ expected: String, _ parse: (String) -> String?
-    ) -> [(String, String)] {
-        var reader = section(key)
-        return reader.names.compactMap { name, _ in reader.value(name, expected, parse).map { (name, $0) } }
+    /// A list of what the setting says; one text alone is taken as a list of one.
+    mutating func list(_ setting: Setting<String>) -> [String] {
+        list(setting.key, setting.expected) { text in
+            if case .text(let parse) = setting.form { parse(text) } else { nil }
+        }
+    }
+
+    /// A mapping from names to what the setting says, in the order of the file.
+    mutating func texts(_ setting: Setting<String>) -> [(String, String)] {
+        var reader = section(setting.key)
+        return reader.names.compactMap { name, _ in reader.value(name, setting).map { (name, $0) } }
     }
 
     /// Notes the keys that were not asked for. Call it last.

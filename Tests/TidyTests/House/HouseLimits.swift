@@ -7,13 +7,11 @@ enum HouseLimits {
 
     static let longestFile = 600
     static let filesOver400Lines: Set<String> = [
-        "Agent/Configuration/Configuration+Load.swift",
         "Journal/EventJournal.swift",
         "Pair/Primary/PrimarySession.swift",
         "Transport/LinkChannel.swift",
     ]
     static let functionsOver70Lines: Set<String> = [
-        "Agent/Configuration/Configuration+Load.swift read",
         "Agent/HTTP/Routes.swift api",
         "Pair/Primary/PrimaryShell+Thread.swift carry",
         "Pair/Primary/PrimarySession.swift seal",
@@ -22,7 +20,6 @@ enum HouseLimits {
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
-        "Agent.Configuration": 1000,
         "Pair.PrimaryShell": 1000,
         "Pair.PrimarySession": 700,
         "Protocol.PrimaryMachine": 1100,
