@@ -66,7 +66,7 @@ let package = Package(
         library("Hypervisor", ["LinuxSystem", "Model", log]),
 
         // drivers
-        library("QEMU", ["Hypervisor", "LinuxSystem", "Model", log]),
+        library("QEMU", ["Hypervisor", "TapDetour", "LinuxSystem", "Model", log]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),

@@ -154,12 +154,15 @@ public protocol DiskTap: AnyObject {
     func remove() throws(SessionError)
 }
 
-/// A NIC whose output comes to us, and is let out by us: be32 length and bytes for each frame, in both directions.
+/// A NIC whose output comes to us, and is let out by us.
 public protocol NICTap: AnyObject {
     /// Where the guest's frames are read, not blocking.
     var heldDescriptor: Int32 { get }
     /// Frames written here leave.
     var releaseDescriptor: Int32 { get }
+    /// Each read and each write is one frame, behind a virtio-net header of 12 bytes. Else there is a be32 length before each
+    /// frame, in a stream.
+    var isDevice: Bool { get }
     /// Call while the guest stands still, after what may leave has left.
     func remove() throws(SessionError)
 }

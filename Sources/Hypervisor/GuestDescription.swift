@@ -196,9 +196,12 @@ public struct GuestNIC: Hashable, Sendable, Codable {
     public var backend: String
     /// The tap's interface, also of one that QEMU was given as a descriptor.
     public var interface: String?
+    /// Where its output is held; nil for `netdev`.
+    public var holding: NICHolding?
 
     public init(
-        name: String, model: String, mac: String, netdev: String?, backend: String, interface: String?
+        name: String, model: String, mac: String, netdev: String?, backend: String, interface: String?,
+        holding: NICHolding? = nil
     ) {
         self.name = name
         self.model = model
@@ -206,7 +209,16 @@ public struct GuestNIC: Hashable, Sendable, Codable {
         self.netdev = netdev
         self.backend = backend
         self.interface = interface
+        self.holding = holding
     }
+}
+
+/// Where a NIC's output can be held.
+public enum NICHolding: String, Hashable, Sendable, Codable {
+    /// In the hypervisor, before it reaches the host's network.
+    case netdev
+    /// Behind the hypervisor, at the tap: also what the kernel serves by itself.
+    case tap
 }
 
 public struct GuestDevice: Hashable, Sendable, Codable {

@@ -71,6 +71,15 @@ public struct DeviceFrames: Hashable, Sendable {
 
 /// What /proc says about a process.
 public enum ProcessFiles {
+    /// Whether the process has the network devices that the calling thread has: the same network namespace. False where that
+    /// cannot be known.
+    public static func sharesNetwork(with pid: pid_t) -> Bool {
+        var its = stat()
+        var ours = stat()
+        guard stat("/proc/\(pid)/ns/net", &its) == 0, stat("/proc/thread-self/ns/net", &ours) == 0 else { return false }
+        return its.st_ino == ours.st_ino && its.st_dev == ours.st_dev
+    }
+
     /// The mappings in address order. Needs the right to trace the process.
     public static func mappings(of pid: pid_t) throws(SystemError) -> [MappedRegion] {
         try Files.text(of: "/proc/\(pid)/maps").split(separator: "\n").compactMap { MappedRegion(line: $0) }

@@ -4,7 +4,6 @@
 /// its agent is dead or frozen, nothing that the guest sends passes but what the agent writes back. Frames *to* the guest are
 /// not touched. `docs/DETOUR.md` has the picture.
 
-import CLinux
 import Glibc
 import LinuxSystem
 
@@ -19,8 +18,7 @@ public struct Detour: ~Copyable {
 
     public let tap: String
     private let tapNumber: UInt32
-    private let deviceNumber: UInt32
-    private let device: OwnedDescriptor
+    private let device: AgentDevice
     private let away: HookProgram
 
     /// Begins it: frames of the guest come to `descriptor` from here on. One that an agent left behind which is no more is
@@ -29,21 +27,12 @@ public struct Detour: ~Copyable {
         let tapNumber = if_nametoindex(tap)
         guard tapNumber > 0 else { throw .noDevice(tap) }
         do throws(SystemError) {
-            var name = [CChar](repeating: 0, count: 16)
-            let made = rml_tap_make("rmldetour%d", Self.queueLength, &name)
-            guard made >= 0 else {
-                throw SystemError(operation: "make", errno: -made, subject: "a device beside \(tap)")
-            }
-            let device = OwnedDescriptor(owning: made)
-            let deviceNumber = if_nametoindex(name)
             // What is written there must have a way before anything can come.
-            try HookProgram.back(to: tapNumber).attach(to: deviceNumber, .ingress, replacing: nil)
-            try HookProgram.onlyMarked().attach(to: deviceNumber, .egress, replacing: nil)
-            let away = try HookProgram.away(to: deviceNumber)
+            let device = try AgentDevice(beside: tap, tapNumber, isMarked: true)
+            let away = try HookProgram.away(to: device.number)
             try away.attach(to: tapNumber, .ingress, replacing: HookProgram.left(at: tapNumber))
             self.tap = tap
             self.tapNumber = tapNumber
-            self.deviceNumber = deviceNumber
             self.device = device
             self.away = away
         } catch {
@@ -52,13 +41,13 @@ public struct Detour: ~Copyable {
     }
 
     /// A read is one frame of the guest behind its header; a write of the same kind sends it on. Not blocking.
-    public var descriptor: Int32 { device.number }
+    public var descriptor: Int32 { device.descriptor.number }
 
     /// How many frames were lost because `descriptor` was not read in time.
-    public func droppedFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: deviceNumber).dropped }
+    public func droppedFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: device.number).dropped }
 
     /// How many frames came, read or not.
-    public func takenFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: deviceNumber).taken }
+    public func takenFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: device.number).taken }
 
     /// Ends it: what the guest sends goes straight out again. Call while the guest stands still, after what was read last was
     /// written back, or frames overtake each other.
@@ -67,6 +56,20 @@ public struct Detour: ~Copyable {
             try away.detach(from: tapNumber, .ingress)
         } catch {
             throw DetourError(error)
+        }
+    }
+
+    /// Why the frames of `tap` cannot be led around; nil when they can. Changes nothing.
+    public static func obstacle(at tap: String) -> DetourError? {
+        let tapNumber = if_nametoindex(tap)
+        guard tapNumber > 0 else { return .noDevice(tap) }
+        do throws(SystemError) {
+            _ = try HookProgram.left(at: tapNumber)
+            _ = try HookProgram.away(to: tapNumber)
+            _ = try OwnedDescriptor.open("/dev/net/tun", O_RDWR)
+            return nil
+        } catch {
+            return DetourError(error)
         }
     }
 

@@ -47,14 +47,13 @@ struct HookProgram: ~Copyable {
             ])
     }
 
-    /// Behind the agent's device: what is written there comes in from the tap.
-    static func back(to tap: UInt32) throws(SystemError) -> HookProgram {
-        try HookProgram(
+    /// Behind the agent's device: what is written there comes in from the tap; marked for the program before the tap, where
+    /// there is one.
+    static func back(to tap: UInt32, isMarked: Bool) throws(SystemError) -> HookProgram {
+        let marking: [Instruction] = [.move(2, mark.value), .storeWord(2, to: 1, mark.offset)]
+        return try HookProgram(
             "romulus_back",
-            [
-                .move(2, mark.value), .storeWord(2, to: 1, mark.offset),
-                .move(1, Int32(tap)), .move(2, asReceived), .call(.redirect), .exit,
-            ])
+            (isMarked ? marking : []) + [.move(1, Int32(tap)), .move(2, asReceived), .call(.redirect), .exit])
     }
 
     /// Before the agent's device: only the guest's frames go in. This host's programs may send on any device.

@@ -27,6 +27,7 @@ final class FakeTap: NICTap, Sendable {
 
     var heldDescriptor: Int32 { hold.ours.number }
     var releaseDescriptor: Int32 { release.ours.number }
+    let isDevice = false
     var isAttached: Bool { attached.load(ordering: .acquiring) }
 
     func output(_ frame: [UInt8]) {

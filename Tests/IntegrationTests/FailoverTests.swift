@@ -7,12 +7,13 @@ import Testing
     /// Twenty failovers, two in a row of each guest, under TCP, memory, disk and redis load that goes on over both, with 2 and 4
     /// vCPUs: there when QEMU alone dies (the agents take over by themselves), and back, in one half of them when QEMU dies
     /// again, in the other when the whole host is lost. Half of the guests run on the newer QEMU, half have a disk that writes
-    /// into pinned memory, late. After each failover the guest is protected again, and its memory compared with its replica's.
+    /// into pinned memory, late; two have a card of two queues, which is held at its tap. After each failover the guest is protected again, and its memory compared with its replica's.
     @Test(arguments: 1...10) func nothingAcknowledgedIsLost(round: Int) async throws {
         try await Bed.with { bed in
             var wishes = Scene.Wishes()
             wishes.vcpus = round.isMultiple(of: 2) ? 2 : 4
             wishes.qemu = round % 4 < 2 ? .newer : .installed
+            wishes.queues = round.isMultiple(of: 5) ? 2 : 1
             wishes.slowReads = round % 3 == 0 || round > 8 ? nil : 5
             let scene = try await Scene.make(on: bed, wishes)
             let (pair, vm) = (scene.pair, Scene.vm)
@@ -112,6 +113,10 @@ import Testing
             machine("RAM split around 4 GiB, 8 vCPUs") {
                 $0.memoryMiB = 4608
                 $0.vcpus = 8
+            },
+            machine("a card of four queues, 4 vCPUs") {
+                $0.queues = 4
+                $0.vcpus = 4
             },
             machine("qcow2 at the standby") { $0.standbyFormat = .qcow2 },
         ]

@@ -23,6 +23,8 @@ struct Scene {
         var slowReads: Int?
         var graphics = GuestVM.Graphics.none
         var nic = GuestVM.NIC.Model.virtio
+        /// Of the card; the output of more than one is held at the tap.
+        var queues = 1
         var vcpus = 2
         var memoryMiB = 256
         var kernel = GuestImage.Kernel.cloud
@@ -47,7 +49,7 @@ struct Scene {
         configuration.graphics = wishes.graphics
         configuration.vcpus = wishes.vcpus
         configuration.memoryMiB = wishes.memoryMiB
-        configuration.nics = [GuestVM.NIC(wishes.nic)]
+        configuration.nics = [GuestVM.NIC(wishes.nic, queues: wishes.queues)]
         configuration.hasTestMonitor = wishes.hasTestMonitor
         configuration.moreArguments = wishes.moreArguments
         let primaryDisk = "\(bed.a.stateDirectory)/web.raw"
@@ -69,7 +71,7 @@ struct Scene {
                 "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
             ] + wishes.standbyDiskLines + wishes.standbyLines
         _ = try GuestDisk.create(standbyDisk, format: wishes.standbyFormat, mebibytes: 64)
-        try bed.b.addTap("tap0")
+        try bed.b.addTap("tap0", kind: configuration.nics[0].tapKind)
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
         return Scene(bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk)

@@ -59,7 +59,7 @@ import Testing
             arguments: command.arguments, monitorPath: command.monitorPath, logPath: "\(directory.path)/log")
         defer { standby.kill() }
         try standby.verify(against: guest)
-        for nic in guest.nics where nic.netdev != nil { _ = try standby.netdev(of: nic) }
+        for nic in guest.nics where nic.netdev != nil { _ = try standby.nic(like: nic) }
     }
 
     private func judge(_ shape: Shape, _ problems: [String]) {

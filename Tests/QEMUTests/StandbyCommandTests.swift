@@ -323,6 +323,10 @@ import Testing
         #expect(
             found.contains(
                 #"-netdev {"downscript":"no","id":"hostnet0","ifname":"tap9","script":"no","type":"tap"}"#))
+        let several = try lines(["-netdev", "tap,id=n0,fds=33:34:35:36,vhostfds=37:38:39:40"]) {
+            $0.taps["n0"] = "tap9"
+        }
+        #expect(several.contains("-netdev tap,id=n0,script=no,downscript=no,queues=4,ifname=tap9"))
         let renamed = try lines(["-nic", "tap,ifname=a0,model=e1000"]) { $0.taps["a0"] = "b0" }
         #expect(renamed.contains("-nic tap,ifname=b0,model=e1000"))
     }

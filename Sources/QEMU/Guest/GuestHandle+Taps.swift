@@ -1,6 +1,7 @@
 import Hypervisor
 import LinuxSystem
 import Model
+import TapDetour
 
 /// What is attached to a guest while it is protected.
 extension GuestHandle {
@@ -17,6 +18,15 @@ extension GuestHandle {
     }
 
     package func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap {
+        let described = description.nics[Int(nic.index)]
+        if described.holding == .tap, let interface = described.interface {
+            do throws(DetourError) {
+                return QEMUDetour(try Detour(of: interface), nic, process)
+            } catch {
+                throw SessionError(
+                    .system, "the output of NIC \(nic.netdev) of \(vm) cannot be held at \(interface): \(error)")
+            }
+        }
         do throws(DeviceError) {
             return QEMUNICTap(
                 try OutputFilter.install(monitor, netdev: nic.netdev, index: Int(nic.index), holding: true), nic, self)
@@ -98,6 +108,7 @@ final class QEMUNICTap: NICTap {
 
     var heldDescriptor: Int32 { filter.heldDescriptor }
     var releaseDescriptor: Int32 { filter.release.number }
+    var isDevice: Bool { false }
 
     func remove() throws(SessionError) {
         do throws(DeviceError) {

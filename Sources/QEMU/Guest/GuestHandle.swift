@@ -122,7 +122,9 @@ package final class GuestHandle: Guest {
     /// Takes out what an agent that was killed left behind: it keeps the guest's output back.
     package func removeLeftovers() throws(SessionError) {
         do throws(QMPError) {
-            for leftover in try Leftovers.remove(monitor) { log.warning("\(vm): an earlier session left \(leftover)") }
+            for leftover in try Leftovers.remove(monitor, description.nics) {
+                log.warning("\(vm): an earlier session left \(leftover)")
+            }
             // The end of an earlier session's job is not the end of the one that gets its name.
             try events.remove { $0.name.hasPrefix("BLOCK_JOB_") }
         } catch {

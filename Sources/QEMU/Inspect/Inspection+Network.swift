@@ -1,4 +1,6 @@
 import Hypervisor
+import LinuxSystem
+import TapDetour
 
 extension Inspection {
     mutating func listNICs() throws(QMPError) -> [GuestNIC] {
@@ -26,42 +28,58 @@ extension Inspection {
                 mac: (client.fields["macaddr"] ?? "").lowercased(), netdev: peer?.name, backend: peer?.type ?? "",
                 interface: peer?.fields["ifname"] ?? peer?.fields["fd"].flatMap(facts.interface))
             nics.append(nic)
-            checkNIC(nic, vhost: vhost)
         }
-        for nic in nics {
-            guard let netdev = nic.netdev, let count = queues[netdev], count > 1 else { continue }
-            refuse(
-                .nic, nic.name,
-                "NIC \(nic.name) has \(count) queues, and output can be held on one only: "
-                    + "start QEMU with queues=1 on netdev \(netdev) and mq=off on the device")
-        }
+        for index in nics.indices { place(&nics[index], vhost: vhost, queues: queues) }
         return nics
     }
 
-    private mutating func checkNIC(_ nic: GuestNIC, vhost: Bool) {
-        switch nic.backend {
-        case "vhost-user", "vhost-vdpa":
+    /// Says where the NIC's output is held: at its tap what QEMU's filters do not see. Refuses it where it cannot be held at all.
+    private mutating func place(_ nic: inout GuestNIC, vhost: Bool, queues: [String: Int]) {
+        let netdev = nic.netdev ?? ""
+        let (problem, way): (String, String)
+        if ["vhost-user", "vhost-vdpa"].contains(nic.backend) {
             refuse(
                 .nic, nic.name,
-                "NIC \(nic.name) bypasses QEMU (\(nic.backend)), so that its output cannot be held: "
-                    + "use a tap with vhost=off")
-        case "tap" where vhost:
-            // The kernel's worker is known by its open device only; the command line says which netdev asked for it.
-            let options = CommandOption.parse(arguments.dropFirst())
-                .filter { ["-netdev", "-nic", "-net"].contains($0.name) }
-                .map { OptionValue($0.value ?? "", impliedKey: "type") }
-                .filter { $0.has("vhost") || $0.has("vhostfd") || $0.has("vhostfds") || $0.has("vhostforce") }
-            let asked = options.contains { option in
-                let on = option["vhost"] == "on" || option["vhostforce"] == "on" || option["vhost"] == nil
-                return on && (option["id"] == nil || option["id"] == nic.netdev)
-            }
-            if asked || options.isEmpty {
-                refuse(
-                    .nic, nic.name,
-                    "NIC \(nic.name) uses vhost, so that its output bypasses QEMU and cannot be held: "
-                        + "start QEMU with vhost=off on netdev \(nic.netdev ?? "")")
-            }
-        default: break
+                "NIC \(nic.name) bypasses QEMU (\(nic.backend)), so that its output cannot be held: use a tap")
+            return
+        } else if nic.backend == "tap", vhost, asksForVhost(nic) {
+            (problem, way) = (
+                "uses vhost, so that its output bypasses QEMU", "start QEMU with vhost=off on netdev \(netdev)"
+            )
+        } else if let count = queues[netdev], count > 1 {
+            (problem, way) = (
+                "has \(count) queues, of which QEMU can hold one only",
+                "start QEMU with queues=1 on netdev \(netdev) and mq=off on the device"
+            )
+        } else {
+            return
         }
+        guard let obstacle = obstacleAtTap(of: nic) else {
+            nic.holding = .tap
+            return
+        }
+        refuse(
+            .nic, nic.name, "NIC \(nic.name) \(problem), and it cannot be held at a tap either (\(obstacle)): \(way)")
+    }
+
+    /// The kernel's worker is known by its open device only; the command line says which netdev asked for it.
+    private func asksForVhost(_ nic: GuestNIC) -> Bool {
+        let options = CommandOption.parse(arguments.dropFirst())
+            .filter { ["-netdev", "-nic", "-net"].contains($0.name) }
+            .map { OptionValue($0.value ?? "", impliedKey: "type") }
+            .filter { $0.has("vhost") || $0.has("vhostfd") || $0.has("vhostfds") || $0.has("vhostforce") }
+        let asked = options.contains { option in
+            let on = option["vhost"] == "on" || option["vhostforce"] == "on" || option["vhost"] == nil
+            return on && (option["id"] == nil || option["id"] == nic.netdev)
+        }
+        return asked || options.isEmpty
+    }
+
+    private func obstacleAtTap(of nic: GuestNIC) -> String? {
+        guard nic.backend == "tap", let interface = nic.interface else { return "it is on no tap whose name is known" }
+        guard ProcessFiles.sharesNetwork(with: facts.pid) else {
+            return "\(interface) is in another network namespace than the agent"
+        }
+        return Detour.obstacle(at: interface)?.description
     }
 }

@@ -1,5 +1,7 @@
 import Hypervisor
+import LinuxSystem
 import Model
+import TapDetour
 
 /// A waiting QEMU that is the machine described.
 final class QEMUStandby: StandbyGuest {
@@ -30,9 +32,15 @@ final class QEMUStandby: StandbyGuest {
 
     func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
         do {
+            let own = try process.nic(like: nic)
+            if let interface = own.interface, ProcessFiles.sharesNetwork(with: pid) {
+                if nic.holding == .tap { return try DetouredOutlet(of: interface) }
+                // Of a session in which this host was the primary.
+                _ = try? Detour.removeLeftovers(of: interface)
+            }
             return QEMUOutlet(
                 try OutputFilter.install(
-                    process.monitor, netdev: try process.netdev(of: nic), index: Int(index), holding: false),
+                    process.monitor, netdev: own.netdev ?? "", index: Int(index), holding: false),
                 process.monitor)
         } catch {
             throw SessionError(.refused, "\(error)")

@@ -17,6 +17,7 @@ public struct QEMUStandbys: StandbyGuestSource {
         command.missingFiles()
             + [ProgramCheck.obstacle(command.program, guest, at: node, primary: primary)].compactMap(\.self)
             + command.missingTaps()
+            + command.tapsThatCannotHold(guest)
     }
 
     public func start(

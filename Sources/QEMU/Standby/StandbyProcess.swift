@@ -172,9 +172,9 @@ public final class StandbyProcess {
         if let problem { throw StandbyError(.mismatch(problem)) }
     }
 
-    /// What this QEMU calls the netdev of the primary's NIC. A netdev without an id has a name that each QEMU makes up
+    /// The NIC here that is the primary's `nic`, which has a netdev. A netdev without an id has a name that each QEMU makes up
     /// (`#net050`); the NICs are named alike.
-    public func netdev(of nic: GuestNIC) throws(StandbyError) -> String {
+    public func nic(like nic: GuestNIC) throws(StandbyError) -> GuestNIC {
         let own: [GuestNIC]
         do throws(QMPError) {
             var inspection = Inspection(monitor: monitor)
@@ -182,10 +182,10 @@ public final class StandbyProcess {
         } catch {
             throw failure(error)
         }
-        guard let netdev = own.first(where: { $0.name == nic.name })?.netdev else {
+        guard let found = own.first(where: { $0.name == nic.name }), found.netdev != nil else {
             throw StandbyError(.mismatch("without a netdev for NIC \(nic.name)"))
         }
-        return netdev
+        return found
     }
 
     /// The blocks as `resume` wants them, in the primary's order, with those found blank that this QEMU has not touched

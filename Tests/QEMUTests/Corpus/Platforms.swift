@@ -32,7 +32,7 @@ extension Shape {
             -machine accel=tcg,type=pc-i440fx-7.2
             """),
         Shape(
-            "Proxmox 8: a card with eight queues", .refused("2 queues"),
+            "Proxmox 8: a card with two queues",
             """
             \(proxmoxHead) -netdev type=tap,id=net1,ifname={tap},script=no,downscript=no,vhost=off,queues=2
             -device virtio-net-pci,mac=A2:C0:43:77:08:A1,netdev=net1,mq=on,vectors=6 -machine type=pc-i440fx-7.2

@@ -21,10 +21,25 @@ public final class GuestVM: Sendable {
         public var model: Model
         public var tap: String
         public var mac: String
-        public init(_ model: Model = .virtio, tap: String = "tap0", mac: String = "52:54:00:00:01:0a") {
+        public var queues: Int
+        public init(
+            _ model: Model = .virtio, tap: String = "tap0", mac: String = "52:54:00:00:01:0a", queues: Int = 1
+        ) {
             self.model = model
             self.tap = tap
             self.mac = mac
+            self.queues = queues
+        }
+
+        /// Words of “ip tuntap” for its tap.
+        public var tapKind: String { queues > 1 ? "multi_queue" : "" }
+
+        func options(_ index: Int) -> [String] {
+            let queued = (netdev: queues > 1 ? ",queues=\(queues)" : "", card: queues > 1 ? ",mq=on" : "")
+            return [
+                "-netdev", "tap,id=net\(index),ifname=\(tap),script=no,downscript=no,vhost=off\(queued.netdev)",
+                "-device", "\(model.rawValue),netdev=net\(index),mac=\(mac)\(queued.card)",
+            ]
         }
     }
 
@@ -89,7 +104,7 @@ public final class GuestVM: Sendable {
     public static func start(
         on host: BedHost, image: GuestImage, _ configuration: Configuration
     ) throws(BedError) -> GuestVM {
-        for nic in configuration.nics where !host.hasLink(nic.tap) { try host.addTap(nic.tap) }
+        for nic in configuration.nics where !host.hasLink(nic.tap) { try host.addTap(nic.tap, kind: nic.tapKind) }
         return try GuestVM(host: host, image: image, configuration: configuration)
     }
 
@@ -139,10 +154,7 @@ public final class GuestVM: Sendable {
             "console=ttyS0 quiet panic=-1 net.ifnames=0 random.trust_cpu=on no_timer_check "
                 + "bed.ip=\(configuration.address)/16 bed.gateway=10.78.0.1 bed.ready=\(readyWord)")
         for (index, nic) in configuration.nics.enumerated() where configuration.wiring == nil {
-            words += [
-                "-netdev", "tap,id=net\(index),ifname=\(nic.tap),script=no,downscript=no,vhost=off",
-                "-device", "\(nic.model.rawValue),netdev=net\(index),mac=\(nic.mac)",
-            ]
+            words += nic.options(index)
         }
         for (index, disk) in configuration.disks.enumerated() where configuration.wiring == nil {
             words += [

@@ -22,6 +22,9 @@ struct NetworkRules {
                     + " in the VM's standby taps")
         }
         if passed {
+            // One descriptor for each queue.
+            let queues = value["fds"]?.split(separator: ":").count ?? 1
+            if queues > 1 { value.set("queues", .integer(Int64(queues))) }
             value.remove("fd", "fds", "vhostfd", "vhostfds")
             value.set("script", "no")
             value.set("downscript", "no")

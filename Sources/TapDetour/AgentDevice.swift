@@ -1,0 +1,23 @@
+import CLinux
+import Glibc
+import LinuxSystem
+
+/// A device of the agent's beside a tap: what is written to it comes in from the tap, as the guest's own frames do.
+struct AgentDevice: ~Copyable {
+    let number: UInt32
+    let descriptor: OwnedDescriptor
+
+    init(beside tap: String, _ tapNumber: UInt32, isMarked: Bool) throws(SystemError) {
+        var name = [CChar](repeating: 0, count: 16)
+        let made = rml_tap_make("rmldetour%d", Detour.queueLength, &name)
+        guard made >= 0 else {
+            throw SystemError(operation: "make", errno: -made, subject: "a device beside \(tap)")
+        }
+        let descriptor = OwnedDescriptor(owning: made)
+        let number = if_nametoindex(name)
+        try HookProgram.back(to: tapNumber, isMarked: isMarked).attach(to: number, .ingress, replacing: nil)
+        try HookProgram.onlyMarked().attach(to: number, .egress, replacing: nil)
+        self.number = number
+        self.descriptor = descriptor
+    }
+}
