@@ -133,7 +133,7 @@ let package = Package(
                 "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry",
                 "Registers",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
-                "QEMU", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
+                "QEMU", "TapDetour", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 lifecycle,

@@ -12,6 +12,7 @@ import QEMU
 import Registers
 import RomulusAPI
 import ServiceLifecycle
+import TapDetour
 import Telemetry
 import Transport
 
@@ -140,6 +141,9 @@ public struct AgentProgram: Service {
         }
         if planted.contains(.blockEventLoop) {
             group.next().scheduleTask(in: .seconds(2)) { while true { sleep(1) } }
+        }
+        for tap in Detour.sweep() {
+            chronicle.note(nil, .agent, "an agent that is gone had left tap \(tap) shut: it is free again, as nobody has it open")
         }
         recovery.run()
         var listeners = [try await reception.listen(at: configuration.listen)]

@@ -65,6 +65,16 @@ int rml_tap_make(const char *pattern, int queue, char *name) {
     return device;
 }
 
+int rml_device_running(const char *name) {
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0) return -errno;
+    struct ifreq request = {.ifr_flags = 0};
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    long result = rml_result(ioctl(control, SIOCGIFFLAGS, &request));
+    close(control);
+    return result < 0 ? (int)result : (request.ifr_flags & IFF_RUNNING) != 0;
+}
+
 int rml_program_load(const uint64_t *instructions, unsigned count, const char *name) {
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof attributes);

@@ -4,6 +4,7 @@
 /// its agent is dead or frozen, nothing that the guest sends passes but what the agent writes back. Frames *to* the guest are
 /// not touched. `docs/DETOUR.md` has the picture.
 
+import CLinux
 import Glibc
 import LinuxSystem
 
@@ -71,6 +72,21 @@ public struct Detour: ~Copyable {
         } catch {
             return DetourError(error)
         }
+    }
+
+    /// Takes away what agents that are no more left at taps that nobody has open: whoever opens one next has nothing to do with it.
+    /// Returns the taps' names.
+    public static func sweep() -> [String] {
+        guard let list = if_nameindex() else { return [] }
+        defer { if_freenameindex(list) }
+        var swept: [String] = []
+        var entry = list
+        while let name = entry.pointee.if_name {
+            let device = String(cString: name)
+            if rml_device_running(device) == 0, (try? removeLeftovers(of: device)) == true { swept.append(device) }
+            entry += 1
+        }
+        return swept
     }
 
     /// Takes away what an agent left at a tap that ended without `remove`. Until then nothing that the guest sends leaves. Returns

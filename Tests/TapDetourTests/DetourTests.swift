@@ -105,6 +105,42 @@ struct DetourTests {
         }
     }
 
+    @Test func aStartingAgentFreesTapsThatNobodyHasOpen() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap1")
+            try bed.a.addTap("tap2")
+            try within(bed.a) {
+                let user = try GuestSide(tap: "tap2")
+                for tap in ["tap1", "tap2"] { _ = try Detour(of: tap) }
+                #expect(Detour.sweep() == ["tap1"])
+                #expect(try Detour.removeLeftovers(of: "tap2"))
+                _ = user
+            }
+        }
+    }
+
+    @Test func theOtherHostsFramesLeaveAtTheTapAsTheGuestsOwn() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap1")
+            let listener = try within(bed.client) { try Listener() }
+            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+            try within(bed.a) {
+                let held: [UInt8]
+                do {
+                    let detour = try Detour(of: "tap1")
+                    try guest.send(1)
+                    held = try #require(Agent(detour).take())
+                }
+                // What that detour left is no hindrance.
+                let outlet = try DetourOutlet(of: "tap1")
+                #expect(held.withUnsafeBytes { outlet.send($0) })
+                #expect(listener.numbers() == [1])
+                try guest.send(2)
+                #expect(listener.numbers() == [2])
+            }
+        }
+    }
+
     @Test func tagsAndLongFramesComeThroughWhole() async throws {
         try await Bed.with { bed in
             try bed.a.addTap("tap1")

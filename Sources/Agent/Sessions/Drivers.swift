@@ -16,7 +16,11 @@ struct Drivers: Sendable {
 
     /// What runs behind the monitor at that path, and all reasons why it cannot be protected.
     func examine(_ monitor: String) throws(APIError) -> (description: GuestDescription?, refusals: [String]) {
-        do throws(SessionError) { return try guests.examine(at: monitor) } catch { throw APIError(.refused, "\(error)") }
+        do throws(SessionError) {
+            return try guests.examine(at: monitor)
+        } catch {
+            throw APIError(.refused, "\(error)")
+        }
     }
 
     /// What runs behind the monitor, where it can be protected.

@@ -13,6 +13,9 @@ enum { RML_TCX_INGRESS = 46, RML_TCX_EGRESS = 47 };
 // behind a struct virtio_net_hdr_mrg_rxbuf of 12 bytes, and room for `queue` frames. `name` gets 16 bytes.
 int rml_tap_make(const char *pattern, int queue, char *name);
 
+// Whether anything is at a device's other end: for a tap, a process that has it open. 1, 0, or -errno.
+int rml_device_running(const char *name);
+
 // A program of class BPF_PROG_TYPE_SCHED_CLS; each instruction is 8 bytes. Returns its descriptor.
 int rml_program_load(const uint64_t *instructions, unsigned count, const char *name);
 // Puts a program at a device's hook, before all others there, or in the place of the program `replaced` (-1 for none).

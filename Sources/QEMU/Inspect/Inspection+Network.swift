@@ -56,6 +56,7 @@ extension Inspection {
         }
         guard let obstacle = obstacleAtTap(of: nic) else {
             nic.holding = .tap
+            notes.append("NIC \(nic.name) \(problem): its output is held at its tap \(nic.interface ?? "") instead")
             return
         }
         refuse(
