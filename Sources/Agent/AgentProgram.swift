@@ -143,7 +143,8 @@ public struct AgentProgram: Service {
             group.next().scheduleTask(in: .seconds(2)) { while true { sleep(1) } }
         }
         for tap in Detour.sweep() {
-            chronicle.note(nil, .agent, "an agent that is gone had left tap \(tap) shut: it is free again, as nobody has it open")
+            chronicle.note(
+                nil, .agent, "an agent that is gone had left tap \(tap) shut: it is free again, as nobody has it open")
         }
         recovery.run()
         var listeners = [try await reception.listen(at: configuration.listen)]

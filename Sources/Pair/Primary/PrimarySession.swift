@@ -22,16 +22,16 @@ final class PrimarySession {
     let pool = BlockingQueue<Slab>(capacity: Slab.count)
     let shipper: Shipper
     let capture: EpochCapture
-    private var outputs: [NICOutput] = []
-    private var gates: [OutputGate] { outputs.map(\.gate) }
-    private var mirrors: [DiskMirror] = []
+    var outputs: [NICOutput] = []
+    var gates: [OutputGate] { outputs.map(\.gate) }
+    var mirrors: [DiskMirror] = []
     private var sealed = Epoch.firstCopy
     private let pacer: EpochPacer
     private var precopying = PrecopyChoice()
-    private let wakefulness: Wakefulness
+    let wakefulness: Wakefulness
     /// When the guest ran again after the last checkpoint; 0 before the first.
     private var ranSince: UInt64 = 0
-    private var priority: EpochPriority?
+    var priority: EpochPriority?
     /// When a guest that somebody else paused was looked at last, and the time between two looks, in nanoseconds.
     private var pauseSeenAt: UInt64 = 0
     private static let pausePeriod: UInt64 = 500_000_000
@@ -40,13 +40,13 @@ final class PrimarySession {
         didSet { shell.state.withLock { $0.duty.isGuestPaused = guestPaused } }
     }
     /// The guest is kept standing because too much of its output waits for the standby.
-    private var waitsForStandby = false
+    var waitsForStandby = false
     /// The epoch that runs is longer than it was to be, because the link is behind.
     private var isLinkFull = false
     /// The guest stands still for a switchover, and all of it is sealed.
     private var isLastSealed = false
 
-    private var options: PrimaryOptions { shell.options }
+    var options: PrimaryOptions { shell.options }
     /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
     /// lest its standby be sent away instead of going on.
     private static let lastBreath: UInt64 = 200_000_000
@@ -118,7 +118,7 @@ final class PrimarySession {
         let gates = gates
         shell.state.withLock { $0.gates = gates }
 
-        if let ended = try firstCopy() { return ended }
+        if let ended = try FirstCopy(self, mirrors).run() { return ended }
         try seal(first: true)
         shell.report(.event(.state, "checkpoint 1 is sealed: output is held by epoch from here on"))
         return try checkpointUntilTheEnd()
@@ -151,87 +151,10 @@ final class PrimarySession {
         return { [shell] writes in writes % 16 == 0 && shell.status.phase == .protected }
     }
 
-    // MARK: - The first copy
-
-    /// Copies RAM and disks while the guest runs, until little enough is left for a short pause.
-    /// Returns why, when protection ended meanwhile.
-    private func firstCopy() throws(SessionError) -> String? {
-        let began = MonotonicClock.now()
-        let populated = try capture.protectMemory()
-        let total = guest.blocks.reduce(0) { $0 + ($1.tracked ? $1.pages : 0) }
-        if shell.state.withLock({ $0.duty.connection.baseBytes }) > 0 {
-            var comparison = MemoryComparison()
-            if let ended = try copyWhatDiffers(populated, &comparison) { return ended }
-            shell.report(
-                .event(
-                    .state,
-                    "\(comparison.sent) of \(total) pages were copied in \((MonotonicClock.now() - began) / 1_000_000) ms,"
-                        + " \(comparison.present) with contents were at the standby already"))
-            shell.report(.memoryCopied(sentPages: comparison.sent, presentPages: comparison.present))
-        } else {
-            var copied = 0
-            if let ended = try copyEverything(populated, &copied) { return ended }
-            shell.report(
-                .event(
-                    .state,
-                    "\(copied) of \(total) pages had contents and were copied in"
-                        + " \((MonotonicClock.now() - began) / 1_000_000) ms"))
-            shell.report(.memoryCopied(sentPages: copied, presentPages: 0))
-        }
-
-        // What was written meanwhile, again and again, while it becomes less; then wait for the disks.
-        var previous = Int.max
-        var rounds = 0
-        while true {
-            let dirty = try copyDirtyWhileRunning()
-            rounds += 1
-            let ready = try areMirrorsReady()
-            let disks = mirrors.reduce(0.0) { $0 + $1.progress } / Double(max(mirrors.count, 1))
-            report(memory: 1, disks: mirrors.isEmpty ? 1 : disks)
-            if ready, dirty < Slab.pagesMax / 4 || (dirty > previous / 2 && rounds > 3) || rounds > 30 { break }
-            previous = dirty
-            if let ended = try look(wait: ready ? 0 : 100) { return ended }
-        }
-        // Checkpoint 1 must not queue behind the rest of the first copy while output is held already.
-        let reached = EventFlag()
-        shipper.push(.barrier { reached.set() })
-        while !reached.isSet {
-            if let ended = try look(wait: 5) { return ended }
-        }
-        return nil
-    }
-
-    /// Returns why, when protection ended meanwhile; counts the pages that were not all zeroes.
-    private func copyEverything(_ populated: [TrackedRun], _ copied: inout Int) throws(SessionError) -> String? {
-        let wanted = populated.reduce(0) { $0 + Int($1.count) }
-        var done = 0
-        var rest = populated[...]
-        while !rest.isEmpty {
-            let slab = try takeSlab()
-            Self.fill(&slab.runs, from: &rest)
-            try capture.copy(slab)
-            done += slab.runs.pages
-            copied += slab.pagesWithContents
-            shipper.push(.pages(.firstCopy, slab))
-            report(memory: Double(done) / Double(max(wanted, 1)))
-            if let ended = try look() { return ended }
-        }
-        return nil
-    }
-
-    /// Moves as many runs as a slab takes, the last one in part.
-    private static func fill(_ buffer: inout RunBuffer, from rest: inout ArraySlice<TrackedRun>) {
-        while let run = rest.first, buffer.pages < Slab.pagesMax {
-            buffer.append(rest.takeFirst(min(run.count, UInt32(Slab.pagesMax - buffer.pages))))
-        }
-    }
-
-    private func copyDirtyWhileRunning() throws(SessionError) -> Int {
-        try Int(copyEarly(of: .firstCopy))
-    }
+    // MARK: - Epochs
 
     /// Copies what was written so far while the guest runs on. Returns how many pages that were.
-    private func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
+    func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
         var slab = try takeSlab()
         var timings = EpochTimings()
         try capture.copyWritten(while: .work, into: &slab, &timings) { (full) throws(SessionError) in
@@ -253,21 +176,6 @@ final class PrimarySession {
         if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
         shipper.push(.pages(epoch, slab))
     }
-
-    private func areMirrorsReady() throws(SessionError) -> Bool {
-        var ready = true
-        for mirror in mirrors where !(try mirror.isReady()) { ready = false }
-        return ready
-    }
-
-    func report(memory: Double, disks: Double = 0) {
-        shell.state.withLock { state in
-            state.figures.memoryProgress = min(memory, 1)
-            state.figures.diskProgress = min(disks, 1)
-        }
-    }
-
-    // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
         if options.isRealTime {
@@ -335,20 +243,7 @@ final class PrimarySession {
         }
         let savedAt = MonotonicClock.now()
 
-        // The guest stands still and its disks are drained: this is the cut.
-        sender.advance(to: epoch.next)
-        var outputs: [HeldOutput] = []
-        do throws(GateError) {
-            for gate in gates {
-                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
-            }
-        } catch {
-            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
-        }
-        shell.state.withLock { state in
-            sealed = epoch
-            shell.perform(state.duty.seal(epoch, isLast: isLastSealed), &state)
-        }
+        let outputs = try cut(epoch, first: first)
         if isLastSealed { guest.standstill.become(.switchover) } else { try guest.release() }
         ship(slab, of: epoch)
         for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
@@ -388,6 +283,24 @@ final class PrimarySession {
         if options.planted.contains(.releaseBeforeAcknowledgement) {
             for gate in gates { _ = gate.release(through: epoch) }
         }
+    }
+
+    /// The guest stands still and its disks are drained: this is where the epoch ends.
+    private func cut(_ epoch: Epoch, first: Bool) throws(SessionError) -> [HeldOutput] {
+        sender.advance(to: epoch.next)
+        var outputs: [HeldOutput] = []
+        do throws(GateError) {
+            for gate in gates {
+                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
+            }
+        } catch {
+            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
+        }
+        shell.state.withLock { state in
+            sealed = epoch
+            shell.perform(state.duty.seal(epoch, isLast: isLastSealed), &state)
+        }
+        return outputs
     }
 
     func takeSlab() throws(SessionError) -> Slab {
@@ -459,18 +372,6 @@ final class PrimarySession {
             "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
     }
 
-    private func guestEnded(_ reason: String) -> String {
-        // The pair is given up at the arbiter too, so that the guest can be started and protected again.
-        shell.tell { $0.leaveInOrder() }
-        let deadline = MonotonicClock.now() + 5_000_000_000
-        while MonotonicClock.now() < deadline, shell.state.withLock({ !$0.orders.end }) {
-            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
-            _ = shell.wake.take()
-        }
-        shell.handle(.guestEnded)
-        return reason
-    }
-
     private static func shutDown(_ reason: String?) -> String {
         "the guest was shut down (\(reason ?? "no reason given"))"
     }
@@ -481,88 +382,5 @@ final class PrimarySession {
         guard now > pauseSeenAt + Self.pausePeriod else { return false }
         pauseSeenAt = now
         return try guest.isMigratedAway()
-    }
-
-    private func guestGone() throws(SessionError) -> String {
-        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
-        shipper.close()
-        let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
-        shell.handle(.guestLost)
-        if isGivenAway { return "another host goes on with the guest" }
-        guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
-            throw SessionError(
-                .guestLost, "the guest's QEMU (pid \(guest.pid)) died, and no standby could go on with it")
-        }
-        let deadline = MonotonicClock.now() + 2_000_000_000
-        while MonotonicClock.now() < deadline, shell.state.withLock({ $0.duty.connection.linkDown == nil }) {
-            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
-            _ = shell.wake.take()
-        }
-        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
-    }
-
-    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
-    /// for the operator to decide where that is the operator's.
-    private func giveUp(_ error: SessionError) {
-        guest.letRunOn()
-        shell.tell { $0.note(error) }
-        shell.tell { $0.leaveInOrder() }
-        while guest.isAlive {
-            let orders = shell.state.withLock { $0.orders }
-            if orders.end || orders.detach || orders.standby != nil { return }
-            if orders.killGuest { guest.end(by: shell.end) }
-            waitReadable([shell.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
-            _ = shell.wake.take()
-        }
-        shell.handle(.guestLost)
-    }
-
-    // MARK: - Leaving no trace
-
-    /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
-    func takeDown() {
-        priority = nil
-        wakefulness.end()
-        shell.state.withLock { state in
-            shell.perform(state.duty.takeDown(), &state)
-            state.gates = []
-        }
-        if !guest.isAlive {
-            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
-            if dropped > 0 { shell.report(.dropped(frames: dropped)) }
-        }
-        if guest.isAlive {
-            // Writes that wait for room on the link would keep QEMU from standing still.
-            sender.isStopping = true
-            guest.whileStopped(for: .detach) {
-                for mirror in mirrors { mirror.stop() }
-                detachOutputs()
-            }
-            if waitsForStandby { guest.letRunOn() }
-        }
-        for gate in gates { gate.close() }
-        outputs = []
-        // The link first: a disk's server may be waiting for room on it.
-        sender.link.close()
-        for mirror in mirrors { mirror.close() }
-        shipper.close()
-        pool.close()
-        capture.end()
-        guest.close()
-    }
-
-    private func detachOutputs() {
-        let deadline = MonotonicClock.now() + 1_000_000_000
-        for output in outputs {
-            guest.standstill.passed(.change)
-            _ = output.gate.waitUntilDelivered(deadline: deadline)
-            guest.standstill.passed(.delivery)
-            output.gate.close()
-            do throws(SessionError) {
-                try output.detach()
-            } catch {
-                shell.log.warning("a filter could not be taken out of \(options.vm): \(error)")
-            }
-        }
     }
 }

@@ -67,4 +67,13 @@ extension PrimaryShell {
             }
         }
     }
+
+    /// Ends a guest that another host goes on with; it runs no more when this returns.
+    func end(_ process: borrowing PidDescriptor) {
+        guard let bases, let guest else {
+            try? process.kill()
+            return
+        }
+        bases.end(guest, of: options.vm, process)
+    }
 }

@@ -134,7 +134,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
     }
 
     public func start() throws(SystemError) {
-        _ = try NamedThread.start("epoch-\(options.vm)") { [self] in run() }
+        _ = try NamedThread.start("epoch-\(options.vm)") { [self] in PrimaryThread(self).run() }
     }
 
     public var status: PrimaryStatus {

@@ -8,20 +8,15 @@ enum HouseLimits {
     static let longestFile = 600
     static let filesOver400Lines: Set<String> = [
         "Journal/EventJournal.swift",
-        "Pair/Primary/PrimarySession.swift",
         "Transport/LinkChannel.swift",
     ]
     static let functionsOver70Lines: Set<String> = [
         "Agent/HTTP/Routes.swift api",
-        "Pair/Primary/PrimaryShell+Thread.swift carry",
-        "Pair/Primary/PrimarySession.swift seal",
         "Telemetry/VMMetrics.swift init",
     ]
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
-        "Pair.PrimaryShell": 1000,
-        "Pair.PrimarySession": 700,
         "Protocol.PrimaryMachine": 1100,
         "Protocol.StandbyMachine": 800,
     ]

@@ -1,0 +1,102 @@
+import GuestNetwork
+import Hypervisor
+import LinuxSystem
+import Model
+import Output
+import Shipping
+
+/// How a session ends, and what of the guest is taken apart then.
+extension PrimarySession {
+    func guestEnded(_ reason: String) -> String {
+        // The pair is given up at the arbiter too, so that the guest can be started and protected again.
+        shell.tell { $0.leaveInOrder() }
+        let deadline = MonotonicClock.now() + 5_000_000_000
+        while MonotonicClock.now() < deadline, shell.state.withLock({ !$0.orders.end }) {
+            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
+            _ = shell.wake.take()
+        }
+        shell.handle(.guestEnded)
+        return reason
+    }
+
+    func guestGone() throws(SessionError) -> String {
+        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
+        shipper.close()
+        let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
+        shell.handle(.guestLost)
+        if isGivenAway { return "another host goes on with the guest" }
+        guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
+            throw SessionError(
+                .guestLost, "the guest's QEMU (pid \(guest.pid)) died, and no standby could go on with it")
+        }
+        let deadline = MonotonicClock.now() + 2_000_000_000
+        while MonotonicClock.now() < deadline, shell.state.withLock({ $0.duty.connection.linkDown == nil }) {
+            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
+            _ = shell.wake.take()
+        }
+        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
+    }
+
+    /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
+    /// for the operator to decide where that is the operator's.
+    func giveUp(_ error: SessionError) {
+        guest.letRunOn()
+        shell.tell { $0.note(error) }
+        shell.tell { $0.leaveInOrder() }
+        while guest.isAlive {
+            let orders = shell.state.withLock { $0.orders }
+            if orders.end || orders.detach || orders.standby != nil { return }
+            if orders.killGuest { guest.end(by: shell.end) }
+            waitReadable([shell.wake.number, guest.exitDescriptor], nanoseconds: 100_000_000)
+            _ = shell.wake.take()
+        }
+        shell.handle(.guestLost)
+    }
+
+    /// Takes filters, mirrors, descriptors and write protection out of QEMU. Never fails: what QEMU refuses is logged.
+    func takeDown() {
+        priority = nil
+        wakefulness.end()
+        shell.state.withLock { state in
+            shell.perform(state.duty.takeDown(), &state)
+            state.gates = []
+        }
+        if !guest.isAlive {
+            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
+            if dropped > 0 { shell.report(.dropped(frames: dropped)) }
+        }
+        if guest.isAlive {
+            // Writes that wait for room on the link would keep QEMU from standing still.
+            sender.isStopping = true
+            guest.whileStopped(for: .detach) {
+                for mirror in mirrors { mirror.stop() }
+                detachOutputs()
+            }
+            if waitsForStandby { guest.letRunOn() }
+        }
+        for gate in gates { gate.close() }
+        outputs = []
+        // The link first: a disk's server may be waiting for room on it.
+        sender.link.close()
+        for mirror in mirrors { mirror.close() }
+        shipper.close()
+        pool.close()
+        capture.end()
+        guest.close()
+    }
+
+    private func detachOutputs() {
+        let deadline = MonotonicClock.now() + 1_000_000_000
+        for output in outputs {
+            guest.standstill.passed(.change)
+            _ = output.gate.waitUntilDelivered(deadline: deadline)
+            guest.standstill.passed(.delivery)
+            output.gate.close()
+            do throws(SessionError) {
+                try output.detach()
+            } catch {
+                shell.log.warning("a filter could not be taken out of \(options.vm): \(error)")
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+import Hypervisor
+import LinuxSystem
+import Messages
+import Model
+import Protocol
+import Shipping
+import Transport
+import Wire
+
+/// The thread of a primary's shell: has the guest in hand, from its finding to its end.
+final class PrimaryThread {
+    private let shell: PrimaryShell
+    /// The guest's handle, while it is needed outside of a session: between sessions the monitor is the operator's.
+    private var guest: (any Guest)?
+    /// When a standby is sought again at the latest, by `MonotonicClock`.
+    private var nextOffer: UInt64 = 0
+
+    init(_ shell: PrimaryShell) { self.shell = shell }
+
+    private var options: PrimaryOptions { shell.options }
+
+    func run() {
+        let (ended, outcome): (String, Result<String, SessionError>)
+        do throws(SessionError) {
+            let reason = try carry()
+            (ended, outcome) = (reason, .success(reason))
+        } catch {
+            (ended, outcome) = (error.message, .failure(error))
+        }
+        shell.tell { $0.finish(outcome) }
+        shell.questions?.stop()
+        let (link, record) = shell.state.withLock { ($0.parts.link, $0.orders.standby) }
+        link?.close()
+        if let record { shell.report(.gaveWay(record)) }
+        shell.report(.ended(ended))
+    }
+
+    /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
+    /// in order.
+    private func carry() throws(SessionError) -> String {
+        let found = try shell.guests.open(
+            options.vm, at: options.qmpPath, log: shell.log,
+            elsewhere: { [shell] in shell.origin.isFresh ? shell.reasonsOfStandby($0) : [] })
+        let process: PidDescriptor
+        do throws(SystemError) {
+            process = try PidDescriptor(found.pid)
+        } catch {
+            throw SessionError(.guestLost, "the guest's QEMU (pid \(found.pid)) is gone: \(error)")
+        }
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            try take(found)
+            outcome = .success(try carry(found.pid, process))
+        } catch {
+            outcome = .failure(error)
+        }
+        // I15: that it runs no more was known before; whoever becomes a standby has given all of it back.
+        if shell.state.withLock({ $0.orders.standby != nil }) { _ = try? process.waitForExit(timeout: nil) }
+        return try outcome.get()
+    }
+
+    private func take(_ found: any Guest) throws(SessionError) {
+        guest = found
+        let identity = try shell.custody.identify(
+            found.description.identity ?? options.identity, shell.origin.isFresh && !options.overridesRegister)
+        let lineage = shell.state.withLock { state in
+            state.figures.qemuPID = found.pid
+            state.guest = found.description
+            state.identity = identity
+            return state.duty.machine.lineage
+        }
+        shell.report(.found(pid: found.pid, lineage: lineage))
+        if case .tookOver = shell.origin {} else { shell.handle(.started) }
+        if !shell.origin.isFresh { closeGuest() }
+    }
+
+    private func carry(_ pid: Int32, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
+        while true {
+            let (orders, endGuest) = shell.state.withLock { ($0.orders.take(), $0.endGuestRequested) }
+            if orders.killGuest { shell.end(process) }
+            if endGuest { try? process.kill() }
+            try obey(orders)
+            if let offer = orders.offer {
+                if let ended = try serve(offer) { return ended }
+                continue
+            }
+            if orders.standby != nil { return "another host goes on with the guest" }
+            if orders.end { return try reasonToEnd() }
+            if process.hasExited() {
+                shell.handle(.guestLost)
+                guard shell.state.withLock({ $0.orders.standby != nil }) else {
+                    throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) died, and it had no standby")
+                }
+                continue
+            }
+            if seekStandby() { continue }
+            waitReadable([shell.wake.number, process.number], nanoseconds: 200_000_000)
+            _ = shell.wake.take()
+        }
+    }
+
+    private func obey(_ orders: Orders) throws(SessionError) {
+        if orders.stopGuest { try attach().stopAnyway() }
+        if orders.detach {
+            let attached = try attach()
+            try attached.removeLeftovers()
+            if orders.resumeGuest { attached.resumeAnyway() }
+        }
+    }
+
+    /// What ends by itself says why.
+    private func reasonToEnd() throws(SessionError) -> String {
+        let (reason, register) = shell.state.withLock { state in
+            (state.duty.isUnprotectAsked ? nil : state.duty.lastError, state.duty.machine.register)
+        }
+        guard let reason else { return "protection was ended by the operator" }
+        // The register that stands against a guest that was not this host's.
+        let isContested = shell.origin.isFresh && register?.isOfOthers(than: shell.custody.node) == true
+        throw SessionError(
+            .refused, "\(options.vm) cannot be protected: \(reason)", knows: isContested ? register : nil)
+    }
+
+    /// True when there is an offer to be made.
+    private func seekStandby() -> Bool {
+        let (isAlone, isAsked) = shell.state.withLock { ($0.duty.machine.state == .solo, $0.duty.isAsked) }
+        guard isAlone, isAsked || MonotonicClock.now() >= nextOffer else { return false }
+        nextOffer = MonotonicClock.now() + RetryPace.shortest
+        shell.tell { $0.seekStandby(at: MonotonicClock.now()) }
+        return shell.state.withLock { $0.orders.offer != nil }
+    }
+
+    // MARK: - The guest's handle
+
+    /// The one that is there already, or a new one.
+    private func attach() throws(SessionError) -> any Guest {
+        if let guest { return guest }
+        let opened = try shell.guests.open(options.vm, at: options.qmpPath, log: shell.log)
+        guest = opened
+        return opened
+    }
+
+    private func closeGuest() {
+        guest?.close()
+        guest = nil
+    }
+
+    // MARK: - A session
+
+    /// One session with the standby, which uses the handle up. Returns why, when there is nothing more to do for this guest
+    /// afterwards.
+    private func serve(_ offer: SessionOffer) throws(SessionError) -> String? {
+        shell.state.withLock { state in
+            state.duty.begin(offer)
+            state.parts = PrimaryShell.SessionParts()
+            (state.figures.memoryProgress, state.figures.diskProgress) = (0, 0)
+        }
+        var ended: String?
+        do throws(SessionError) {
+            let link = try shell.connect(shell.standby, shell)
+            let attached = try attach()
+            guest = nil
+            ended = try protect(attached, offer, link)
+        } catch {
+            shell.state.withLock { $0.parts.link }?.close()
+            closeGuest()
+            shell.tell { $0.end(error) }
+            guard shell.state.withLock({ $0.duty.survives(error) }) else { throw error }
+        }
+        nextOffer = shell.state.withLock { state in
+            state.orders.detach = false
+            // Another standby need not wait for one that refuses.
+            let isOnlyOne = state.duty.choice.reserve.isEmpty
+            return MonotonicClock.now() + (isOnlyOne ? state.duty.retry.wait : RetryPace.shortest)
+        }
+        return ended
+    }
+
+    private func protect(
+        _ guest: any Guest, _ offer: SessionOffer, _ link: Link
+    ) throws(SessionError) -> String? {
+        let accepted: AcceptMessage
+        do throws(SessionError) {
+            shell.state.withLock { state in
+                state.parts.link = link
+                state.duty.phase = .preparing
+            }
+            link.send(HelloMessage(node: shell.custody.node.description, software: shell.software).frame)
+            let offered = shell.tuning
+            link.send(message(offer, guest, offered).frame)
+            guard let answer = try waitForAnswer(seconds: 60) else {
+                guest.close()
+                return nil
+            }
+            accepted = answer
+            shell.report(
+                .event(.session, "\(accepted.identity.node) started its QEMU (pid \(accepted.qemuPID))"))
+            shell.tell { $0.agree(accepted.identity) }
+            if shell.tuning != offered { link.send(TuningMessage(shell.tuning, isStalled: false).frame) }
+        } catch {
+            guest.close()
+            throw error
+        }
+        let heartbeat = try shell.beatingHeart(accepted)
+        defer { heartbeat.stop() }
+        let session = try PrimarySession(shell: shell, guest: guest, link: link)
+        let outcome: Result<String, SessionError>
+        do throws(SessionError) {
+            outcome = .success(try session.run())
+        } catch {
+            outcome = .failure(error)
+        }
+        session.takeDown()
+        return try outcome.get()
+    }
+
+    private func message(_ offer: SessionOffer, _ guest: any Guest, _ tuning: EpochTuning) -> OfferMessage {
+        var message = OfferMessage(offer, of: guest, options, tuning)
+        message.replaceAfterSeconds = options.replaceAfterSeconds
+        (message.identity, message.reserve) = shell.state.withLock { ($0.identity, $0.duty.choice.reserve) }
+        return message
+    }
+
+    /// Nil when protection was ended meanwhile.
+    private func waitForAnswer(seconds: Int) throws(SessionError) -> AcceptMessage? {
+        let deadline = MonotonicClock.now() + UInt64(seconds) * 1_000_000_000
+        while MonotonicClock.now() < deadline {
+            let (answer, end) = shell.state.withLock { ($0.duty.connection.answer, $0.orders.end) }
+            // The end of the link that follows is no answer.
+            if end { return nil }
+            if let answer { return try answer.get() }
+            waitReadable([shell.wake.number], nanoseconds: 100_000_000)
+            _ = shell.wake.take()
+        }
+        throw SessionError(.peerLost, "the standby did not answer the offer within \(seconds) s; see its agent's log")
+    }
+}
