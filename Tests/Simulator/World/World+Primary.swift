@@ -263,8 +263,12 @@ extension World {
             guard let digest = digestSent(epoch, by: host) else { return }
             return takeAcknowledgement(epoch, digest, host)
         }
-        guard session == host.session else { return }
         let time = nanoseconds
+        guard session == host.session else {
+            // Of a session that is over, only what is known of the register counts.
+            guard let register = message.register else { return }
+            return tellPrimary(host) { $0.take(.register(register), at: time) }
+        }
         tellPrimary(host) { $0.take(message, at: time) }
         takeAnswer(host)
     }
@@ -397,5 +401,16 @@ extension World {
         host.guest?.isAlive = false
         host.guest?.isRunning = false
         if host.isUp { later(host, 5, .guestIsGone(id)) }
+    }
+}
+
+extension StandbyMessage {
+    /// What its sender knows of who may run the guest.
+    fileprivate var register: Register? {
+        switch self {
+        case .register(let register): register
+        case .refuse(let message): message.knows
+        default: nil
+        }
     }
 }
