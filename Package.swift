@@ -66,11 +66,11 @@ let package = Package(
         library("Hypervisor", ["LinuxSystem", "Model", log]),
 
         // drivers
+        library("TapDetour", ["LinuxSystem", "CLinux"]),
         library("QEMU", ["Hypervisor", "TapDetour", "LinuxSystem", "Model", log]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
-        library("TapDetour", ["LinuxSystem", "CLinux"]),
         library("Fencing", ["LinuxSystem", "CLinux", "Model"]),
         library("Journal", ["Model", .product(name: "GRDB", package: "GRDB.swift")]),
         library(

@@ -72,8 +72,7 @@ public struct AgentProgram: Service {
         for (name, settings) in configuration.peers { try hosts.add(name, settings) }
 
         // What is done.
-        let drivers = Drivers(
-            guests: QEMUGuests(), standbys: QEMUStandbys(), configuration: configuration, bases: bases, log: log)
+        let drivers = Self.drivers(configuration, bases, log)
         let guests = HeldGuests(store: store, bases: bases, roster: roster, words: words, chronicle: chronicle)
         let reporter = Reporter(roster: roster, pursuits: pursuits, guests: guests, chronicle: chronicle)
         let sessions = Sessions(
@@ -109,6 +108,11 @@ public struct AgentProgram: Service {
             memoryCheck: MemoryCheck(node: configuration.node, roster: roster, chronicle: chronicle),
             keeping: maintenance, arbiterWatch: arbiterWatch, journal: journal, registry: registry,
             chronicle: chronicle)
+    }
+
+    private static func drivers(_ configuration: Configuration, _ bases: MemoryBases, _ log: Logger) -> Drivers {
+        Drivers(
+            guests: QEMUGuests(), standbys: QEMUStandbys(), configuration: configuration, bases: bases, log: log)
     }
 
     private static func makeDirectories(_ configuration: Configuration) throws {
