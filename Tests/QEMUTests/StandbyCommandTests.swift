@@ -326,7 +326,7 @@ import Testing
         let several = try lines(["-netdev", "tap,id=n0,fds=33:34:35:36,vhostfds=37:38:39:40"]) {
             $0.taps["n0"] = "tap9"
         }
-        #expect(several.contains("-netdev tap,id=n0,script=no,downscript=no,queues=4,ifname=tap9"))
+        #expect(several.contains("-netdev tap,id=n0,queues=4,script=no,downscript=no,ifname=tap9"))
         let renamed = try lines(["-nic", "tap,ifname=a0,model=e1000"]) { $0.taps["a0"] = "b0" }
         #expect(renamed.contains("-nic tap,ifname=b0,model=e1000"))
     }
