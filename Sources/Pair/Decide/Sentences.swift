@@ -18,3 +18,10 @@ extension RegisterAnswer {
         }
     }
 }
+
+extension SessionError {
+    /// The guest's QEMU ended, and `what` says more.
+    static func guestLost(_ pid: Int32, _ what: String = "is gone") -> SessionError {
+        SessionError(.guestLost, "the guest's QEMU (pid \(pid)) \(what)")
+    }
+}

@@ -26,15 +26,14 @@ extension PrimarySession {
         shell.handle(.guestLost)
         if isGivenAway { return "another host goes on with the guest" }
         guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
-            throw SessionError(
-                .guestLost, "the guest's QEMU (pid \(guest.pid)) died, and no standby could go on with it")
+            throw SessionError.guestLost(guest.pid, "died, and no standby could go on with it")
         }
         let deadline = MonotonicClock.now() + 2_000_000_000
         while MonotonicClock.now() < deadline, shell.state.withLock({ $0.duty.connection.linkDown == nil }) {
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
             _ = shell.wake.take()
         }
-        throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) died; the standby was asked to take over")
+        throw SessionError.guestLost(guest.pid, "died; the standby was asked to take over")
     }
 
     /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or

@@ -357,7 +357,7 @@ final class PrimarySession {
             // A switchover that did not come: the epochs of this session go on.
             if connection.linkDown == nil { isLastSealed = false }
         }
-        if !guest.isAlive { throw SessionError(.guestLost, "the guest's QEMU (pid \(guest.pid)) is gone") }
+        if !guest.isAlive { throw SessionError.guestLost(guest.pid) }
         if guestPaused, try wasMigratedAway() {
             return guestEnded("somebody else migrated the guest away: what goes on of it does so elsewhere")
         }

@@ -45,7 +45,7 @@ final class PrimaryThread {
         do throws(SystemError) {
             process = try PidDescriptor(found.pid)
         } catch {
-            throw SessionError(.guestLost, "the guest's QEMU (pid \(found.pid)) is gone: \(error)")
+            throw SessionError.guestLost(found.pid, "is gone: \(error)")
         }
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
@@ -89,7 +89,7 @@ final class PrimaryThread {
             if process.hasExited() {
                 shell.handle(.guestLost)
                 guard shell.state.withLock({ $0.orders.standby != nil }) else {
-                    throw SessionError(.guestLost, "the guest's QEMU (pid \(pid)) died, and it had no standby")
+                    throw SessionError.guestLost(pid, "died, and it had no standby")
                 }
                 continue
             }
