@@ -54,6 +54,8 @@ struct Plan {
     var faults: [(at: Int, fault: Fault)] = []
     /// Exactly one fault, after the pair was formed: nothing acknowledged may be lost.
     var isSingleFault = false
+    /// The hosts hear each other on another way, which is never cut.
+    var hasSecondPath = false
     /// Frames that come once more when their connection is long gone, per mille.
     var lateFrames = 0
     /// Requests to the arbiter that arrive after the asker gave up, come twice, or whose reply is lost; per mille.
@@ -87,6 +89,8 @@ struct Plan {
         if random.chance(perMille: 300) { lostCloses = 400 }
         if random.chance(perMille: 100) { failedPreparations = 300 }
         operatorIsNervous = random.chance(perMille: 80)
+        // Drawn apart, so that it does not change what else happens in a run.
+        hasSecondPath = seed % 4 == 3
         fencing = FencingPlan(seed: seed, rule)
         if fencing.replacesOperator {
             faultPhase += 800

@@ -29,6 +29,9 @@ extension World {
         later(peer, 100, .checkSilence(connection: host.link))
     }
 
+    /// The other host is heard on the second way.
+    func hearsPeer(_ host: Host) -> Bool { plan.hasSecondPath && hosts[host.other].isAwake(at: now) }
+
     func isReachable(from host: HostIndex) -> Bool { cutUntil[host] <= now }
 
     func send(_ message: Message, on link: Int, from host: Host) {
@@ -106,8 +109,9 @@ extension World {
             takeAnswer(host)
         } else if host.standby?.machine.image != nil {
             if mutant == .dropsImageOnSilence { return tellStandby(host) { $0.loseQEMU("is dropped") } }
-            let time = nanoseconds
-            tellStandby(host) { $0.loseLink("lost", at: time, hostLives: false) }
+            let (time, lives) = (nanoseconds, hearsPeer(host))
+            tellStandby(host) { $0.loseLink("lost", at: time, hostLives: lives) }
+            if host.standby?.heldBack != nil { later(host, 50, .standbyBeats) }
             if mutant == .standbyActsAlone, plan.rule != .arbiter { goOnHere(host) }
         }
     }

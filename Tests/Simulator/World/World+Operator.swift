@@ -59,14 +59,14 @@ extension World {
             host.isTold = false
             return tellStandby(host) { $0.loseQEMU("is given up") }
         }
-        let time = nanoseconds
-        tellStandby(host) { $0.dismiss(because: "given up", at: time, hostLives: false) }
+        let (time, lives) = (nanoseconds, hearsPeer(host))
+        tellStandby(host) { $0.dismiss(because: "given up", at: time, hostLives: lives) }
     }
 
     /// The operator says that the other host is off.
     func goOnHere(_ host: Host) {
-        let time = nanoseconds
-        tellStandby(host) { $0.goOn(because: "planned", at: time, hostLives: false) }
+        let (time, lives) = (nanoseconds, hearsPeer(host))
+        tellStandby(host) { $0.goOn(because: "planned", at: time, hostLives: lives) }
     }
 
     private func sayGoOn(_ host: Host) {

@@ -227,7 +227,7 @@ extension World {
     }
 
     private func take(_ message: PrimaryMessage, _ host: Host) {
-        let (time, lives) = (nanoseconds, false)
+        let (time, lives) = (nanoseconds, hearsPeer(host))
         tellStandby(host) { duty in
             do throws(SessionError) {
                 return try duty.take(message, at: time)
@@ -302,10 +302,12 @@ extension World {
             epoch == replica.staged.next || mutant == .acceptsStaleFrames, replica.copySteps == 3
         else {
             guard link == host.link else { return }
-            let time = nanoseconds
-            return tellStandby(host) {
-                $0.fail(SessionError(.protocolBroken, "not what was sent"), at: time, hostLives: false)
+            let (time, lives) = (nanoseconds, hearsPeer(host))
+            tellStandby(host) {
+                $0.fail(SessionError(.protocolBroken, "not what was sent"), at: time, hostLives: lives)
             }
+            if host.standby?.heldBack != nil { later(host, 50, .standbyBeats) }
+            return
         }
         host.replica?.slots[index].tip = tip
         host.replica?.slots[index].isComplete = true
@@ -348,55 +350,5 @@ extension World {
         if mutant == .standbyReleasesUncommitted { return }
         host.replica?.slots.removeAll { !$0.isComplete || $0.epoch > epoch }
         host.replica?.outputs.removeAll { $0.epoch > epoch }
-    }
-
-    // MARK: - Beginning
-
-    /// One that waits for an offer, with what its host remembers or the given record.
-    func newStandby(_ host: Host, _ record: LocalRecord? = nil) -> StandbyDuty {
-        duty(
-            StandbyMachine(
-                node: host.name, rule: plan.rule, record: record ?? host.unwritten.last ?? host.durable,
-                fences: fences(host), seed: standbySeed(host)), isLinked: false)
-    }
-
-    private func duty(_ machine: StandbyMachine, isLinked: Bool) -> StandbyDuty {
-        var duty = StandbyDuty(
-            machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: isLinked,
-            applied: machine.applied)
-        duty.steps = []
-        return duty
-    }
-
-    /// Goes on with a replica that an earlier life of the agent left.
-    func recover(_ replica: Replica, _ host: Host) {
-        let image = StandbyMachine.Image(
-            session: replica.session, identity: replica.identity, term: replica.term, lineage: replica.lineage,
-            primary: replica.primary, waits: replica.waits)
-        let applied = mutant == .skipsSecondApply ? replica.staged : replica.applied
-        if mutant == .skipsSecondApply { host.replica?.tip = replica.slots.last?.tip ?? replica.tip }
-        let isLoaded = replica.loaded != nil
-        if isLoaded { discard(after: applied, host) }
-        let staged = isLoaded ? applied : replica.staged
-        host.replica?.staged = staged
-        let machine = StandbyMachine(
-            node: host.name, rule: plan.rule, record: host.durable, fences: fences(host),
-            seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
-        var duty = StandbyDuty(
-            machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: false,
-            listensSince: nanoseconds, applied: applied)
-        duty.steps = []
-        host.standby = duty
-        if applied < staged {
-            host.work = (applied.number + 1...staged.number).map { .apply(Epoch($0)) }
-            beginWork(host)
-        }
-        later(host, Self.silence, .standbyBeats)
-    }
-
-    func beat(_ host: Host) {
-        let time = nanoseconds
-        tellStandby(host) { $0.beat(at: time, hostLives: false) }
-        if host.standby?.isListening == true { later(host, 50, .standbyBeats) }
     }
 }
