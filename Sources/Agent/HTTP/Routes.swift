@@ -17,6 +17,15 @@ struct Routes: Sendable {
     func api() -> Router<BasicRequestContext> {
         let router = Router()
         router.add(middleware: ErrorReplies())
+        addLooking(to: router)
+        addAskingBeforehand(to: router)
+        addProtection(to: router)
+        addMoves(to: router)
+        Self.addMetrics(to: router) { [service] in try await service.metrics() }
+        return router
+    }
+
+    private func addLooking(to router: Router<BasicRequestContext>) {
         router.get("/v1/health") { [service] _, _ in try reply(await service.health()) }
         router.get("/v1/vms") { [service] _, _ in try reply(VMList(await service.list())) }
         router.get("/v1/vms/:vm") { [service] _, context in
@@ -27,6 +36,14 @@ struct Routes: Sendable {
             let limit = try Query(request).integer("limit", range, default: range.upperBound)
             return try reply(await service.epochs(of: vmName(context), limit: limit))
         }
+        router.get("/v1/vms/:vm/watch") { request, context in try await watch(request, vmName(context)) }
+        router.get("/v1/vms/:vm/why") { [service] _, context in
+            try reply(await service.explanation(of: vmName(context)))
+        }
+        router.get("/v1/events") { request, _ in try await events(request) }
+    }
+
+    private func addAskingBeforehand(to router: Router<BasicRequestContext>) {
         router.post("/v1/vms/:vm/forecast") { [service] request, context in
             let name = try vmName(context)
             let body: ForecastRequest = try await body(request, context, name) { $0.vm }
@@ -47,12 +64,22 @@ struct Routes: Sendable {
             }
             return try reply(await service.forecast(body))
         }
-        router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }
         router.post("/v1/vms/:vm/check") { [service] request, context in
             let name = try vmName(context)
             let body: CheckRequest = try await body(request, context, name) { $0.vm }
             return try reply(await service.check(body))
         }
+        router.get("/v1/standby-command") { [service] request, _ in
+            let query = Query(request)
+            let subject = StandbyCommandRequest(vm: try query.vmName(), qmp: query.text("qmp"))
+            guard subject.vm != nil || subject.qmp != nil else {
+                throw APIError(.badRequest, "give “vm” or “qmp” in the query, or both")
+            }
+            return try reply(StandbyCommandReply(await service.standbyCommand(subject)))
+        }
+    }
+
+    private func addProtection(to router: Router<BasicRequestContext>) {
         router.post("/v1/vms/:vm/protect") { [service] request, context in
             let name = try vmName(context)
             let body: ProtectRequest = try await body(request, context, name) { $0.vm }
@@ -70,6 +97,10 @@ struct Routes: Sendable {
             let body: UnprotectRequest = try await body(request, context, name) { $0.vm }
             return try reply(await service.unprotect(body))
         }
+        router.post("/v1/vms/:vm/verify") { request, context in try await verify(request, context) }
+    }
+
+    private func addMoves(to router: Router<BasicRequestContext>) {
         router.post("/v1/vms/:vm/failover") { [service] request, context in
             let name = try vmName(context)
             let body: FailoverRequest = try await body(request, context, name) { $0.vm }
@@ -95,21 +126,6 @@ struct Routes: Sendable {
             let body: MaintenanceRequest = try await body(request, context)
             return try reply(await service.setMaintenance(body), status: .accepted)
         }
-        router.get("/v1/vms/:vm/watch") { request, context in try await watch(request, vmName(context)) }
-        router.get("/v1/vms/:vm/why") { [service] _, context in
-            try reply(await service.explanation(of: vmName(context)))
-        }
-        router.get("/v1/events") { request, _ in try await events(request) }
-        router.get("/v1/standby-command") { [service] request, _ in
-            let query = Query(request)
-            let subject = StandbyCommandRequest(vm: try query.vmName(), qmp: query.text("qmp"))
-            guard subject.vm != nil || subject.qmp != nil else {
-                throw APIError(.badRequest, "give “vm” or “qmp” in the query, or both")
-            }
-            return try reply(StandbyCommandReply(await service.standbyCommand(subject)))
-        }
-        Self.addMetrics(to: router) { [service] in try await service.metrics() }
-        return router
     }
 
     static func metricsOnly(

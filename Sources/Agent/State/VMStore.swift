@@ -57,13 +57,8 @@ package final class VMStore: Sendable {
         var isAlive: Bool { GuestProcess.startTime(of: pid) == startTime && GuestProcess.runs(pid) }
     }
 
-    private struct Entry {
-        var memory = Memory()
-        let file: StateFile<Memory>
-    }
-
     private let directory: DurableDirectory
-    private let entries: Mutex<[VMName: Entry]>
+    private let files: Mutex<[VMName: DurableFile<Memory>]>
     /// VMs of which the last write was cut short, when the host lost power; what was written before counts.
     let torn: [VMName]
 
@@ -72,47 +67,34 @@ package final class VMStore: Sendable {
         try FileManager.default.createDirectory(
             atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         directory = try DurableDirectory(path, exclusively: false)
-        var found: [VMName: Entry] = [:]
-        var torn: [VMName] = []
+        var found: [VMName: DurableFile<Memory>] = [:]
         for name in try FileManager.default.contentsOfDirectory(atPath: path) where name.hasSuffix(".json") {
             guard let vm = VMName(String(name.dropLast(5))) else { continue }
-            let data = try Data(contentsOf: URL(fileURLWithPath: "\(path)/\(name)"))
-            if let (memory, number, isTorn) = StateFile<Memory>.read(Array(data)) {
-                found[vm] = Entry(memory: memory, file: StateFile(name, number: number))
-                if isTorn { torn.append(vm) }
-                continue
-            }
-            do {
-                // What agents wrote before there were two places in a file.
-                found[vm] = Entry(
-                    memory: try JSONDecoder().decode(Memory.self, from: data), file: StateFile(name))
-            } catch {
-                throw ConfigurationError(
-                    path: "\(path)/\(name)",
-                    [
-                        .init(
-                            line: nil,
-                            message:
-                                "what was remembered of \(vm) cannot be read (\(error)); restore the file, or remove it"
-                                + " when no other host runs that VM")
-                    ])
-            }
+            found[vm] = try Self.file(of: vm, in: directory)
         }
-        self.torn = torn.sorted()
-        entries = Mutex(found)
+        torn = found.filter(\.value.isTorn).keys.sorted()
+        files = Mutex(found)
     }
 
-    package var vms: [VMName] { entries.withLock { $0.keys.sorted() } }
+    private static func file(
+        of vm: VMName, in directory: borrowing DurableDirectory
+    ) throws -> DurableFile<Memory> {
+        try DurableFile("\(vm).json", in: directory, .inTwoPlaces, initial: Memory()) { error in
+            "what was remembered of \(vm) cannot be read (\(error)); restore the file, or remove it when no other host runs"
+                + " that VM"
+        }
+    }
 
-    package subscript(vm: VMName) -> Memory { entries.withLock { $0[vm]?.memory ?? Memory() } }
+    package var vms: [VMName] { files.withLock { $0.keys.sorted() } }
+
+    package subscript(vm: VMName) -> Memory { files.withLock { $0[vm]?.value ?? Memory() } }
 
     /// Changes what is remembered; returns when it is on stable storage.
     package func update(_ vm: VMName, _ change: (inout Memory) -> Void) throws(SystemError) {
-        try entries.withLock { (entries) throws(SystemError) in
-            var entry = entries[vm] ?? Entry(file: StateFile("\(vm).json"))
-            change(&entry.memory)
-            try entry.file.write(entry.memory, in: directory)
-            entries[vm] = entry
+        try files.withLock { (files) throws(SystemError) in
+            let file = files[vm] ?? DurableFile("\(vm).json", .inTwoPlaces, Memory())
+            try file.change(in: directory, change)
+            files[vm] = file
         }
     }
 }

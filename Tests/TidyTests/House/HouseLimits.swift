@@ -11,7 +11,6 @@ enum HouseLimits {
         "Transport/LinkChannel.swift",
     ]
     static let functionsOver70Lines: Set<String> = [
-        "Agent/HTTP/Routes.swift api",
         "Telemetry/VMMetrics.swift init",
     ]
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
