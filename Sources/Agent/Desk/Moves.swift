@@ -4,7 +4,7 @@ import Pair
 import RomulusAPI
 
 /// Changes of host that the operator asks for, and what only the operator can decide.
-struct Moves: Sendable {
+package struct Moves: Sendable {
     let node: String
     /// Whether an arbiter decides.
     let hasArbiter: Bool
@@ -14,6 +14,14 @@ struct Moves: Sendable {
 
     /// An arbiter that has not answered by then counts as away.
     private static let soundingMax = Duration.seconds(60)
+
+    package init(node: String, hasArbiter: Bool, roster: Roster, journal: EventJournal, chronicle: Chronicle) {
+        self.node = node
+        self.hasArbiter = hasArbiter
+        self.roster = roster
+        self.journal = journal
+        self.chronicle = chronicle
+    }
 
     // MARK: - Unplanned
 
@@ -82,7 +90,7 @@ struct Moves: Sendable {
 
     // MARK: - Planned
 
-    func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
+    package func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
         let record = try roster.record(of: request.vm)
         do throws(APIError) {
             try await beginSwitchover(of: record)

@@ -47,6 +47,8 @@ extension PrimaryShell {
             if case .acknowledge(let epoch, _) = message { state.parts.wakefulness?.end(epoch) }
         }
         wake.signal()
+        if case .acknowledge = message { return }
+        report(.moved)
     }
 
     /// An answer that the session's thread, or a disk's server, waits for.
