@@ -187,6 +187,9 @@ package final class Roster: Sendable {
 
     package func add(_ timings: EpochTimings, to vm: VMName) { state.withLock { $0.records[vm]?.recent.add(timings) } }
 
+    /// Nil of a VM that is not known. Asked at each report of a session.
+    func metrics(of vm: VMName) -> VMMetrics? { state.withLock { $0.records[vm]?.metrics } }
+
     /// Those of a VM that is known already go on: a counter must not begin anew while its VM stays here.
     package func metrics(of vm: VMName, peer: String) -> VMMetrics {
         VMMetrics(vm: vm, peer: peer, states: ProtectionState.allCases.map(\.rawValue), registry: registry)

@@ -29,7 +29,7 @@ package struct Reporter: Sendable {
 
     package func primary(_ options: PrimaryOptions, reported report: SessionReport) {
         let vm = options.vm
-        let metrics = roster[vm]?.metrics
+        let metrics = roster.metrics(of: vm)
         switch report {
         case .event(let kind, let message):
             tell(vm, kind, message)
@@ -90,7 +90,7 @@ package struct Reporter: Sendable {
     // MARK: - A standby's session
 
     package func standby(_ vm: VMName, reported report: SessionReport) {
-        let metrics = roster[vm]?.metrics
+        let metrics = roster.metrics(of: vm)
         switch report {
         case .event(let kind, let message):
             chronicle.note(vm, kind, message)
