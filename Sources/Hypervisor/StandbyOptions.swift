@@ -24,13 +24,22 @@ public struct StandbyOptions: Hashable, Sendable, Codable {
 
     public var monitorPath: String { "\(runDirectory)/qmp.sock" }
 
-    /// The disk's image on this host: as mapped in the configuration, else at the same path as at the primary.
+    /// Where a file of the primary is here, and the entry of `files` that says so; without one it is at the same path, made absolute.
+    package func file(_ path: String, of guest: GuestDescription) -> (path: String, key: String?) {
+        let absolute = path.hasPrefix("/") ? path : "\(guest.workingDirectory)/\(path)"
+        for key in [path, absolute] {
+            if let mapped = files[key] { return (mapped, key) }
+        }
+        return (absolute, nil)
+    }
+
+    /// The disk's image on this host: as mapped in the configuration, else where `file` says. QEMU and the agent must agree.
     package func image(of disk: GuestDisk, in guest: GuestDescription) -> StandbyDisk {
         for key in disk.keys {
             if let mapped = disks[key] { return mapped }
         }
-        let path = disk.file.hasPrefix("/") ? disk.file : "\(guest.workingDirectory)/\(disk.file)"
-        return StandbyDisk(path: path, format: disk.format, isBlockDevice: disk.isBlockDevice)
+        return StandbyDisk(
+            path: file(disk.file, of: guest).path, format: disk.format, isBlockDevice: disk.isBlockDevice)
     }
 }
 

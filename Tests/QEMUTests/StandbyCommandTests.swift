@@ -113,6 +113,18 @@ import Testing
         name: "virtio0", device: "virtio0", qdev: nil, node: "#block1", format: "raw", file: "a,b.img",
         isBlockDevice: false, virtualSize: 1 << 20, readOnly: false, removable: false)
 
+    /// The agent writes where QEMU reads, also where a disk's image is found by the map of files.
+    @Test(arguments: ["a,b.img", "/images/a,b.img"]) func aDiskInTheMapOfFilesIsOneImage(key: String) throws {
+        var guest = Self.guest(["-drive", "file=a,,b.img,format=raw,if=virtio"])
+        guest.workingDirectory = "/images"
+        guest.disks = [Self.disk]
+        var options = StandbyOptions(runDirectory: "/run/vm")
+        options.files[key] = "/srv/web.img"
+        #expect(options.image(of: Self.disk, in: guest).path == "/srv/web.img")
+        let command = try StandbyCommand.derive(guest, options)
+        #expect(command.options.map(\.description).contains { $0.contains("file=/srv/web.img,") })
+    }
+
     @Test(arguments: [
         (
             ["-drive", "file=a,,b.img,format=raw,if=virtio,snapshot=on"],

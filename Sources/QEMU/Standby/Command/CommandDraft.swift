@@ -23,13 +23,9 @@ struct CommandDraft {
 
     /// Where a file of the primary is here: mapped, else the same path, made absolute.
     mutating func localPath(_ path: String) -> String {
-        let absolute = path.hasPrefix("/") ? path : "\(guest.workingDirectory)/\(path)"
-        for key in [path, absolute] {
-            guard let mapped = options.files[key] else { continue }
-            used.insert(key)
-            return mapped
-        }
-        return absolute
+        let (local, key) = options.file(path, of: guest)
+        if let key { used.insert(key) }
+        return local
     }
 
     /// The tap that the configuration names by one of these keys.
