@@ -4,7 +4,8 @@ import LinuxSystem
 /// Why a tap's frames cannot be led around. After every one of these they take the way that they took before.
 public enum DetourError: Error, Equatable, Sendable, CustomStringConvertible {
     case noDevice(String)
-    /// The process lacks CAP_NET_ADMIN or CAP_BPF.
+    /// The process lacks CAP_NET_ADMIN, CAP_BPF, or CAP_SYS_ADMIN, without which programs of others cannot be looked at
+    /// (kernel/bpf/syscall.c, `bpf_prog_get_fd_by_id`).
     case notPermitted(SystemError)
     /// The kernel has no such hooks.
     case unavailable(SystemError)
@@ -16,7 +17,8 @@ public enum DetourError: Error, Equatable, Sendable, CustomStringConvertible {
             "there is no network device \(name) in the agent's network namespace, so the guest's frames cannot be led through "
                 + "the agent: check the NIC's tap with “ip link”"
         case .notPermitted(let error):
-            "\(error): the agent needs CAP_NET_ADMIN and CAP_BPF (AmbientCapabilities= in its systemd unit), or to run as root"
+            "\(error): the agent needs CAP_NET_ADMIN, CAP_BPF and CAP_SYS_ADMIN (as its systemd unit has them), or to run as "
+                + "root"
         case .unavailable(let error):
             "\(error): leading a tap's frames through the agent needs Linux 6.6 or newer, built with CONFIG_BPF_SYSCALL and "
                 + "CONFIG_NET_XGRESS"

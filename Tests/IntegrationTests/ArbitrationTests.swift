@@ -4,8 +4,9 @@ import Testing
 
 /// Nobody helps: a witness on a third machine decides who goes on.
 @Suite(.serialized, .timeLimit(.minutes(4))) struct ArbitrationTests {
-    private func scene(_ bed: Bed, reprotects: Bool = true) async throws -> Scene {
+    private func scene(_ bed: Bed, reprotects: Bool = true, queues: Int = 1) async throws -> Scene {
         var wishes = Scene.Wishes()
+        wishes.queues = queues
         wishes.pair.arbiter = .witness
         wishes.pair.reprotectsByItself = reprotects
         return try await Scene.make(on: bed, wishes)
@@ -118,9 +119,9 @@ import Testing
     }
 
     /// There and back again: the guest's second host ends it in its turn, and what was its memory there is not sent again.
-    @Test func aGuestThatWasResumedGoesBackAndItsMemoryIsKept() async throws {
+    @Test(arguments: [1, 2]) func aGuestThatWasResumedGoesBackAndItsMemoryIsKept(queues: Int) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await scene(bed, queues: queues)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest)
             try await Task.sleep(for: .seconds(1))
@@ -141,9 +142,9 @@ import Testing
     }
 
     /// The primary's agent is killed and comes back at once: whoever the witness names goes on, and only that one.
-    @Test func anAgentThatIsRestartedFindsItsGuestOrGivesWay() async throws {
+    @Test(arguments: [1, 2]) func anAgentThatIsRestartedFindsItsGuestOrGivesWay(queues: Int) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await scene(bed, queues: queues)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest)
             try await Task.sleep(for: .seconds(1))

@@ -5,9 +5,10 @@ import Testing
 /// A guest is moved on purpose, and nothing is lost by it.
 @Suite(.serialized, .timeLimit(.minutes(4))) struct SwitchoverTests {
     private func scene(
-        _ bed: Bed, _ arbiter: Pair.Arbiter, on qemu: QEMUProgram = .installed, planted: String? = nil
+        _ bed: Bed, _ arbiter: Pair.Arbiter, on qemu: QEMUProgram = .installed, queues: Int = 1, planted: String? = nil
     ) async throws -> Scene {
         var wishes = Scene.Wishes()
+        wishes.queues = queues
         wishes.qemu = qemu
         wishes.pair.arbiter = arbiter
         wishes.pair.reprotectsByItself = true
@@ -26,10 +27,12 @@ import Testing
     }
 
     /// There and back again, the second time asked for at the standby.
-    @Test(arguments: [(Pair.Arbiter.witness, QEMUProgram.installed), (.operator, .installed), (.witness, .newer)])
-    func aGuestIsMovedThereAndBack(arbiter: Pair.Arbiter, on qemu: QEMUProgram) async throws {
+    @Test(arguments: [
+        (Pair.Arbiter.witness, QEMUProgram.installed, 1), (.operator, .installed, 2), (.witness, .newer, 1),
+    ])
+    func aGuestIsMovedThereAndBack(arbiter: Pair.Arbiter, on qemu: QEMUProgram, queues: Int) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed, arbiter, on: qemu)
+            let scene = try await scene(bed, arbiter, on: qemu, queues: queues)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest)
             try await Task.sleep(for: .seconds(1))
