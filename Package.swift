@@ -168,7 +168,7 @@ let package = Package(
         tests("HypervisorTests", ["Hypervisor"]),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
         tests("StorageTests", ["Storage"]),
-        tests("GuestNetworkTests", ["GuestNetwork"]),
+        tests("GuestNetworkTests", ["GuestNetwork", "LinuxSystem", "Model"]),
         .executableTarget(
             name: "romulus-gate-renewer", dependencies: ["KernelGate", "LinuxSystem", "Model"],
             path: "Tests/GateRenewer", swiftSettings: settings),

@@ -12,7 +12,6 @@ import QEMU
 import Registers
 import RomulusAPI
 import ServiceLifecycle
-import TapDetour
 import Telemetry
 import Transport
 
@@ -103,7 +102,7 @@ public struct AgentProgram: Service {
             examination: Examination(
                 configuration: configuration, hosts: hosts, roster: roster, drivers: drivers),
             forecaster: Forecaster(
-                configuration: configuration, hosts: hosts, roster: roster, guests: drivers.guests,
+                configuration: configuration, hosts: hosts, roster: roster, store: store, guests: drivers.guests,
                 processorSleep: processorSleep, log: log),
             memoryCheck: MemoryCheck(node: configuration.node, roster: roster, chronicle: chronicle),
             keeping: maintenance, arbiterWatch: arbiterWatch, journal: journal, registry: registry,
@@ -146,10 +145,8 @@ public struct AgentProgram: Service {
         if planted.contains(.blockEventLoop) {
             group.next().scheduleTask(in: .seconds(2)) { while true { sleep(1) } }
         }
-        for tap in Detour.sweep() {
-            chronicle.note(
-                nil, .agent, "an agent that is gone had left tap \(tap) shut: it is free again, as nobody has it open")
-        }
+        let taps = TapSweep(chronicle: chronicle)
+        taps.look()
         recovery.run()
         var listeners = [try await reception.listen(at: configuration.listen)]
         log.info("\(configuration.node) listens for its peers on \(configuration.listen)")
@@ -159,6 +156,7 @@ public struct AgentProgram: Service {
             Task { [maintenance] in await maintenance.run() },
             Task { [arbiterWatch, registry] in await arbiterWatch.run(registry) },
             Task { [reconciler] in await reconciler.run() },
+            Task { await taps.run() },
         ]
         try await APIServer(service: desk, configuration: configuration, logger: log).run()
         for task in upkeep { task.cancel() }

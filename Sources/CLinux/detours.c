@@ -27,9 +27,17 @@ static void disable_ipv6(const char *name) {
     close(file);
 }
 
-static int bring_up(struct ifreq *request, int queue) {
+static int with_device(const char *name, int (*body)(int control, struct ifreq *request, int value), int value) {
     int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (control < 0) return -errno;
+    struct ifreq request = {.ifr_flags = 0};
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    int result = body(control, &request, value);
+    close(control);
+    return result;
+}
+
+static int bring_up(int control, struct ifreq *request, int queue) {
     request->ifr_qlen = queue;
     long result = rml_result(ioctl(control, SIOCSIFTXQLEN, request));
     if (result >= 0) {
@@ -40,11 +48,21 @@ static int bring_up(struct ifreq *request, int queue) {
         request->ifr_flags = IFF_UP;
         result = rml_result(ioctl(control, SIOCSIFFLAGS, request));
     }
-    close(control);
     return (int)result;
 }
 
-int rml_tap_make(const char *pattern, int queue, char *name) {
+static int is_idle(int control, struct ifreq *request, int unused) {
+    (void)unused;
+    long result = rml_result(ioctl(control, SIOCGIFFLAGS, request));
+    if (result < 0) return (int)result;
+    return (request->ifr_flags & IFF_UP) != 0 && (request->ifr_flags & IFF_RUNNING) == 0;
+}
+
+int rml_device_up(const char *name, int queue) { return with_device(name, bring_up, queue); }
+
+int rml_device_idle(const char *name) { return with_device(name, is_idle, 0); }
+
+int rml_tap_make(const char *pattern, char *name) {
     int device = (int)rml_result(open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));
     if (device < 0) return device;
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
@@ -53,26 +71,13 @@ int rml_tap_make(const char *pattern, int queue, char *name) {
     long result = rml_result(ioctl(device, TUNSETIFF, &request));
     if (result >= 0) result = rml_result(ioctl(device, TUNSETVNETHDRSZ, &header));
     if (result >= 0) result = rml_result(ioctl(device, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6));
-    if (result >= 0) {
-        memcpy(name, request.ifr_name, IFNAMSIZ);
-        disable_ipv6(name);
-        result = bring_up(&request, queue);
-    }
     if (result < 0) {
         close(device);
         return (int)result;
     }
+    memcpy(name, request.ifr_name, IFNAMSIZ);
+    disable_ipv6(name);
     return device;
-}
-
-int rml_device_running(const char *name) {
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (control < 0) return -errno;
-    struct ifreq request = {.ifr_flags = 0};
-    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
-    long result = rml_result(ioctl(control, SIOCGIFFLAGS, &request));
-    close(control);
-    return result < 0 ? (int)result : (request.ifr_flags & IFF_RUNNING) != 0;
 }
 
 int rml_program_load(const uint64_t *instructions, unsigned count, const char *name) {
@@ -128,15 +133,26 @@ int rml_program_open(uint32_t number) {
     return (int)bpf(BPF_PROG_GET_FD_BY_ID, &attributes, sizeof attributes);
 }
 
-int rml_program_name(int program, char *name) {
-    struct bpf_prog_info info;
-    memset(&info, 0, sizeof info);
+static int program_info(int program, struct bpf_prog_info *info) {
+    memset(info, 0, sizeof *info);
     union bpf_attr attributes;
     memset(&attributes, 0, sizeof attributes);
     attributes.info.bpf_fd = (uint32_t)program;
-    attributes.info.info_len = sizeof info;
-    attributes.info.info = (uint64_t)(uintptr_t)&info;
-    long result = bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes);
+    attributes.info.info_len = sizeof *info;
+    attributes.info.info = (uint64_t)(uintptr_t)info;
+    return (int)bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof attributes);
+}
+
+int rml_program_number(int program, uint32_t *number) {
+    struct bpf_prog_info info;
+    int result = program_info(program, &info);
+    if (result >= 0) *number = info.id;
+    return result;
+}
+
+int rml_program_name(int program, char *name) {
+    struct bpf_prog_info info;
+    int result = program_info(program, &info);
     if (result >= 0) memcpy(name, info.name, BPF_OBJ_NAME_LEN);
-    return (int)result;
+    return result;
 }

@@ -88,7 +88,8 @@ public final class PeerFence: Sendable {
                 state.isAtWork = false
                 return state.askings.removeValue(forKey: vm)
             }
-            asking?.answer(.failed("\(error)"))
+            // Whoever asks may hold what the answer needs.
+            Task.detached { asking?.answer(.failed("\(error)")) }
         }
     }
 

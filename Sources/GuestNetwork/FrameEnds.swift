@@ -9,13 +9,16 @@ protocol FrameEnds: Sendable {
     var giving: Int32 { get }
     /// Bytes of a frame whose rest is still to come.
     var missing: Int { get }
-    /// Appends what there is now, or part of it, to `target`.
-    mutating func take(into target: inout [UInt8]) -> Taken
+    /// Appends what there is now, or part of it, to `target`; `buffer` is scratch, of at least `takenMax` bytes.
+    mutating func take(into target: inout [UInt8], by buffer: UnsafeMutableRawBufferPointer) -> Taken
     /// Lets the first of `bytes` leave. They begin with a frame, or where the last call ended.
     func give(_ bytes: UnsafeRawBufferPointer) -> Given
     /// Everything that was given is with whoever is at the other end.
     var isDelivered: Bool { get }
 }
+
+/// What one take brings at most, in bytes.
+let takenMax = 256 * 1024
 
 enum Taken: Equatable {
     /// So many frames ended in what was appended.
@@ -39,8 +42,6 @@ struct RedirectorEnds: FrameEnds {
     private var counter = FrameCounter()
     private var mender: HeaderMender?
 
-    private static let atOnce = 256 * 1024
-
     /// `mac` is the NIC's own address.
     init(hold: Int32, release: Int32, mac: String?) {
         taking = hold
@@ -50,17 +51,15 @@ struct RedirectorEnds: FrameEnds {
 
     var missing: Int { counter.missing }
 
-    mutating func take(into target: inout [UInt8]) -> Taken {
-        withUnsafeTemporaryAllocation(byteCount: Self.atOnce, alignment: 16) { buffer in
-            let count = uninterrupted { read(taking, buffer.baseAddress, buffer.count) }
-            if count < 0, errno == EAGAIN { return .nothing }
-            guard count > 0 else { return .closed }
-            let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
-            let frames = counter.count(bytes)
-            if let problem = counter.problem { return .nonsense(problem) }
-            if mender == nil { target.append(contentsOf: bytes) } else { mender?.pass(bytes, to: &target) }
-            return .frames(frames)
-        }
+    mutating func take(into target: inout [UInt8], by buffer: UnsafeMutableRawBufferPointer) -> Taken {
+        let count = uninterrupted { read(taking, buffer.baseAddress, buffer.count) }
+        if count < 0, errno == EAGAIN { return .nothing }
+        guard count > 0 else { return .closed }
+        let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+        let frames = counter.count(bytes)
+        if let problem = counter.problem { return .nonsense(problem) }
+        if mender == nil { target.append(contentsOf: bytes) } else { mender?.pass(bytes, to: &target) }
+        return .frames(frames)
     }
 
     func give(_ bytes: UnsafeRawBufferPointer) -> Given {
@@ -85,15 +84,13 @@ struct DeviceEnds: FrameEnds {
     var giving: Int32 { device }
     var missing: Int { 0 }
 
-    mutating func take(into target: inout [UInt8]) -> Taken {
-        withUnsafeTemporaryAllocation(byteCount: FrameCounter.frameMax, alignment: 16) { frame in
-            let count = uninterrupted { read(device, frame.baseAddress, frame.count) }
-            if count < 0, errno == EAGAIN { return .nothing }
-            guard count > 0 else { return .closed }
-            withUnsafeBytes(of: UInt32(count).bigEndian) { target.append(contentsOf: $0) }
-            target.append(contentsOf: UnsafeRawBufferPointer(rebasing: frame[..<count]))
-            return .frames(1)
-        }
+    mutating func take(into target: inout [UInt8], by buffer: UnsafeMutableRawBufferPointer) -> Taken {
+        let count = uninterrupted { read(device, buffer.baseAddress, buffer.count) }
+        if count < 0, errno == EAGAIN { return .nothing }
+        guard count > 0 else { return .closed }
+        withUnsafeBytes(of: UInt32(count).bigEndian) { target.append(contentsOf: $0) }
+        target.append(contentsOf: UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+        return .frames(1)
     }
 
     func give(_ bytes: UnsafeRawBufferPointer) -> Given {

@@ -70,6 +70,11 @@ public final class OutputGate: Sendable {
         public var frames = 0
     }
 
+    /// What the gate's thread does at most before it lets others have the lock: a device of the kernel's may bring frames faster than
+    /// they are read, and take each of them inline.
+    private static let takesAtOnce = 64
+    private static let bytesAtOnce = 256 * 1024
+
     private let state: Mutex<State>
     /// Called on the gate's thread, when the first output of an epoch is held.
     private let firstHeld: @Sendable () -> Void
@@ -206,7 +211,7 @@ public final class OutputGate: Sendable {
         while MonotonicClock.now() < deadline {
             let done = state.withLock { state in
                 if !state.closed { drain(&state) }
-                return state.closed || state.outgoing.isEmpty && state.ends.isDelivered
+                return (state.closed || state.outgoing.isEmpty) && state.ends.isDelivered
             }
             if done { return true }
             wake.signal()
@@ -236,7 +241,7 @@ public final class OutputGate: Sendable {
             _ = wake.take()
             let isFirst = state.withLock { state in
                 let wasEmpty = state.current.frames == 0
-                drain(&state)
+                drain(&state, takes: Self.takesAtOnce)
                 write(&state)
                 return wasEmpty && state.holding && state.current.frames > 0
             }
@@ -251,38 +256,53 @@ public final class OutputGate: Sendable {
             held: output.frames > 0 ? now - output.firstAt : 0)
     }
 
-    /// Takes all that there is, without waiting. Frames go into the current epoch, or straight on when nothing is held.
-    private func drain(_ state: inout State) {
+    /// Takes what there is, without waiting. Frames go into the current epoch, or straight on when nothing is held. Without `takes`
+    /// that is everything: for when the guest stands still.
+    private func drain(_ state: inout State, takes: Int = .max) {
         guard !state.closed, state.failure == nil else { return }
-        while true {
-            let isFirst = state.holding && state.current.bytes.isEmpty
-            let taken =
-                state.holding
-                ? state.ends.take(into: &state.current.bytes) : state.ends.take(into: &state.outgoing)
-            switch taken {
-            case .nothing: return
-            case .closed:
-                state.closed = true
-                state.failure = .closed(nic: nic)
-                return
-            case .nonsense(let problem):
-                state.failure = .tornFrame(nic: nic, detail: problem)
-                return
-            case .frames(let frames):
-                if isFirst { state.current.firstAt = MonotonicClock.now() }
-                if state.holding { state.current.frames += frames }
-            }
+        withUnsafeTemporaryAllocation(byteCount: takenMax, alignment: 16) { buffer in
+            var left = takes
+            while left > 0, takeOnce(&state, by: buffer) { left -= 1 }
         }
     }
 
+    /// False when there is nothing more.
+    private func takeOnce(_ state: inout State, by buffer: UnsafeMutableRawBufferPointer) -> Bool {
+        let isFirst = state.holding && state.current.bytes.isEmpty
+        let taken =
+            state.holding
+            ? state.ends.take(into: &state.current.bytes, by: buffer)
+            : state.ends.take(into: &state.outgoing, by: buffer)
+        switch taken {
+        case .nothing: return false
+        case .closed:
+            end(&state)
+            return false
+        case .nonsense(let problem):
+            state.failure = .tornFrame(nic: nic, detail: problem)
+            return false
+        case .frames(let frames):
+            if isFirst { state.current.firstAt = MonotonicClock.now() }
+            if state.holding { state.current.frames += frames }
+            return true
+        }
+    }
+
+    private func end(_ state: inout State) {
+        state.closed = true
+        state.failure = state.failure ?? .closed(nic: nic)
+    }
+
+    /// Lets some of what may leave do so.
     private func write(_ state: inout State) {
-        while state.outgoingOffset < state.outgoing.count, !state.closed {
+        let end = state.outgoingOffset + Self.bytesAtOnce
+        while state.outgoingOffset < min(end, state.outgoing.count), !state.closed {
             let (ends, offset) = (state.ends, state.outgoingOffset)
             let given = state.outgoing.withUnsafeBytes { ends.give(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
             switch given {
             case .bytes(let count): state.outgoingOffset += count
             case .full: return
-            case .closed: state.closed = true
+            case .closed: self.end(&state)
             }
         }
         guard state.outgoingOffset >= state.outgoing.count else { return }

@@ -43,6 +43,13 @@ public final class Monitor<State>: @unchecked Sendable {
         return value
     }
 
+    /// Waits until it is so, and changes nothing.
+    public func await(_ isSo: (State) -> Bool) {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while !isSo(state) { pthread_cond_wait(changed, mutex) }
+    }
+
     /// Waits until `body` has something: it is called now and after each change. What it changes wakes the others.
     public func wait<Value>(for body: (inout State) -> Value?) -> Value {
         pthread_mutex_lock(mutex)

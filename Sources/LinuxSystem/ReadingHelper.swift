@@ -6,7 +6,7 @@ import Glibc
 /// Used by one thread at a time; `begin` and `finish` alternate.
 // SAFETY: everything mutable belongs to the thread while `step` is `begun`, to the owner otherwise.
 public final class ReadingHelper: @unchecked Sendable {
-    private enum Step { case idle, begun, done, closing }
+    private enum Step { case begun, done, closing }
 
     private let step = Monitor(Step.begun)
     private var reader: MemoryReader
@@ -61,11 +61,7 @@ public final class ReadingHelper: @unchecked Sendable {
     }
 
     private func finishStep() -> SystemError? {
-        step.wait { step -> Void? in
-            guard step != .begun else { return nil }
-            step = .idle
-            return ()
-        }
+        step.await { $0 != .begun }
         defer { failure = nil }
         return failure
     }
@@ -76,7 +72,7 @@ public final class ReadingHelper: @unchecked Sendable {
             step.change { if $0 == .begun { $0 = .done } }
             let isClosing = step.wait { step -> Bool? in
                 switch step {
-                case .idle, .done: nil
+                case .done: nil
                 case .begun: false
                 case .closing: true
                 }

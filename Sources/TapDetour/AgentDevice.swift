@@ -9,7 +9,7 @@ struct AgentDevice: ~Copyable {
 
     init(beside tap: String, _ tapNumber: UInt32, isMarked: Bool) throws(SystemError) {
         var name = [CChar](repeating: 0, count: 16)
-        let made = rml_tap_make("rmldetour%d", Detour.queueLength, &name)
+        let made = rml_tap_make("rmldetour%d", &name)
         guard made >= 0 else {
             throw SystemError(operation: "make", errno: -made, subject: "a device beside \(tap)")
         }
@@ -17,6 +17,9 @@ struct AgentDevice: ~Copyable {
         let number = if_nametoindex(name)
         try HookProgram.back(to: tapNumber, isMarked: isMarked).attach(to: number, .ingress, replacing: nil)
         try HookProgram.onlyMarked().attach(to: number, .egress, replacing: nil)
+        // Before that nothing of this host's could have been kept out.
+        let up = rml_device_up(name, Detour.queueLength)
+        guard up >= 0 else { throw SystemError(operation: "bring up", errno: -up, subject: "a device beside \(tap)") }
         self.number = number
         self.descriptor = descriptor
     }

@@ -18,28 +18,31 @@ public struct Detour: ~Copyable {
     public static let frameMax = headerLength + 18 + 65536
 
     public let tap: String
-    private let tapNumber: UInt32
+    private let held: HeldTap
     private let device: AgentDevice
     private let away: HookProgram
 
     /// Begins it: frames of the guest come to `descriptor` from here on. One that an agent left behind which is no more is
     /// replaced in the same moment.
     public init(of tap: String) throws(DetourError) {
-        let tapNumber = if_nametoindex(tap)
-        guard tapNumber > 0 else { throw .noDevice(tap) }
+        guard let held = HeldTap(tap) else { throw .noDevice(tap) }
+        guard held.hold() else { throw .busy(tap) }
         do throws(SystemError) {
             // What is written there must have a way before anything can come.
-            let device = try AgentDevice(beside: tap, tapNumber, isMarked: true)
+            let device = try AgentDevice(beside: tap, held.number, isMarked: true)
             let away = try HookProgram.away(to: device.number)
-            try away.attach(to: tapNumber, .ingress, replacing: HookProgram.left(at: tapNumber))
+            try away.attach(to: held.number, .ingress, replacing: HookProgram.left(at: held.number))
             self.tap = tap
-            self.tapNumber = tapNumber
+            self.held = held
             self.device = device
             self.away = away
         } catch {
+            held.letGo()
             throw DetourError(error)
         }
     }
+
+    deinit { held.letGo() }
 
     /// A read is one frame of the guest behind its header; a write of the same kind sends it on. Not blocking.
     public var descriptor: Int32 { device.descriptor.number }
@@ -54,7 +57,7 @@ public struct Detour: ~Copyable {
     /// written back, or frames overtake each other.
     public consuming func remove() throws(DetourError) {
         do throws(SystemError) {
-            try away.detach(from: tapNumber, .ingress)
+            try away.detach(from: held.number, .ingress)
         } catch {
             throw DetourError(error)
         }
@@ -62,11 +65,11 @@ public struct Detour: ~Copyable {
 
     /// Why the frames of `tap` cannot be led around; nil when they can. Changes nothing.
     public static func obstacle(at tap: String) -> DetourError? {
-        let tapNumber = if_nametoindex(tap)
-        guard tapNumber > 0 else { return .noDevice(tap) }
+        guard let held = HeldTap(tap) else { return .noDevice(tap) }
         do throws(SystemError) {
-            _ = try HookProgram.left(at: tapNumber)
-            _ = try HookProgram.away(to: tapNumber)
+            _ = try HookProgram.left(at: held.number)
+            // The next agent has to be able to take it away, too.
+            try HookProgram.away(to: held.number).checkThatItCanBeFound()
             _ = try OwnedDescriptor.open("/dev/net/tun", O_RDWR)
             return nil
         } catch {
@@ -75,7 +78,7 @@ public struct Detour: ~Copyable {
     }
 
     /// Takes away what agents that are no more left at taps that nobody has open: whoever opens one next has nothing to do with it.
-    /// Returns the taps' names.
+    /// A tap that is down is left alone, as nobody knows who has it open. Returns the taps' names.
     public static func sweep() -> [String] {
         guard let list = if_nameindex() else { return [] }
         defer { if_freenameindex(list) }
@@ -83,20 +86,20 @@ public struct Detour: ~Copyable {
         var entry = list
         while let name = entry.pointee.if_name {
             let device = String(cString: name)
-            if rml_device_running(device) == 0, (try? removeLeftovers(of: device)) == true { swept.append(device) }
+            if rml_device_idle(device) == 1, (try? removeLeftovers(of: device)) == true { swept.append(device) }
             entry += 1
         }
         return swept
     }
 
     /// Takes away what an agent left at a tap that ended without `remove`. Until then nothing that the guest sends leaves. Returns
-    /// whether there was anything.
+    /// whether there was anything. Throws `busy` for a tap that is held by a detour of this agent.
     public static func removeLeftovers(of tap: String) throws(DetourError) -> Bool {
-        let tapNumber = if_nametoindex(tap)
-        guard tapNumber > 0 else { return false }
+        guard let held = HeldTap(tap) else { return false }
+        guard !held.isHeld else { throw .busy(tap) }
         do throws(SystemError) {
-            guard let left = try HookProgram.left(at: tapNumber) else { return false }
-            try left.detach(from: tapNumber, .ingress)
+            guard let left = try HookProgram.left(at: held.number) else { return false }
+            try left.detach(from: held.number, .ingress)
             return true
         } catch {
             throw DetourError(error)

@@ -6,13 +6,12 @@ import LinuxSystem
 public struct DetourOutlet: ~Copyable {
     private let device: AgentDevice
 
-    /// Takes away what a detour of an agent that is no more left at the tap.
+    /// Takes away what a detour of an agent that is no more left at the tap. Throws `busy` for one that is held here.
     public init(of tap: String) throws(DetourError) {
-        let tapNumber = if_nametoindex(tap)
-        guard tapNumber > 0 else { throw .noDevice(tap) }
+        guard let held = HeldTap(tap) else { throw .noDevice(tap) }
         _ = try Detour.removeLeftovers(of: tap)
         do throws(SystemError) {
-            let device = try AgentDevice(beside: tap, tapNumber, isMarked: false)
+            let device = try AgentDevice(beside: tap, held.number, isMarked: false)
             self.device = device
         } catch {
             throw DetourError(error)

@@ -100,6 +100,14 @@ struct HookProgram: ~Copyable {
         return nil
     }
 
+    /// Throws where this process may load programs and not look at those of others.
+    func checkThatItCanBeFound() throws(SystemError) {
+        var number: UInt32 = 0
+        let result = rml_program_number(descriptor.number, &number)
+        guard result >= 0 else { throw SystemError(operation: "look at", errno: -result, subject: "a program") }
+        _ = try HookProgram(number: number)
+    }
+
     private var name: String {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16) { name in
             guard rml_program_name(descriptor.number, name.baseAddress!) >= 0 else { return "" }

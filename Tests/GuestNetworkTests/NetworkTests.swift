@@ -1,6 +1,8 @@
 import Glibc
 import GuestNetwork
+import LinuxSystem
 import Model
+import Synchronization
 import Testing
 
 /// QEMU's side of a gate: what the redirectors `hold` and `rel` are connected to.
@@ -187,6 +189,8 @@ private func framed(_ frames: [UInt8]...) -> [UInt8] {
             close(theirs)
         }
 
+        var guestEnd: Int32 { theirs }
+
         func emit(_ frame: [UInt8]) { #expect(write(theirs, frame, frame.count) == frame.count) }
 
         var left: [[UInt8]] {
@@ -220,6 +224,37 @@ private func framed(_ frames: [UInt8]...) -> [UInt8] {
         _ = device.gate.releaseEverything()
         #expect(device.left == [[4]])
         #expect(device.gate.waitUntilDelivered(deadline: .max))
+    }
+
+    /// Frames that come faster than they are read do not keep others from the gate, and those that leave do not either.
+    @Test func aFloodLeavesTheGateToOthers() throws {
+        let device = try Device()
+        try device.gate.startHolding(next: Epoch(2))
+        let stop = Atomic(false)
+        let flood = try NamedThread.start("flood") { [end = device.guestEnd] in
+            let frame = [UInt8](repeating: 7, count: 1500)
+            while !stop.load(ordering: .relaxed) { _ = write(end, frame, frame.count) }
+        }
+        var looks = 0
+        while device.gate.held.frames < 20_000 {
+            looks += 1
+            usleep(100)
+        }
+        stop.store(true, ordering: .relaxed)
+        flood.join()
+        #expect(looks > 10)
+        let output = try device.gate.cut(Epoch(2))
+        let arrived = Atomic(0)
+        let reader = try NamedThread.start("network") { [end = device.guestEnd] in
+            var buffer = [UInt8](repeating: 0, count: 2000)
+            for _ in 0..<output.frames where read(end, &buffer, buffer.count) == 1500 {
+                arrived.add(1, ordering: .relaxed)
+            }
+        }
+        #expect(device.gate.release(through: Epoch(2)).map(\.frames) == [output.frames])
+        reader.join()
+        #expect(arrived.load(ordering: .relaxed) == output.frames)
+        #expect(device.gate.waitUntilDelivered(deadline: MonotonicClock.now() + 10_000_000_000))
     }
 
     @Test func whatIsDroppedNeverLeaves() throws {

@@ -109,11 +109,13 @@ struct DetourTests {
         try await Bed.with { bed in
             try bed.a.addTap("tap1")
             try bed.a.addTap("tap2")
+            try bed.a.addTap("tap3")
             try within(bed.a) {
                 let user = try GuestSide(tap: "tap2")
-                for tap in ["tap1", "tap2"] { _ = try Detour(of: tap) }
+                for tap in ["tap1", "tap2", "tap3"] { _ = try Detour(of: tap) }
+                try bed.a.setLink("tap3", up: false)
                 #expect(Detour.sweep() == ["tap1"])
-                #expect(try Detour.removeLeftovers(of: "tap2"))
+                for tap in ["tap2", "tap3"] { #expect(try Detour.removeLeftovers(of: tap)) }
                 _ = user
             }
         }
@@ -289,6 +291,26 @@ struct DetourTests {
                 try guest.send(5)
                 #expect(agent.take()?[Detour.headerLength + 14] == 5)
                 try detour.remove()
+            }
+        }
+    }
+
+    /// A tap that two VMs are given by mistake.
+    @Test func aTapThatIsHeldIsNobodyElses() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap1")
+            let listener = try within(bed.client) { try Listener() }
+            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+            try within(bed.a) {
+                let detour = try Detour(of: "tap1")
+                #expect(throws: DetourError.busy("tap1")) { _ = try Detour(of: "tap1") }
+                #expect(throws: DetourError.busy("tap1")) { _ = try DetourOutlet(of: "tap1") }
+                #expect(throws: DetourError.busy("tap1")) { try Detour.removeLeftovers(of: "tap1") }
+                #expect(Detour.sweep() == [])
+                try guest.send(1)
+                #expect(listener.numbers() == [], "it is held as before")
+                try detour.remove()
+                #expect(try Detour.removeLeftovers(of: "tap1") == false)
             }
         }
     }

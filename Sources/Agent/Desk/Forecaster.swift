@@ -15,6 +15,7 @@ struct Forecaster: Sendable {
     let configuration: Configuration
     let hosts: Hosts
     let roster: Roster
+    let store: VMStore
     let guests: any GuestSource
     /// Nil: processors sleep as they like.
     let processorSleep: ProcessorSleep?
@@ -57,7 +58,16 @@ struct Forecaster: Sendable {
     }
 
     private func refuseKnown(_ vm: VMName) throws(APIError) {
-        guard let record = try? roster.record(of: vm), record.isActive else { return }
+        guard let record = try? roster.record(of: vm), record.isActive else {
+            // What an agent before this one held of its output must not go by this way.
+            guard store[vm].guest?.isAlive != true else {
+                throw APIError(
+                    .refused,
+                    "\(vm) was protected here by an agent that ended, and this one could not take it in hand:"
+                        + " “romulus events \(vm)” says why")
+            }
+            return
+        }
         switch record.role {
         case .primary:
             throw APIError(

@@ -150,6 +150,9 @@ package final class Roster: Sendable {
         changes.publish()
     }
 
+    /// The VM's session gives way to one that `takeUp` follows with at once, which is the news.
+    package func giveWay(_ vm: VMName) { state.withLock { $0.records[vm]?.part = .none } }
+
     /// The VM is known no longer. `condition` may keep it.
     package func remove(_ vm: VMName, if condition: (VMRecord) -> Bool = { _ in true }) {
         let isGone = state.withLock { state in

@@ -215,8 +215,8 @@ final class Sessions: Sendable {
     /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
     private func goOn(_ offer: OfferMessage, _ register: Register) {
         roster.refresh(offer.vm)
-        roster.end(offer.vm)
-        guard let record = roster[offer.vm], let qmp = record.qmp else { return }
+        roster.giveWay(offer.vm)
+        guard let record = roster[offer.vm], let qmp = record.qmp else { return roster.changes.publish() }
         var options = PrimaryOptions(vm: offer.vm, qmpPath: qmp, standby: offer.session.primary)
         options.level = register.level
         options.tuning = record.tuning
@@ -228,6 +228,7 @@ final class Sessions: Sendable {
         } catch {
             chronicle.note(
                 offer.vm, .error, "\(offer.vm) runs here, and its agent has no hold on it: \(error.message)")
+            roster.changes.publish()
         }
     }
 

@@ -36,7 +36,9 @@ package final class DurableFile<Value: Codable & Sendable>: Sendable {
         func places(_ number: UInt64 = 0) -> StateFile<Value>? {
             form == .inTwoPlaces ? StateFile(name, number: number) : nil
         }
-        guard FileManager.default.fileExists(atPath: path) else {
+        var info = stat()
+        // Whatever else is wrong with it: it is there, and must not be taken for new.
+        guard lstat(path, &info) == 0 || errno != ENOENT else {
             isTorn = false
             state = Mutex(State(value: initial, places: places()))
             return

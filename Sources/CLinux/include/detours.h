@@ -9,12 +9,14 @@
 // The hooks' numbers (enum bpf_attach_type, include/uapi/linux/bpf.h of Linux 6.6).
 enum { RML_TCX_INGRESS = 46, RML_TCX_EGRESS = 47 };
 
-// A tap of a name that the kernel makes of `pattern` ("x%d"), up, without IPv6, with frames of whatever length a guest can send
-// behind a struct virtio_net_hdr_mrg_rxbuf of 12 bytes, and room for `queue` frames. `name` gets 16 bytes.
-int rml_tap_make(const char *pattern, int queue, char *name);
+// A tap of a name that the kernel makes of `pattern` ("x%d"), without IPv6, not up yet, with frames of whatever length a guest can
+// send behind a struct virtio_net_hdr_mrg_rxbuf of 12 bytes. `name` gets 16 bytes.
+int rml_tap_make(const char *pattern, char *name);
+// Brings a device up, with room for `queue` frames.
+int rml_device_up(const char *name, int queue);
 
-// Whether anything is at a device's other end: for a tap, a process that has it open. 1, 0, or -errno.
-int rml_device_running(const char *name);
+// 1 for a device that is up and has nothing at its other end: a tap that no process has open. Else 0, or -errno.
+int rml_device_idle(const char *name);
 
 // A program of class BPF_PROG_TYPE_SCHED_CLS; each instruction is 8 bytes. Returns its descriptor.
 int rml_program_load(const uint64_t *instructions, unsigned count, const char *name);
@@ -23,6 +25,8 @@ int rml_program_attach(int program, int device, int hook, int replaced);
 int rml_program_detach(int program, int device, int hook);
 // The numbers of the programs at a device's hook; returns how many there are.
 int rml_programs(int device, int hook, uint32_t *numbers, unsigned max);
+// The number of a program.
+int rml_program_number(int program, uint32_t *number);
 // A descriptor of the program with that number.
 int rml_program_open(uint32_t number);
 // `name` gets 16 bytes.

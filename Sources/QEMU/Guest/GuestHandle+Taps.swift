@@ -21,7 +21,7 @@ extension GuestHandle {
         let described = description.nics[Int(nic.index)]
         if described.holding == .tap, let interface = described.interface {
             do throws(DetourError) {
-                return QEMUDetour(try Detour(of: interface), nic, process)
+                return QEMUDetour(try Detour(of: interface), nic, process, log)
             } catch {
                 throw SessionError(
                     .system, "the output of NIC \(nic.netdev) of \(vm) cannot be held at \(interface): \(error)")

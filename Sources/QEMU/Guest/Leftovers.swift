@@ -13,9 +13,13 @@ public enum Leftovers {
     private static func removeDetours(_ pid: Int32, _ nics: [GuestNIC]) -> [String] {
         // A tap of the same name in another network is not the guest's.
         guard ProcessFiles.sharesNetwork(with: pid) else { return [] }
-        return nics.compactMap(\.interface).filter { interface in
-            // Who may not look at them cannot have made any.
-            (try? Detour.removeLeftovers(of: interface)) == true
-        }.map { "the detour of \($0)" }
+        return nics.compactMap(\.interface).compactMap { interface in
+            do throws(DetourError) {
+                return try Detour.removeLeftovers(of: interface) ? "the detour of \(interface)" : nil
+            } catch {
+                // Who may not look at them cannot have made any, but an agent before may have had the right.
+                return "perhaps a detour of \(interface), which cannot be looked for: \(error)"
+            }
+        }
     }
 }

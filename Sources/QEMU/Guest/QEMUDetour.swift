@@ -1,5 +1,6 @@
 import Hypervisor
 import LinuxSystem
+import Logging
 import Model
 import TapDetour
 
@@ -8,13 +9,15 @@ final class QEMUDetour: NICTap {
     private var detour: Detour?
     private let nic: OfferedNIC
     private let process: GuestProcess
+    private let log: Logger
     let heldDescriptor: Int32
 
-    init(_ detour: consuming Detour, _ nic: OfferedNIC, _ process: GuestProcess) {
+    init(_ detour: consuming Detour, _ nic: OfferedNIC, _ process: GuestProcess, _ log: Logger) {
         heldDescriptor = detour.descriptor
         self.detour = consume detour
         self.nic = nic
         self.process = process
+        self.log = log
     }
 
     /// Nothing of a guest that lives leaves before somebody says so; of one that is dead nothing can, and its tap may be
@@ -28,6 +31,11 @@ final class QEMUDetour: NICTap {
 
     func remove() throws(SessionError) {
         guard let detour = detour.take() else { return }
+        if let dropped = try? detour.droppedFrames(), dropped > 0 {
+            log.warning(
+                "\(dropped) frames of NIC \(nic.netdev) of \(process.vm) were lost: this agent did not read them in time"
+            )
+        }
         do throws(DetourError) {
             try detour.remove()
         } catch {

@@ -65,15 +65,17 @@ extension Inspection {
 
     /// The kernel's worker is known by its open device only; the command line says which netdev asked for it.
     private func asksForVhost(_ nic: GuestNIC) -> Bool {
-        let options = CommandOption.parse(arguments.dropFirst())
+        let all = CommandOption.parse(arguments.dropFirst())
             .filter { ["-netdev", "-nic", "-net"].contains($0.name) }
             .map { OptionValue($0.value ?? "", impliedKey: "type") }
-            .filter { $0.has("vhost") || $0.has("vhostfd") || $0.has("vhostfds") || $0.has("vhostforce") }
+        let options = all.filter { $0.has("vhost") || $0.has("vhostfd") || $0.has("vhostfds") || $0.has("vhostforce") }
         let asked = options.contains { option in
             let on = option["vhost"] == "on" || option["vhostforce"] == "on" || option["vhost"] == nil
             return on && (option["id"] == nil || option["id"] == nic.netdev)
         }
-        return asked || options.isEmpty
+        // Nobody can say of one that was plugged in later.
+        let isNamed = nic.netdev?.hasPrefix("#") == true || all.contains { $0["id"] == nic.netdev }
+        return asked || options.isEmpty || !isNamed
     }
 
     private func obstacleAtTap(of nic: GuestNIC) -> String? {

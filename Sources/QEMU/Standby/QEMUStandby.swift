@@ -33,15 +33,24 @@ final class QEMUStandby: StandbyGuest {
     func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
         do {
             let own = try process.nic(like: nic)
-            if let interface = own.interface, ProcessFiles.sharesNetwork(with: pid) {
-                if nic.holding == .tap { return try DetouredOutlet(of: interface) }
-                // Of a session in which this host was the primary.
-                _ = try? Detour.removeLeftovers(of: interface)
+            let interface = ProcessFiles.sharesNetwork(with: pid) ? own.interface : nil
+            if nic.holding == .tap {
+                guard let interface else {
+                    throw SessionError(
+                        .refused,
+                        "the primary holds what NIC \(nic.name) sends at its tap, and here that NIC is on no tap of the agent's"
+                            + " network: give it one in the VM's standby taps")
+                }
+                return try DetouredOutlet(of: interface)
             }
+            // Of a session in which this host was the primary.
+            if let interface { _ = try? Detour.removeLeftovers(of: interface) }
             return QEMUOutlet(
                 try OutputFilter.install(
                     process.monitor, netdev: own.netdev ?? "", index: Int(index), holding: false),
                 process.monitor)
+        } catch let error as SessionError {
+            throw error
         } catch {
             throw SessionError(.refused, "\(error)")
         }
