@@ -5,7 +5,7 @@
 
 /// A name that is used in file names, metric labels, certificates and command lines, hence the narrow alphabet:
 /// 1-64 characters of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash.
-public protocol PlainName: Hashable, Sendable, Codable, Comparable, LosslessStringConvertible {
+public protocol PlainName: Hashable, Sendable, Codable, CodingKeyRepresentable, Comparable, LosslessStringConvertible {
     /// What the name is of, for messages: `VM`, `node`.
     static var noun: String { get }
     /// `text` was checked.
@@ -46,7 +46,20 @@ extension PlainName {
         try container.encode(description)
     }
 
+    /// A dictionary with such names as its keys is an object in JSON.
+    public var codingKey: any CodingKey { PlainNameKey(stringValue: description) }
+
+    public init?<Key: CodingKey>(codingKey: Key) { self.init(codingKey.stringValue) }
+
     public static func < (a: Self, b: Self) -> Bool { a.description < b.description }
+}
+
+private struct PlainNameKey: CodingKey {
+    let stringValue: String
+    var intValue: Int? { nil }
+
+    init(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
 }
 
 /// The name of a protected VM, unique on both hosts.

@@ -24,4 +24,13 @@ import Testing
         #expect(Epoch.firstCopy.next == Epoch(1))
         #expect(Epoch(1) < Epoch(2))
     }
+
+    @Test func aDictionaryOfNamesIsAnObject() throws {
+        let known = [NodeName(unchecked: "beta"): true]
+        #expect(String(decoding: try JSONEncoder().encode(known), as: UTF8.self) == #"{"beta":true}"#)
+        #expect(try JSONDecoder().decode([NodeName: Bool].self, from: Data(#"{"beta":true}"#.utf8)) == known)
+        #expect(throws: DecodingError.self) {
+            try JSONDecoder().decode([NodeName: Bool].self, from: Data(#"{"-x":true}"#.utf8))
+        }
+    }
 }
