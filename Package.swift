@@ -156,6 +156,7 @@ let package = Package(
         tests("TestBedTests", ["TestBed", "romulus-bed-client"]),
         tests("TidyTests", []),
         .target(name: "CAllocations", path: "Tests/CAllocations"),
+        .target(name: "Literals", dependencies: ["Model"], path: "Tests/Literals", swiftSettings: settings),
         tests("LinuxSystemTests", ["LinuxSystem", "CLinux", "CAllocations", "TestBed"]),
         tests("ModelTests", ["Model"]),
         tests("WireTests", ["Wire", "Model", "CKernels"]),
@@ -177,15 +178,15 @@ let package = Package(
         tests("TapDetourTests", ["TapDetour", "GuestNetwork", "LinuxSystem", "Model", "TestBed"]),
         tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
-        tests("TransportTests", ["Transport", "PKI", "Model"]),
+        tests("TransportTests", ["Transport", "PKI", "Model", "Literals"]),
         tests(
             "RegistersTests",
-            ["Registers", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", http] + nio),
+            ["Registers", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", "Literals", http] + nio),
         .executableTarget(
             name: "romulus-journal-writer", dependencies: ["Journal", "Model"], path: "Tests/JournalWriter",
             swiftSettings: settings),
         tests("JournalTests", ["Journal", "Model", "romulus-journal-writer"]),
-        tests("TelemetryTests", ["Telemetry", "Model"]),
+        tests("TelemetryTests", ["Telemetry", "Model", "Literals"]),
         .target(
             name: "Fakes",
             dependencies: [
@@ -206,21 +207,21 @@ let package = Package(
             "StandbyTests",
             [
                 "Standby", "Hypervisor", "Messages", "Memory", "GuestNetwork", "Storage", "Protocol", "Model", "Wire",
-                "LinuxSystem", log,
+                "LinuxSystem", "Literals", log,
             ] + nio),
         tests(
             "PairTests",
             [
                 "Pair", "Fakes", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol", "Transport", "PKI",
                 "Model", "Wire",
-                "LinuxSystem", log,
+                "LinuxSystem", "Literals", log,
             ] + nio),
-        tests("RomulusAPITests", ["RomulusAPI", "Model"]),
+        tests("RomulusAPITests", ["RomulusAPI", "Model", "Literals"]),
         tests(
             "AgentTests",
             [
                 "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Registers", "Fencing", "PKI", "Model",
-                "TestBed", "Fakes", "Pair", "Memory", "Transport", "Wire",
+                "TestBed", "Fakes", "Literals", "Pair", "Memory", "Transport", "Wire",
                 http,
                 log,
                 lifecycle,
@@ -239,7 +240,7 @@ let package = Package(
             name: "romulus-bench",
             dependencies: [
                 "TestBed", "RomulusAPI", "QEMU", "Transport", "PKI", "Protocol", "Codec", "CLZ4", "CZstd", "Wire",
-                "Model", "LinuxSystem",
+                "Model", "LinuxSystem", "Literals",
             ] + nio,
             path: "Tests/Bench", exclude: ["Memory/memory-toy.c"], swiftSettings: settings),
     ]

@@ -13,7 +13,7 @@ public protocol StandbyGuestSource: Sendable {
     ///   - node: this host.
     ///   - primary: where the guest runs.
     func obstacles(
-        to command: StandbyCommand, of guest: GuestDescription, at node: String, primary: String
+        to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String]
 
     /// Starts it and waits until it answers, and checks that it is the machine described. Its memory files are there. It lives on

@@ -18,7 +18,7 @@ public struct HelloMessage: Codable, Sendable {
         case question
     }
 
-    public var node: String
+    public var node: NodeName
     public var software: String
     public var purpose: Purpose?
     /// With the purpose `question`.
@@ -30,7 +30,7 @@ public struct HelloMessage: Codable, Sendable {
     public var knowledge: [VMKnowledge]?
 
     public init(
-        node: String, software: String, purpose: Purpose? = nil, question: YieldQuestion? = nil, vms: [VMName]? = nil,
+        node: NodeName, software: String, purpose: Purpose? = nil, question: YieldQuestion? = nil, vms: [VMName]? = nil,
         knowledge: [VMKnowledge]? = nil
     ) {
         self.node = node

@@ -11,10 +11,10 @@ public struct DesiredReport: Codable, Hashable, Sendable {
     /// How often it failed since it last worked, or since its QEMU is the one that it is.
     public var failures: Int
     /// The host that has its guest, where this one waits for a QEMU of it.
-    public var elsewhere: String?
+    public var elsewhere: NodeName?
 
     public init(
-        protect: Desire, reason: String? = nil, nextTry: Date? = nil, failures: Int = 0, elsewhere: String? = nil
+        protect: Desire, reason: String? = nil, nextTry: Date? = nil, failures: Int = 0, elsewhere: NodeName? = nil
     ) {
         self.protect = protect
         self.reason = reason

@@ -6,7 +6,7 @@ public struct ForecastRequest: Codable, Hashable, Sendable {
     /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM.
     public var qmp: String?
     /// The configured name of the host that would take over; nil takes the configured one, or the only peer.
-    public var standby: String?
+    public var standby: NodeName?
     /// How long to watch, 2 to 300; nil is 10.
     public var seconds: Double?
     /// Whether the guest is stopped now and then for as long as a checkpoint takes; nil is true.
@@ -19,7 +19,7 @@ public struct ForecastRequest: Codable, Hashable, Sendable {
     public var roundTrips: Int?
 
     public init(
-        vm: VMName, qmp: String? = nil, standby: String? = nil, seconds: Double? = nil, pause: Bool? = nil,
+        vm: VMName, qmp: String? = nil, standby: NodeName? = nil, seconds: Double? = nil, pause: Bool? = nil,
         linkMegabits: Double? = nil, clients: Int? = nil, roundTrips: Int? = nil
     ) {
         self.vm = vm
@@ -161,13 +161,13 @@ public struct ForecastEpoch: Codable, Hashable, Sendable {
 
 /// The way to the host that would take over.
 public struct ForecastLink: Codable, Hashable, Sendable {
-    public var peer: String
+    public var peer: NodeName
     /// In milliseconds; nil when it could not be reached.
     public var roundTrip: Double?
     /// Why not.
     public var error: String?
 
-    public init(peer: String, roundTrip: Double? = nil, error: String? = nil) {
+    public init(peer: NodeName, roundTrip: Double? = nil, error: String? = nil) {
         self.peer = peer
         self.roundTrip = roundTrip
         self.error = error

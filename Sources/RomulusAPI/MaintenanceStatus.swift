@@ -27,14 +27,14 @@ public struct MaintenanceStatus: Codable, Hashable, Sendable {
         }
     }
 
-    public var node: String
+    public var node: NodeName
     public var state: State
     /// What is left to do, or cannot be done.
     public var vms: [VM]
     /// What was moved away and comes back when maintenance ends.
     public var moved: [VMName]
 
-    public init(node: String, state: State, vms: [VM], moved: [VMName]) {
+    public init(node: NodeName, state: State, vms: [VM], moved: [VMName]) {
         self.node = node
         self.state = state
         self.vms = vms

@@ -86,12 +86,12 @@ public struct Explanation: Codable, Hashable, Sendable {
 
     public var vm: VMName
     /// The host whose journal tells it.
-    public var node: String
+    public var node: NodeName
     /// Oldest first.
     public var steps: [Step]
 
     /// `events` are those of one chain, oldest first.
-    public init(vm: VMName, node: String, events: [Event]) {
+    public init(vm: VMName, node: NodeName, events: [Event]) {
         self.vm = vm
         self.node = node
         let byID = Dictionary(events.map { ($0.id, $0) }) { $1 }
@@ -116,16 +116,16 @@ public struct Explanation: Codable, Hashable, Sendable {
 /// How the agent itself is.
 public struct Health: Codable, Hashable, Sendable {
     /// The configured name of this host.
-    public var node: String
+    public var node: NodeName
     public var version: String
     public var started: Date
     /// Whether a link to each configured peer is up, by name.
-    public var peers: [String: Bool]
+    public var peers: [NodeName: Bool]
     /// What the agent has used of the processors.
     public var processorSeconds: Double?
 
     public init(
-        node: String, version: String = Romulus.version, started: Date, peers: [String: Bool],
+        node: NodeName, version: String = Romulus.version, started: Date, peers: [NodeName: Bool],
         processorSeconds: Double? = nil
     ) {
         self.node = node

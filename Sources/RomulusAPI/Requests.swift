@@ -7,7 +7,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM.
     public var qmp: String?
     /// The configured name of the host that is to take over; nil takes the configured one.
-    public var standby: String?
+    public var standby: NodeName?
     /// Nil takes the configured level.
     public var level: Level?
     /// The longest epoch of a guest that works, in milliseconds; nil takes the configured one.
@@ -27,7 +27,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     public var createImage: Bool?
 
     public init(
-        vm: VMName, qmp: String? = nil, standby: String? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
+        vm: VMName, qmp: String? = nil, standby: NodeName? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
         targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil,
         linkCapMegabits: Int? = nil, claim: Bool? = nil, createImage: Bool? = nil
     ) {
@@ -61,11 +61,11 @@ public struct CheckRequest: Codable, Hashable, Sendable {
     /// The monitor socket of its QEMU; nil takes the one that the agent knows.
     public var qmp: String?
     /// Nil takes the configured host, or the only peer.
-    public var standby: String?
+    public var standby: NodeName?
     /// As of `ProtectRequest`.
     public var createImage: Bool?
 
-    public init(vm: VMName, qmp: String? = nil, standby: String? = nil, createImage: Bool? = nil) {
+    public init(vm: VMName, qmp: String? = nil, standby: NodeName? = nil, createImage: Bool? = nil) {
         self.vm = vm
         self.qmp = qmp
         self.standby = standby
@@ -82,11 +82,11 @@ public struct CheckRequest: Codable, Hashable, Sendable {
 public struct CheckReport: Codable, Hashable, Sendable {
     public struct Finding: Codable, Hashable, Sendable {
         /// The host that it was found at.
-        public var host: String
+        public var host: NodeName
         /// One sentence, with the way out where there is one.
         public var text: String
 
-        public init(host: String, text: String) {
+        public init(host: NodeName, text: String) {
             self.host = host
             self.text = text
         }
@@ -94,13 +94,13 @@ public struct CheckReport: Codable, Hashable, Sendable {
 
     public var vm: VMName
     /// Nil when no host was named and there is more than one peer.
-    public var standby: String?
+    public var standby: NodeName?
     /// Everything that stands in the way; empty when the VM can be protected.
     public var problems: [Finding]
     /// What does not, and is worth knowing.
     public var notes: [Finding]
 
-    public init(vm: VMName, standby: String?, problems: [Finding], notes: [Finding]) {
+    public init(vm: VMName, standby: NodeName?, problems: [Finding], notes: [Finding]) {
         self.vm = vm
         self.standby = standby
         self.problems = problems

@@ -149,8 +149,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     /// When `state` was entered.
     public var since: Date
     public var level: Level
-    /// The configured name of the other host.
-    public var peer: String
+    /// The other host; nil where none is known.
+    @NameOrEmpty public var peer: NodeName?
     public var term: UInt64
     /// The last committed epoch; 0 before the first.
     public var epoch: UInt64
@@ -197,7 +197,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var identity: VMIdentity?
 
     public init(
-        name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: String, term: UInt64 = 0,
+        name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: NodeName?, term: UInt64 = 0,
         epoch: UInt64 = 0, epochMilliseconds: Int, qmp: String? = nil, pid: Int32? = nil, sync: SyncProgress? = nil,
         lastEpoch: EpochReport? = nil, model: EpochPrediction? = nil, dirtyPages: Percentiles? = nil,
         pause: Percentiles? = nil, outputLatency: Percentiles? = nil, target: TargetReport? = nil,
@@ -269,4 +269,9 @@ public struct VMStatus: Codable, Hashable, Sendable {
         case peerReport = "peer_report"
         case lastError = "last_error"
     }
+}
+
+extension VMStatus {
+    /// The other host, as people read it.
+    public var peerName: String { peer?.description ?? "" }
 }

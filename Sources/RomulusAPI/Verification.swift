@@ -27,7 +27,7 @@ public struct Verification: Codable, Hashable, Sendable {
 
     public var vm: VMName
     /// The host that has the replica.
-    public var peer: String
+    public var peer: NodeName
     /// False while it goes on.
     public var isOver: Bool
     public var pages: Int
@@ -54,7 +54,7 @@ public struct Verification: Codable, Hashable, Sendable {
     public static let differencesMax = 100
 
     public init(
-        vm: VMName, peer: String, isOver: Bool, pages: Int, compared: Int, equal: Int, differing: Int, mended: Int,
+        vm: VMName, peer: NodeName, isOver: Bool, pages: Int, compared: Int, equal: Int, differing: Int, mended: Int,
         discarded: Int, hot: Int, leftOut: Int, epochs: Int, firstEpoch: UInt64?, lastEpoch: UInt64?, seconds: Double,
         differences: [Difference]
     ) {

@@ -1,3 +1,5 @@
+import Model
+
 /// What is measured of the second path to another host, whether there is one or not.
 public struct PeerMetrics: Sendable {
     /// 1 while the other host is heard over it.
@@ -5,8 +7,8 @@ public struct PeerMetrics: Sendable {
     /// From a heartbeat to its answer.
     public let secondPathRTT: Histogram
 
-    public init(peer: String, registry: Registry) {
-        secondPathUp = registry.gauge(Families.secondPathUp, [Label("peer", peer)])
-        secondPathRTT = registry.histogram(Families.secondPathRTT, [Label("peer", peer)])
+    public init(peer: NodeName, registry: Registry) {
+        secondPathUp = registry.gauge(Families.secondPathUp, [Label("peer", peer.description)])
+        secondPathRTT = registry.histogram(Families.secondPathRTT, [Label("peer", peer.description)])
     }
 }

@@ -117,8 +117,8 @@ public struct VMMetrics: Sendable {
     private let standstills: [String: Histogram]
     private let errors: [Component: Counter]
 
-    /// `peer` is the configured name of the other host; `states` are all names that `state` may be set to.
-    public init(vm: VMName, peer: String, states: [String], registry: Registry) {
+    /// `peer` is the other host, where one is known; `states` are all names that `state` may be set to.
+    public init(vm: VMName, peer: NodeName?, states: [String], registry: Registry) {
         let label = Label("vm", vm.description)
         func with(_ name: String, _ value: String) -> [Label] { [label, Label(name, value)] }
         func phase(_ name: String) -> Histogram { registry.histogram(Families.phase, with("phase", name)) }
@@ -188,12 +188,12 @@ public struct VMMetrics: Sendable {
             uniqueKeysWithValues: Component.allCases.map { component in
                 (component, registry.counter(Families.errors, with("component", component.rawValue)))
             })
-        registry.gauge(Families.info, with("peer", peer)).set(1)
+        registry.gauge(Families.info, with("peer", peer?.description ?? "")).set(1)
     }
 
     /// Another host is the other one now.
-    public func show(peer: String, insteadOf before: String) {
-        for (name, value) in [(before, 0), (peer, 1)] {
+    public func show(peer: NodeName, insteadOf before: NodeName?) {
+        for (name, value) in [(before?.description ?? "", 0), (peer.description, 1)] {
             registry.gauge(Families.info, [Label("vm", vm), Label("peer", name)]).set(value)
         }
     }

@@ -1,3 +1,4 @@
+import Model
 import NIOCore
 import Synchronization
 import Wire
@@ -9,7 +10,7 @@ import Wire
 /// body; the caller computed both checksums. Frames leave in the order of the calls.
 public final class Link: FrameConnection, Sendable {
     /// The node that the peer's certificate names.
-    public let peerNode: String
+    public let peerNode: NodeName
     /// `10.0.0.2:7400`, for messages.
     public let peerAddress: String
     let queue: SendQueue
@@ -23,7 +24,7 @@ public final class Link: FrameConnection, Sendable {
     /// Touched on the event loop only.
     private let loopBound: NIOLoopBound<LinkChannel>
 
-    init(peerNode: String, peerAddress: String, channel: any Channel, driver: LinkChannel, options: LinkOptions) {
+    init(peerNode: NodeName, peerAddress: String, channel: any Channel, driver: LinkChannel, options: LinkOptions) {
         self.peerNode = peerNode
         self.peerAddress = peerAddress
         self.channel = channel

@@ -116,7 +116,7 @@ final class LinkChannel: ChannelInboundHandler {
             return
         }
         let link = Link(
-            peerNode: node.description, peerAddress: address, channel: context.channel, driver: self, options: options)
+            peerNode: node, peerAddress: address, channel: context.channel, driver: self, options: options)
         switch side {
         case .dialer:
             state = .greeting(link)

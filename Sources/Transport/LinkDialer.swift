@@ -1,3 +1,4 @@
+import Model
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -15,7 +16,7 @@ public enum LinkDialer {
     /// one link: large frames that are queued at this side are spread over them, what the other side sends comes over the
     /// first. When one of them cannot be made or ends, so does the link.
     public static func connect(
-        host: String, port: Int, identity: TLSIdentity, expectedPeer: String, timeout: Duration,
+        host: String, port: Int, identity: TLSIdentity, expectedPeer: NodeName, timeout: Duration,
         group: any EventLoopGroup, options: LinkOptions = LinkOptions(), connections: Int = 1, handler: any LinkHandler
     ) async throws(LinkError) -> Link {
         let deadline = (at: NIODeadline.now() + TimeAmount(timeout), timeout: timeout)
@@ -49,7 +50,7 @@ public enum LinkDialer {
     public static let connectionsMax = 1 + IncomingStreams.countMax
 
     private static func one(
-        host: String, port: Int, identity: TLSIdentity, expectedPeer: String,
+        host: String, port: Int, identity: TLSIdentity, expectedPeer: NodeName,
         deadline: (at: NIODeadline, timeout: Duration), group: any EventLoopGroup, options: LinkOptions,
         isFurther: Bool, handler: any LinkHandler
     ) async throws(LinkError) -> Link {
@@ -78,8 +79,7 @@ public enum LinkDialer {
                         try NIOSSLClientHandler(context: tls, serverHostname: nil) { chain, promise in
                             promise.succeed(
                                 verdict.judge(chain, identity: identity, playing: .listener) { node in
-                                    node.description == expectedPeer
-                                        ? nil : .wrongPeer(expected: expectedPeer, found: node.description)
+                                    node == expectedPeer ? nil : .wrongPeer(expected: expectedPeer, found: node)
                                 })
                         },
                         driver,

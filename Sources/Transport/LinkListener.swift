@@ -1,3 +1,4 @@
+import Model
 import NIOCore
 import NIOPosix
 import NIOSSL
@@ -19,13 +20,13 @@ public final class LinkListener: Sendable {
 
     /// Listens on `host:port`; returns when connections are accepted.
     ///
-    /// - `allowed`: the node names that may connect.
+    /// - `allowed`: the nodes that may connect.
     /// - `group`: each link lives on the next event loop of it.
     /// - `refused`: told of each connection that was not approved, on an event loop; for the log.
     /// - `makeHandler`: called for each approved link, once however many connections it has, on its event loop, before the
     ///   first frame is delivered.
     public static func start(
-        host: String, port: Int, identity: TLSIdentity, allowed: Set<String>, group: any EventLoopGroup,
+        host: String, port: Int, identity: TLSIdentity, allowed: Set<NodeName>, group: any EventLoopGroup,
         options: LinkOptions = LinkOptions(), refused: @escaping @Sendable (LinkError) -> Void,
         makeHandler: @escaping @Sendable (Link) -> any LinkHandler
     ) async throws(LinkError) -> LinkListener {
@@ -62,7 +63,7 @@ public final class LinkListener: Sendable {
                         NIOSSLServerHandler(context: tls) { chain, promise in
                             promise.succeed(
                                 verdict.judge(chain, identity: identity, playing: .dialer) { node in
-                                    policy.allows(node.description) ? nil : .notAllowed(node: node.description)
+                                    policy.allows(node) ? nil : .notAllowed(node: node)
                                 })
                         },
                         driver,
@@ -82,7 +83,7 @@ public final class LinkListener: Sendable {
 
     /// Replaces what new connections are judged by, as after a new configuration or a renewed certificate. Links that
     /// exist go on; closing those of a node that is no longer allowed is the session's work.
-    public func update(identity: TLSIdentity, allowed: Set<String>) throws(LinkError) {
+    public func update(identity: TLSIdentity, allowed: Set<NodeName>) throws(LinkError) {
         try policy.update(identity: identity, allowed: allowed)
     }
 
@@ -97,23 +98,23 @@ private final class Policy: Sendable {
     private struct State {
         var identity: TLSIdentity
         var tls: NIOSSLContext
-        var allowed: Set<String>
+        var allowed: Set<NodeName>
     }
     private let state: Mutex<State>
     private let address: String
 
-    init(identity: TLSIdentity, allowed: Set<String>, address: String) throws(LinkError) {
+    init(identity: TLSIdentity, allowed: Set<NodeName>, address: String) throws(LinkError) {
         self.address = address
         state = Mutex(State(identity: identity, tls: try Self.context(identity, address), allowed: allowed))
     }
 
-    func update(identity: TLSIdentity, allowed: Set<String>) throws(LinkError) {
+    func update(identity: TLSIdentity, allowed: Set<NodeName>) throws(LinkError) {
         let tls = try Self.context(identity, address)
         state.withLock { $0 = State(identity: identity, tls: tls, allowed: allowed) }
     }
 
     var current: (TLSIdentity, NIOSSLContext) { state.withLock { ($0.identity, $0.tls) } }
-    func allows(_ node: String) -> Bool { state.withLock { $0.allowed.contains(node) } }
+    func allows(_ node: NodeName) -> Bool { state.withLock { $0.allowed.contains(node) } }
 
     private static func context(_ identity: TLSIdentity, _ address: String) throws(LinkError) -> NIOSSLContext {
         do { return try TLS.listenerContext(identity) } catch {

@@ -17,7 +17,7 @@ struct CheckVerb: AsyncParsableCommand {
     var qmp: String?
 
     @Option(help: "The host that would take over. Default: the configured one, or the only peer.")
-    var standby: String?
+    var standby: NodeName?
 
     @Flag(help: "Missing disk images at the standby are no problem: protect is to make them.")
     var createImage = false

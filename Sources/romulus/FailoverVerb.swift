@@ -40,11 +40,11 @@ struct FailoverVerb: AsyncParsableCommand {
         switch status.role {
         case .primary:
             return
-                "\(vm) runs here (\(status.state.rawValue) for \(age)). Its QEMU here is ended and \(status.peer) goes on."
+                "\(vm) runs here (\(status.state.rawValue) for \(age)). Its QEMU here is ended and \(status.peerName) goes on."
         case .standby:
             return
-                "\(vm) is to go on here from epoch \(status.epoch). Its primary \(status.peer) is \(status.state.rawValue) "
-                + "for \(age). If \(status.peer) is not off, two copies of the guest will run."
+                "\(vm) is to go on here from epoch \(status.epoch). Its primary \(status.peerName) is \(status.state.rawValue) "
+                + "for \(age). If \(status.peerName) is not off, two copies of the guest will run."
         }
     }
 }

@@ -18,7 +18,7 @@ struct ForecastVerb: AsyncParsableCommand {
     var qmp: String?
 
     @Option(help: "The host that would take over. Default: the configured one, or the only peer.")
-    var standby: String?
+    var standby: NodeName?
 
     @Option(help: "How long to watch, 2 to 300.")
     var seconds = ForecastRequest.usualSeconds

@@ -20,7 +20,7 @@ struct GiveUpVerb: AsyncParsableCommand {
 
     func run() async throws {
         try await Decision(vm: vm, decision: .giveUp, isConfirmed: yes, options: options).run {
-            "\(vm) is \($0.state.rawValue) here. Its QEMU here is killed and what only it has is lost; \($0.peer) has to have"
+            "\(vm) is \($0.state.rawValue) here. Its QEMU here is killed and what only it has is lost; \($0.peerName) has to have"
                 + " the copy that is to stay."
         }
     }

@@ -20,7 +20,7 @@ struct GoOnVerb: AsyncParsableCommand {
 
     func run() async throws {
         try await Decision(vm: vm, decision: .goOn, isConfirmed: yes, options: options).run {
-            "\(vm) is \($0.state.rawValue) here and is to run on alone, from what it is now. If \($0.peer) runs it too, two"
+            "\(vm) is \($0.state.rawValue) here and is to run on alone, from what it is now. If \($0.peerName) runs it too, two"
                 + " histories exist and one of them has to be given up."
         }
     }

@@ -9,6 +9,12 @@ extension VMName: ExpressibleByArgument {
     }
 }
 
+extension NodeName: ExpressibleByArgument {
+    public init?(argument: String) {
+        self.init(argument)
+    }
+}
+
 /// How results are printed.
 enum OutputForm: String, ExpressibleByArgument, CaseIterable {
     case table, json

@@ -30,12 +30,6 @@ struct PKIVerb: AsyncParsableCommand {
     }
 }
 
-extension NodeName: ExpressibleByArgument {
-    public init?(argument: String) {
-        self.init(argument)
-    }
-}
-
 /// A certificate as `--output json` shows it.
 struct CertificateReport: Encodable {
     let facts: CertificateFacts

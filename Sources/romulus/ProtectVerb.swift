@@ -14,7 +14,7 @@ struct ProtectVerb: AsyncParsableCommand {
     var qmp: String?
 
     @Option(help: "The host that is to take over, by its configured name. Default: the configured one.")
-    var standby: String?
+    var standby: NodeName?
 
     @Option(help: "What the VM shall survive; “system” is the only level in this version.")
     var level: Level?
@@ -50,7 +50,7 @@ struct ProtectVerb: AsyncParsableCommand {
             case .json: try Terminal.json(status)
             case .table:
                 if status.state == .protected {
-                    Terminal.result("\(vm) is protected by \(status.peer)\n")
+                    Terminal.result("\(vm) is protected by \(status.peerName)\n")
                 } else {
                     Terminal.result("\(vm) is \(status.state.rawValue)\n")
                     Terminal.remark("see “romulus status \(vm) --watch”", options.printing)

@@ -1,6 +1,7 @@
 import Agent
 import Foundation
 import Journal
+import Literals
 import Logging
 import Model
 import RomulusAPI

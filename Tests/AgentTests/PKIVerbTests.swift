@@ -37,8 +37,8 @@ import Testing
             }
             #expect(status == 0)
 
-            let left = try TLSIdentity.load(directory: alpha, node: try #require(NodeName("alpha")))
-            let right = try TLSIdentity.load(directory: beta, node: try #require(NodeName("beta")))
+            let left = try TLSIdentity.load(directory: alpha, node: "alpha")
+            let right = try TLSIdentity.load(directory: beta, node: "beta")
             #expect(try left.verify(peer: [right.certificateDER], playing: .dialer).description == "beta")
             #expect(try right.verify(peer: [left.certificateDER], playing: .listener).description == "alpha")
             // The second host's key is on the second host only, and closed to others.

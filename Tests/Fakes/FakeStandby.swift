@@ -92,7 +92,7 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
 
     func start() async throws {
         let started = try await LinkListener.start(
-            host: "127.0.0.1", port: 0, identity: FakeNodes.identity(node), allowed: [FakeNodes.primary.description],
+            host: "127.0.0.1", port: 0, identity: FakeNodes.identity(node), allowed: [FakeNodes.primary],
             group: FakeNodes.group, refused: { _ in }, makeHandler: { [self] _ in self })
         listener.withLock { $0 = started }
     }
@@ -110,11 +110,10 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
         }
         let answer = Mutex<Result<Link, any Error>?>(nil)
         let done = DispatchSemaphore(value: 0)
-        let name = node.description
-        Task.detached {
+        Task.detached { [node] in
             do {
                 let link = try await LinkDialer.connect(
-                    host: "127.0.0.1", port: port, identity: FakeNodes.identity(FakeNodes.primary), expectedPeer: name,
+                    host: "127.0.0.1", port: port, identity: FakeNodes.identity(FakeNodes.primary), expectedPeer: node,
                     timeout: .seconds(10), group: FakeNodes.group, handler: handler)
                 answer.withLock { $0 = .success(link) }
             } catch {

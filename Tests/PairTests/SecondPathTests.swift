@@ -1,4 +1,5 @@
 import Foundation
+import Literals
 import Messages
 import Model
 import NIOCore

@@ -243,7 +243,7 @@ import Wire
                 ("alpha", "one", "beta", "“gamma” answers where “beta” is expected"),
             ] {
                 let client = try witness.client(
-                    name, memory: "x-\(name)-\(authority)", authority: authority, witness: expected)
+                    name, memory: "x-\(name)-\(authority)", authority: authority, witness: node(expected))
                 let answer = await client.compareAndSet(vm("web"), expecting: nil, to: register(1), nonce: Nonce(1))
                 #expect(answer.doubt?.contains(sentence) == true, "\(name) of \(authority): \(answer)")
                 await client.close()

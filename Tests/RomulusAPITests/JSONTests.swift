@@ -42,6 +42,15 @@ import Testing
         #expect(try JSONCoding.decode(Health.self, from: JSONCoding.encode(health)) == health)
     }
 
+    @Test func aStatusWithoutAnotherHostHasAnEmptyNameThere() throws {
+        var alone = Samples.protected()
+        alone.peer = nil
+        #expect(try Self.text(alone).contains(#","peer":"","#))
+        #expect(try JSONCoding.decode(VMStatus.self, from: JSONCoding.encode(alone)) == alone)
+        let wrong = try Self.text(alone).replacing(#""peer":"""#, with: #""peer":"-x""#)
+        #expect(throws: DecodingError.self) { try JSONCoding.decode(VMStatus.self, from: Data(wrong.utf8)) }
+    }
+
     @Test func datesAreReadWithAndWithoutMilliseconds() throws {
         func date(_ text: String) throws -> Date {
             let json = #"{"node":"a","version":"1","started":"\#(text)","peers":{}}"#
@@ -63,6 +72,7 @@ import Testing
     @Test(arguments: [
         (#"{"qmp":"/x"}"#, "“vm” is missing"),
         (#"{"vm":"-x"}"#, "“vm”: “-x” is not a VM name"),
+        (#"{"vm":"web","standby":"b c"}"#, "“standby”: “b c” is not a node name"),
         (#"{"vm":"web","epoch_ms":"soon"}"#, "“epoch_ms” has the wrong type"),
         (#"{"vm":"web","#, "it is not valid JSON"),
     ])

@@ -32,7 +32,7 @@ final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
     }
 
     func obstacles(
-        to command: StandbyCommand, of guest: GuestDescription, at node: String, primary: String
+        to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String] {
         failing.contains(.obstacle) ? ["the fake has an obstacle at \(node) for \(primary)"] : []
     }

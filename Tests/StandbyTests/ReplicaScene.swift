@@ -1,5 +1,6 @@
 import Foundation
 import Hypervisor
+import Literals
 import Logging
 import Memory
 import Messages

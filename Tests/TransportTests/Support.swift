@@ -1,4 +1,5 @@
 import Foundation
+import Literals
 import Model
 import NIOCore
 import NIOPosix
@@ -118,7 +119,7 @@ struct Host {
     let links: Mailbox<Link>
 
     static func start(
-        _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.beta, allowed: Set<String> = ["alpha"],
+        _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.beta, allowed: Set<NodeName> = ["alpha"],
         options: LinkOptions = LinkOptions(), handler: Recorder = Recorder()
     ) async throws -> Host {
         let refused = Mailbox<LinkError>()
@@ -134,7 +135,7 @@ struct Host {
     }
 
     func dial(
-        _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.alpha, expected: String = "beta",
+        _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.alpha, expected: NodeName = "beta",
         timeout: Duration = .seconds(20), options: LinkOptions = LinkOptions(), connections: Int = 1,
         handler: Recorder = Recorder()
     ) async throws(LinkError) -> Link {

@@ -54,7 +54,7 @@ extension Configuration {
     private var identityProblems: [String] {
         do throws(PKIError) {
             let identity = try loadIdentity()
-            guard identity.node.description != node else { return [] }
+            guard identity.node != node else { return [] }
             return [
                 "“node” is \(node), and \(tls.certificate) is the certificate of \(identity.node): name the node as its"
                     + " certificate does, or use the certificate that “romulus pki issue \(node)” makes"

@@ -10,14 +10,14 @@ import Protocol
 /// nothing of how the agent uses it. Files other than the configuration itself are looked at by `report(path:)` only.
 public struct Configuration: Sendable, Equatable {
     /// The name of this host, as the peers' files and the certificate have it.
-    public var node: String
+    public var node: NodeName
     /// Where the link from the other hosts is awaited.
     public var listen: HostPort
     /// Where heartbeats of the other hosts are awaited besides; nil when `listen` covers that.
     public var heartbeatListen: HostPort?
     public var tls: TLS
     /// The other hosts by name; for a witness, the hosts that may use it.
-    public var peers: [String: Peer]
+    public var peers: [NodeName: Peer]
     /// Who decides which host may run a VM; nil leaves that to the operator.
     public var arbiter: ArbiterKind?
     /// Makes this machine a witness, which runs no VMs.
@@ -73,7 +73,7 @@ public struct Configuration: Sendable, Equatable {
 
     public enum ArbiterKind: Sendable, Equatable {
         /// A witness and the node name in its certificate.
-        case witness(address: HostPort, node: String)
+        case witness(address: HostPort, node: NodeName)
         case etcd(Etcd)
     }
 
@@ -94,9 +94,9 @@ public struct Configuration: Sendable, Equatable {
     public struct Witness: Sendable, Equatable {
         public var listen: HostPort
         /// Which hosts may own a VM and ask about it; all may for VMs that are not named.
-        public var rights: [VMName: Set<String>]
+        public var rights: [VMName: Set<NodeName>]
 
-        public init(listen: HostPort, rights: [VMName: Set<String>] = [:]) {
+        public init(listen: HostPort, rights: [VMName: Set<NodeName>] = [:]) {
             self.listen = listen
             self.rights = rights
         }
@@ -195,8 +195,8 @@ public struct Configuration: Sendable, Equatable {
         /// The monitor socket, when this host is the primary.
         public var qmp: String?
         /// The peers that are to take over, when this host is the primary: the first one, the others are in reserve.
-        public var standbys: [String]
-        public var standby: String? { standbys.first }
+        public var standbys: [NodeName]
+        public var standby: NodeName? { standbys.first }
         /// How long its standby may be lost, in seconds, before one in reserve takes its place.
         public var replaceAfter: Int
         /// What the file says of it; nil when it says nothing.
@@ -211,7 +211,7 @@ public struct Configuration: Sendable, Equatable {
         public var whenStandby: Standby
 
         public init(
-            qmp: String? = nil, standbys: [String] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
+            qmp: String? = nil, standbys: [NodeName] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
             epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
             whenStandby: Standby = Standby()
         ) {

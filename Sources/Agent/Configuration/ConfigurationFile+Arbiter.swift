@@ -2,7 +2,7 @@ import Model
 
 /// Who decides, and what a machine that does is told.
 extension ConfigurationFile {
-    mutating func readArbiter(node: String?, peers: [String]) -> Configuration.ArbiterKind? {
+    mutating func readArbiter(node: NodeName?, peers: [NodeName]) -> Configuration.ArbiterKind? {
         let isPresent = top.isPresent("arbiter")
         var section = top.section("arbiter")
         let given = ["witness", "etcd"].filter { section.isPresent($0) }
@@ -19,7 +19,7 @@ extension ConfigurationFile {
     }
 
     private func readWitnessPlace(
-        _ section: inout ConfigurationReader, node: String?, peers: [String]
+        _ section: inout ConfigurationReader, node: NodeName?, peers: [NodeName]
     ) -> Configuration.ArbiterKind? {
         defer { section.finish() }
         let address = section.required(Settings.Arbiter.address)
@@ -67,7 +67,7 @@ extension ConfigurationFile {
                 tls: Configuration.TLS(ca: ca, certificate: certificate, key: key)))
     }
 
-    mutating func readWitness(peers: [String]) -> Configuration.Witness? {
+    mutating func readWitness(peers: [NodeName]) -> Configuration.Witness? {
         let isPresent = top.isPresent("witness")
         var section = top.section("witness")
         let listen = section.read(Settings.Witness.listen)
@@ -88,12 +88,13 @@ extension ConfigurationFile {
     }
 
     private func readRights(
-        _ witness: inout ConfigurationReader, peers: [String]
-    ) -> [VMName: Set<String>] {
+        _ witness: inout ConfigurationReader, peers: [NodeName]
+    ) -> [VMName: Set<NodeName>] {
         var section = witness.section("vms")
-        var rights: [VMName: Set<String>] = [:]
+        var rights: [VMName: Set<NodeName>] = [:]
         for (name, line) in section.names {
-            let hosts = section.list(name, Settings.Witness.rightsForm) { peers.contains($0) ? $0 : nil }
+            let hosts = section.list(name, Settings.Witness.rightsForm) { text in peers.first { $0.description == text }
+            }
             if let vm = VMName(name) {
                 rights[vm] = Set(hosts)
             } else {

@@ -3,16 +3,17 @@ import Model
 
 /// What the file says of other hosts, and of this host's own end.
 extension ConfigurationFile {
-    func readPeers(_ all: ConfigurationReader, node: String?) -> [String: Configuration.Peer] {
+    func readPeers(_ all: ConfigurationReader, node: NodeName?) -> [NodeName: Configuration.Peer] {
         var all = all
-        var peers: [String: Configuration.Peer] = [:]
+        var peers: [NodeName: Configuration.Peer] = [:]
         for (name, line) in all.names {
-            if Settings.hostName(name) == nil {
-                problems.add(line, "“\(name)” in “peers” must be \(Settings.hostNameForm)")
+            let host = Settings.hostName(name)
+            if host == nil { problems.add(line, "“\(name)” in “peers” must be \(Settings.hostNameForm)") }
+            if let host, host == node {
+                problems.add(line, "“peers.\(name)” is this host itself: list the other hosts only")
             }
-            if name == node { problems.add(line, "“peers.\(name)” is this host itself: list the other hosts only") }
             var peer = all.section(name)
-            if let found = readPeer(&peer) { peers[name] = found }
+            if let found = readPeer(&peer), let host { peers[host] = found }
             peer.finish()
         }
         return peers

@@ -57,7 +57,7 @@ extension ConfigurationFile {
             whenStandby: readStandby(&reader))
     }
 
-    private func readStandbys(_ reader: inout ConfigurationReader, peers: [String]) -> [String] {
+    private func readStandbys(_ reader: inout ConfigurationReader, peers: [String]) -> [NodeName] {
         let setting = Settings.VM.standby
         let line = reader.line(of: setting.key)
         let place = reader.path(setting.key)
@@ -67,7 +67,7 @@ extension ConfigurationFile {
             problems.add(line, "“\(place)” must be one of the “peers”, and “\(standby)” is not there\(hint)")
         }
         if Set(standbys).count < standbys.count { problems.add(line, "“\(place)” must name each host once") }
-        return standbys
+        return standbys.compactMap { NodeName($0) }
     }
 
     private func readProtect(_ reader: inout ConfigurationReader, isComplete: Bool) -> Desire? {

@@ -119,7 +119,7 @@ struct ConfigurationReader {
     }
 
     /// A list of texts that `parse` understands; one text alone is taken as a list of one.
-    mutating func list(_ key: String, _ expected: String, _ parse: (String) -> String?) -> [String] {
+    mutating func list<Value>(_ key: String, _ expected: String, _ parse: (String) -> Value?) -> [Value] {
         guard let found = take(key) else { return [] }
         let nodes: [Node]
         switch found.value {

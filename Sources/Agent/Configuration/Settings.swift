@@ -79,7 +79,8 @@ enum Settings {
                 return place.flatMap { HostPort(String($0)) } == nil ? nil : text
             }, "the members of the cluster, all with https or all with http", place: .told)
         static let cluster = Setting.value(
-            "cluster", "a name for this group of hosts: 1-63 letters, digits, dots, dashes or underscores", hostName,
+            "cluster", "a name for this group of hosts: 1-63 letters, digits, dots, dashes or underscores",
+            { hostName($0) == nil ? nil : $0 },
             "tells the registers of several groups apart", place: .told)
         static let ca = Setting.path(
             "ca", as: pemForm, "the authority's certificate", absent: "required with https", place: .told)
@@ -169,9 +170,9 @@ enum Settings {
 
     // MARK: - Forms that several share
 
-    static func hostName(_ text: String) -> String? {
-        // The alphabet of VM names fits hosts too; a label of a certificate's name ends at 63.
-        VMName(text) != nil && text.utf8.count <= 63 ? text : nil
+    static func hostName(_ text: String) -> NodeName? {
+        // A label of a certificate's name ends at 63.
+        text.utf8.count <= 63 ? NodeName(text) : nil
     }
 
     static func socketPath(_ text: String) -> String? {

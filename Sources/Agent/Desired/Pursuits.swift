@@ -14,7 +14,7 @@ package final class Pursuits: Sendable {
         /// There was nothing to protect at the last look.
         var isWaiting = false
         /// Another host that has the VM's guest, and what it says of it.
-        var holder: (node: String, says: String)?
+        var holder: (node: NodeName, says: String)?
         /// The register that stands against it, as the last try learnt it.
         var contested: Register?
         /// The monitor that the failures are of.
@@ -92,7 +92,7 @@ package final class Pursuits: Sendable {
     var waiting: Set<VMName> { pursuits.withLock { Set($0.filter(\.value.isWaiting).keys) } }
 
     /// Who has the guest of a VM that waits; nil when nobody says so.
-    func noteHolder(_ vm: VMName, _ holder: (node: String, says: String)?) {
+    func noteHolder(_ vm: VMName, _ holder: (node: NodeName, says: String)?) {
         pursuits.withLock { pursuits in
             guard pursuits[vm]?.isWaiting == true else { return }
             pursuits[vm]?.holder = holder

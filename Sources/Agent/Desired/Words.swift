@@ -53,7 +53,7 @@ package struct Words: Sendable {
     }
 
     /// Takes over what was said of the VM at another host, where that was said later than what was said here.
-    func follow(about vm: VMName, _ known: [(peer: String, knowledge: VMKnowledge)]) {
+    func follow(about vm: VMName, _ known: [(peer: NodeName, knowledge: VMKnowledge)]) {
         let said = known.compactMap { peer, knowledge in
             knowledge.saidAt.flatMap { at in knowledge.word.map { (peer: peer, word: $0, at: at) } }
         }

@@ -8,7 +8,7 @@ import Telemetry
 
 /// The operator's verbs: what stands behind the API.
 struct Desk: AgentService {
-    let node: String
+    let node: NodeName
     let started = Date()
     let hosts: Hosts
     let roster: Roster

@@ -21,7 +21,7 @@ extension EventJournal {
     }
 
     /// The form that `AgentService.explanation` asks for; `node` is the name of this host.
-    public func explanation(of vm: VMName, node: String) async throws(APIError) -> Explanation {
+    public func explanation(of vm: VMName, node: NodeName) async throws(APIError) -> Explanation {
         let chain: [JournalEvent]
         do {
             chain = try await lastChain(of: vm)

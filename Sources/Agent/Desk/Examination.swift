@@ -47,7 +47,7 @@ struct Examination: Sendable {
         case .primary(let session):
             if let found = session.guest { return (found, []) }
         case .standby:
-            throw APIError(.refused, "\(vm) does not run here but at \(known?.peer ?? "another host"): ask there")
+            throw APIError(.refused, "\(vm) does not run here but at \(known?.peerName ?? "another host"): ask there")
         case nil, .some(.none): break
         }
         guard let path = qmp ?? known?.qmp ?? configuration.vms[vm]?.qmp else {

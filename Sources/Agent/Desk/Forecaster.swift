@@ -75,12 +75,12 @@ struct Forecaster: Sendable {
                 "\(vm) is \(record.state.rawValue) here, not unprotected: “romulus top \(vm)” tells what that costs")
         case .standby:
             throw APIError(
-                .refused, "\(vm) does not run here but at \(record.peer), which has this host as its standby")
+                .refused, "\(vm) does not run here but at \(record.peerName), which has this host as its standby")
         }
     }
 
     /// Opens a link and closes it again.
-    private func lookAt(_ peer: String?) async -> ForecastLink? {
+    private func lookAt(_ peer: NodeName?) async -> ForecastLink? {
         guard let peer, let host = hosts[peer] else { return nil }
         do throws(LinkError) {
             let link = try await hosts.dial(host, within: .seconds(3), SilentHandler())

@@ -5,7 +5,7 @@ import Synchronization
 
 /// Comparing a replica with its guest.
 struct MemoryCheck: Sendable {
-    let node: String
+    let node: NodeName
     let roster: Roster
     let chronicle: Chronicle
 
@@ -15,9 +15,12 @@ struct MemoryCheck: Sendable {
         let vm = request.vm
         let record = try roster.record(of: vm)
         guard case .primary(let session) = record.part else {
-            let way = record.role == .standby ? "verify it at \(record.peer), where the guest runs" : "protect it first"
+            let way =
+                record.role == .standby
+                ? "verify it at \(record.peerName), where the guest runs" : "protect it first"
             throw APIError(.refused, "\(node) does not protect \(vm) (\(record.state.rawValue)): \(way)")
         }
+        let peer = record.peer ?? session.standby
         let blocks = session.guest?.blocks.map(\.name) ?? []
         let calledOff = CalledOff()
         let outcome: Result<MemoryVerdict, APIError> = await withTaskCancellationHandler {
@@ -26,7 +29,7 @@ struct MemoryCheck: Sendable {
                     try await offPool { () throws(APIError) in
                         do throws(SessionError) {
                             return try session.verifyMemory { verdict in
-                                progress(Verification(vm, record.peer, verdict, blocks, isOver: false))
+                                progress(Verification(vm, peer, verdict, blocks, isOver: false))
                                 return !calledOff.isSet
                             }
                         } catch {
@@ -39,12 +42,12 @@ struct MemoryCheck: Sendable {
         } onCancel: {
             calledOff.set()
         }
-        let result = Verification(vm, record.peer, try outcome.get(), blocks, isOver: true)
+        let result = Verification(vm, peer, try outcome.get(), blocks, isOver: true)
         record.metrics.verification.record(
             equal: result.equal, differing: result.differing, hot: result.hot, discarded: result.discarded,
             seconds: result.seconds)
         chronicle.note(
-            vm, .verified, "the replica of \(vm) at \(record.peer) was verified: \(result.sentence)\(result.examples)")
+            vm, .verified, "the replica of \(vm) at \(peer) was verified: \(result.sentence)\(result.examples)")
         return result
     }
 }
@@ -56,7 +59,7 @@ private final class CalledOff: Sendable {
 }
 
 extension Verification {
-    fileprivate init(_ vm: VMName, _ peer: String, _ verdict: MemoryVerdict, _ blocks: [String], isOver: Bool) {
+    fileprivate init(_ vm: VMName, _ peer: NodeName, _ verdict: MemoryVerdict, _ blocks: [String], isOver: Bool) {
         self.init(
             vm: vm, peer: peer, isOver: isOver, pages: verdict.pages, compared: verdict.compared, equal: verdict.equal,
             differing: verdict.differing, mended: verdict.mended, discarded: verdict.discarded, hot: verdict.hot,

@@ -5,7 +5,7 @@ import RomulusAPI
 
 /// Changes of host that the operator asks for, and what only the operator can decide.
 package struct Moves: Sendable {
-    let node: String
+    let node: NodeName
     /// Whether an arbiter decides.
     let hasArbiter: Bool
     let roster: Roster
@@ -15,7 +15,7 @@ package struct Moves: Sendable {
     /// An arbiter that has not answered by then counts as away.
     private static let soundingMax = Duration.seconds(60)
 
-    package init(node: String, hasArbiter: Bool, roster: Roster, journal: EventJournal, chronicle: Chronicle) {
+    package init(node: NodeName, hasArbiter: Bool, roster: Roster, journal: EventJournal, chronicle: Chronicle) {
         self.node = node
         self.hasArbiter = hasArbiter
         self.roster = roster
@@ -53,23 +53,23 @@ package struct Moves: Sendable {
             guard record.state == .peerLost else {
                 throw APIError(
                     .refused,
-                    "the primary of \(request.vm) at \(record.peer) is alive (\(record.state.rawValue)): run the failover"
+                    "the primary of \(request.vm) at \(record.peerName) is alive (\(record.state.rawValue)): run the failover"
                         + " there, so that only one of the two can run")
             }
             if !hasArbiter, session.hearsPrimary {
                 throw APIError(
                     .refused,
-                    "only the link is down: the agent of \(record.peer) is heard over the second path, so the guest may run"
+                    "only the link is down: the agent of \(record.peerName) is heard over the second path, so the guest may run"
                         + " there; mend the link, or stop that host first")
             }
             guard request.force else {
                 throw APIError(
                     .refused,
-                    "\(record.peer) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
+                    "\(record.peerName) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
                 )
             }
             chronicle.note(
-                request.vm, .forced, "a failover was asked for: the operator says that \(record.peer) is off")
+                request.vm, .forced, "a failover was asked for: the operator says that \(record.peerName) is off")
             // The operator's word is on the disk before it takes effect, unless the disk itself is the trouble.
             _ = await journal.saved(within: .seconds(1))
             let outcome = await withCheckedContinuation { continuation in
@@ -128,7 +128,7 @@ package struct Moves: Sendable {
         }
         switch record.part {
         case .primary(let session):
-            chronicle.note(vm, .request, "a switchover was asked for: \(record.peer) is to go on with the guest")
+            chronicle.note(vm, .request, "a switchover was asked for: \(record.peerName) is to go on with the guest")
             if let refusal = session.switchOver() { throw APIError(.refused, "\(vm) cannot be moved now: \(refusal)") }
         case .standby(let session):
             chronicle.note(vm, .request, "a switchover was asked for: this host is to go on with the guest")
@@ -137,7 +137,7 @@ package struct Moves: Sendable {
                     .refused, "\(vm) cannot be moved now, and runs on: the arbiter would have to agree, and \(reason)")
             }
             guard session.ask(.switchover, because: "\(node) asked for a switchover") else {
-                throw APIError(.refused, "\(record.peer) cannot be asked: it is not heard")
+                throw APIError(.refused, "\(record.peerName) cannot be asked: it is not heard")
             }
         case .none:
             throw APIError(.refused, "\(node) has nothing of \(vm) any more")

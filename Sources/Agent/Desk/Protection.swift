@@ -58,7 +58,8 @@ struct Protection: Sendable {
         let vm = request.vm
         let record = try roster.record(of: vm)
         guard case .primary(let session) = record.part else {
-            let way = record.role == .standby ? "tune it at \(record.peer), where the guest runs" : "protect it first"
+            let way =
+                record.role == .standby ? "tune it at \(record.peerName), where the guest runs" : "protect it first"
             throw APIError(.refused, "\(hosts.node) does not protect \(vm) (\(record.state.rawValue)): \(way)")
         }
         let tuning = request.applied(to: session.tuning)
@@ -94,7 +95,7 @@ struct Protection: Sendable {
             return VMStatus(
                 name: vm, role: .standby, state: .unprotected, since: Date(),
                 level: configuration.vms[vm]?.level ?? configuration.defaults.level,
-                peer: configuration.vms[vm]?.standby ?? hosts.names.first ?? "",
+                peer: configuration.vms[vm]?.standby ?? hosts.names.first,
                 epochMilliseconds: configuration.defaults.epochMilliseconds)
         }
         switch record.part {
@@ -106,7 +107,8 @@ struct Protection: Sendable {
             guard record.state == .peerLost else {
                 throw APIError(
                     .refused,
-                    "\(hosts.node) is the standby of \(vm) and its primary is there: end protection at \(record.peer)")
+                    "\(hosts.node) is the standby of \(vm) and its primary is there: end protection at \(record.peerName)"
+                )
             }
             chronicle.note(vm, .request, "giving the replica up was asked for")
             session.dismiss(reason: "the operator gave the replica up")

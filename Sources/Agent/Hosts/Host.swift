@@ -1,9 +1,10 @@
 import Fencing
+import Model
 import Pair
 
 /// Another host, and the ways to it.
 package struct Host: Sendable {
-    package let name: String
+    package let name: NodeName
     package let settings: Configuration.Peer
     package let secondPath: SecondPath
     /// Makes sure that it is off; nil where no command for that is configured.

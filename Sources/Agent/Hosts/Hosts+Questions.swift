@@ -20,23 +20,23 @@ extension Hosts {
     private static let vmsPerQuestion = 100
 
     /// What each peer that answers knows of these VMs, by its name. Takes some seconds where one is away.
-    func knowledge(of vms: Set<VMName>) async -> [(peer: String, knowledge: [VMKnowledge])] {
-        await withTaskGroup(of: (peer: String, knowledge: [VMKnowledge]).self) { tasks in
+    func knowledge(of vms: Set<VMName>) async -> [(peer: NodeName, knowledge: [VMKnowledge])] {
+        await withTaskGroup(of: (peer: NodeName, knowledge: [VMKnowledge]).self) { tasks in
             for peer in names {
                 tasks.addTask { (peer, await self.knowledge(at: peer, of: vms)) }
             }
-            var answers: [(peer: String, knowledge: [VMKnowledge])] = []
+            var answers: [(peer: NodeName, knowledge: [VMKnowledge])] = []
             for await answer in tasks { answers.append(answer) }
             return answers.sorted { $0.peer < $1.peer }
         }
     }
 
-    private func knowledge(at peer: String, of vms: Set<VMName>) async -> [VMKnowledge] {
+    private func knowledge(at peer: NodeName, of vms: Set<VMName>) async -> [VMKnowledge] {
         var known: [VMKnowledge] = []
         var left = vms.sorted()[...]
         while !left.isEmpty {
             let question = HelloMessage(
-                node: node.description, software: Self.software, purpose: .question,
+                node: node, software: Self.software, purpose: .question,
                 vms: Array(left.prefix(Self.vmsPerQuestion)))
             guard case .known(let answer) = await self.answer(of: peer, to: question) else { break }
             known += answer
@@ -47,16 +47,15 @@ extension Hosts {
 
     /// Nil when `peer` holds nothing that could go on under that register.
     func reason(of peer: NodeName, against question: YieldQuestion) async -> String? {
-        let hello = HelloMessage(
-            node: node.description, software: Self.software, purpose: .question, question: question)
-        return switch await answer(of: peer.description, to: hello) {
+        let hello = HelloMessage(node: node, software: Self.software, purpose: .question, question: question)
+        return switch await answer(of: peer, to: hello) {
         case .yielded(let register) where register == question.register: nil
         case .yielded, .known: "it spoke of something else"
         case .refused(let reason): reason
         }
     }
 
-    private func answer(of peer: String, to question: HelloMessage) async -> PeerAnswer {
+    private func answer(of peer: NodeName, to question: HelloMessage) async -> PeerAnswer {
         guard let host = self[peer] else { return .refused("it is no peer of this host") }
         let reply = PeerReply<PeerAnswer>(
             failed: { failure in
@@ -85,7 +84,7 @@ extension Hosts {
     }
 
     /// Has `peer` look whether it could be the standby of a guest.
-    func check(_ peer: String, _ message: CheckMessage) async -> Result<CheckedMessage, CheckFailure> {
+    func check(_ peer: NodeName, _ message: CheckMessage) async -> Result<CheckedMessage, CheckFailure> {
         guard let host = self[peer] else {
             return .failure(CheckFailure(message: "it is not in the configuration"))
         }
@@ -109,7 +108,7 @@ extension Hosts {
         do throws(LinkError) {
             let link = try await dial(host, within: .seconds(3), reply)
             hear(peer)
-            link.send(HelloMessage(node: node.description, software: Self.software).frame)
+            link.send(HelloMessage(node: node, software: Self.software).frame)
             link.send(message.frame)
             defer { link.close() }
             return await reply.wait(.seconds(20)) { link.close() }

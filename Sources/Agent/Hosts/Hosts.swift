@@ -14,7 +14,7 @@ import Transport
 /// The other hosts: where each one is reached, its second path, its fence, and that it was heard.
 package final class Hosts: Sendable {
     private struct State {
-        var hosts: [String: Host] = [:]
+        var hosts: [NodeName: Host] = [:]
         /// Second paths are dialled.
         var isStarted = false
     }
@@ -46,10 +46,10 @@ package final class Hosts: Sendable {
 
     // MARK: - Who is there
 
-    package subscript(name: String) -> Host? { state.withLock { $0.hosts[name] } }
+    package subscript(name: NodeName) -> Host? { state.withLock { $0.hosts[name] } }
 
     /// In alphabetical order.
-    package var names: [String] { state.withLock { $0.hosts.keys.sorted() } }
+    package var names: [NodeName] { state.withLock { $0.hosts.keys.sorted() } }
 
     /// The fences of those that have one.
     package var fences: [NodeName: PeerFence] { byNode(\.fence) }
@@ -59,19 +59,18 @@ package final class Hosts: Sendable {
     private func byNode<Part>(_ part: (Host) -> Part?) -> [NodeName: Part] {
         let hosts = state.withLock { Array($0.hosts.values) }
         return hosts.reduce(into: [:]) { parts, host in
-            if let node = NodeName(host.name), let part = part(host) { parts[node] = part }
+            if let part = part(host) { parts[host.name] = part }
         }
     }
 
     /// What to say of a name that is none of them.
-    package func unknown(_ name: String) -> APIError {
-        APIError(
-            .noSuchPeer,
-            "there is no peer “\(name)” in the configuration (known: \(names.joined(separator: ", ")))")
+    package func unknown(_ name: NodeName) -> APIError {
+        let known = names.map(\.description).joined(separator: ", ")
+        return APIError(.noSuchPeer, "there is no peer “\(name)” in the configuration (known: \(known))")
     }
 
     /// Who would take over; nil when nobody is named and there is more or less than one.
-    package func usualPeer(_ named: String?) throws(APIError) -> String? {
+    package func usualPeer(_ named: NodeName?) throws(APIError) -> NodeName? {
         let names = names
         guard let named else { return names.count == 1 ? names.first : nil }
         guard names.contains(named) else { throw unknown(named) }
@@ -82,7 +81,7 @@ package final class Hosts: Sendable {
 
     /// A host comes, or comes anew with other settings. Sessions that are there keep what they have of an older one, and so
     /// does a listener, which lets in those that were there when it began.
-    package func add(_ name: String, _ settings: Configuration.Peer) throws(SystemError) {
+    package func add(_ name: NodeName, _ settings: Configuration.Peer) throws(SystemError) {
         let host = Host(
             name: name, settings: settings, secondPath: secondPath(to: name, settings), fence: fence(of: name, settings)
         )
@@ -92,7 +91,7 @@ package final class Hosts: Sendable {
     }
 
     /// A host goes; nothing happens where it is not there.
-    package func remove(_ name: String) {
+    package func remove(_ name: NodeName) {
         state.withLock { $0.hosts.removeValue(forKey: name) }?.secondPath.stop()
     }
 
@@ -113,7 +112,7 @@ package final class Hosts: Sendable {
         for host in hosts { host.secondPath.stop() }
     }
 
-    private func secondPath(to peer: String, _ settings: Configuration.Peer) -> SecondPath {
+    private func secondPath(to peer: NodeName, _ settings: Configuration.Peer) -> SecondPath {
         let metrics = PeerMetrics(peer: peer, registry: registry)
         var dial: SecondPath.Dial?
         if let address = settings.heartbeatAddress {
@@ -124,7 +123,7 @@ package final class Hosts: Sendable {
             }
         }
         return SecondPath(
-            to: peer, node: node.description, software: Self.software,
+            to: peer, node: node, software: Self.software,
             interval: detection.heartbeatMilliseconds, floor: detection.silenceFloorMilliseconds,
             ceiling: detection.silenceMilliseconds, dial: dial
         ) { [log = chronicle.log, journal = chronicle.journal] report in
@@ -143,11 +142,11 @@ package final class Hosts: Sendable {
         }
     }
 
-    private func fence(of name: String, _ settings: Configuration.Peer) -> PeerFence? {
-        guard let command = settings.fence, let peer = NodeName(name) else { return nil }
+    private func fence(of peer: NodeName, _ settings: Configuration.Peer) -> PeerFence? {
+        guard let command = settings.fence else { return nil }
         return PeerFence(
             peer, command: command, from: node, silenceMilliseconds: detection.silenceMilliseconds,
-            lastHeard: { [roster = chronicle.roster] in roster.lastHeard(of: name) },
+            lastHeard: { [roster = chronicle.roster] in roster.lastHeard(of: peer) },
             tell: { [chronicle, fencing] vm, news, text in
                 chronicle.note(vm, EventKind(news), text)
                 if case .ended(let ending) = news { fencing.count(ending) }
@@ -157,7 +156,7 @@ package final class Hosts: Sendable {
     // MARK: - Links
 
     /// A connection with that host was made: it lives.
-    func hear(_ name: String) { self[name]?.fence?.hear() }
+    func hear(_ name: NodeName) { self[name]?.fence?.hear() }
 
     /// Opens a link to that host.
     func dial(
@@ -170,9 +169,8 @@ package final class Hosts: Sendable {
 
     /// Opens the link to a node that is to be a standby; blocks.
     package func connect(to node: NodeName, _ handler: any LinkHandler) throws(SessionError) -> Link {
-        let peer = node.description
-        guard let host = self[peer] else {
-            throw SessionError(.peerLost, "there is no peer “\(peer)” in the configuration")
+        guard let host = self[node] else {
+            throw SessionError(.peerLost, "there is no peer “\(node)” in the configuration")
         }
         let link = try blocking { [self] () async throws(SessionError) in
             do throws(LinkError) {
@@ -182,7 +180,7 @@ package final class Hosts: Sendable {
                 throw SessionError(.peerLost, "\(error)")
             }
         }
-        hear(peer)
+        hear(node)
         return link
     }
 }

@@ -14,7 +14,7 @@ import Transport
 public struct WitnessProgram: Service {
     private let configuration: Configuration
     private let listen: HostPort
-    private let rights: [VMName: Set<String>]
+    private let rights: [VMName: Set<NodeName>]
     private let identity: TLSIdentity
     private let log: Logger
     private let serviceManager: ServiceManager
@@ -61,7 +61,7 @@ public struct WitnessProgram: Service {
             if case .failed(let error) = report, error != .full { announce.yield(error) }
         }
         log.info(
-            "\(configuration.node) is a witness for \(configuration.peers.keys.sorted().joined(separator: ", ")) on \(listen): \(store.vmCount) VMs, store \(store.identity)"
+            "\(configuration.node) is a witness for \(configuration.peers.keys.sorted().map(\.description).joined(separator: ", ")) on \(listen): \(store.vmCount) VMs, store \(store.identity)"
         )
         let watchman = try Watchman(device: nil, serviceManager: serviceManager, group: group, log: log)
         defer { watchman.stop(disarming: true) }

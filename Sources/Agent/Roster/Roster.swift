@@ -18,12 +18,12 @@ package final class Roster: Sendable {
 
     package let changes = ChangeFeed()
     private let state = Mutex(State())
-    private let node: String
+    private let node: NodeName
     private let registry: Registry
     let desired: @Sendable (VMName) -> DesiredReport
 
     /// `desired` says what is done for a VM that should be protected. It is asked without a lock.
-    package init(node: String, registry: Registry, desired: @escaping @Sendable (VMName) -> DesiredReport) {
+    package init(node: NodeName, registry: Registry, desired: @escaping @Sendable (VMName) -> DesiredReport) {
         self.node = node
         self.registry = registry
         self.desired = desired
@@ -74,7 +74,7 @@ package final class Roster: Sendable {
     }
 
     /// When a session last heard something of that host, by `MonotonicClock`; 0 when none has a link to it.
-    package func lastHeard(of peer: String) -> UInt64 {
+    package func lastHeard(of peer: NodeName) -> UInt64 {
         let records = state.withLock { Array($0.records.values) }
         return records.filter { $0.part.isWith(peer, $0.peer) }.map(\.part.lastHeard).max() ?? 0
     }
@@ -194,7 +194,7 @@ package final class Roster: Sendable {
     func metrics(of vm: VMName) -> VMMetrics? { state.withLock { $0.records[vm]?.metrics } }
 
     /// Those of a VM that is known already go on: a counter must not begin anew while its VM stays here.
-    package func metrics(of vm: VMName, peer: String) -> VMMetrics {
+    package func metrics(of vm: VMName, peer: NodeName?) -> VMMetrics {
         VMMetrics(vm: vm, peer: peer, states: ProtectionState.allCases.map(\.rawValue), registry: registry)
     }
 }
@@ -211,8 +211,8 @@ extension VMRecord {
 
 extension VMRecord.Part {
     /// Whether its session is with that host; a standby's stays with the one that it began with, `known`.
-    fileprivate func isWith(_ peer: String, _ known: String) -> Bool {
-        if case .primary(let session) = self { session.standby.description == peer } else { known == peer }
+    fileprivate func isWith(_ peer: NodeName, _ known: NodeName?) -> Bool {
+        if case .primary(let session) = self { session.standby == peer } else { known == peer }
     }
 
     fileprivate var lastHeard: UInt64 {

@@ -43,7 +43,8 @@ package struct VMRecord: Sendable {
     package let name: VMName
     package var part: Part
     package let role: Role
-    package private(set) var peer: String
+    /// The other host; nil where none is known.
+    package private(set) var peer: NodeName?
     package let level: Level
     package var term: Term
     package var tuning: EpochTuning
@@ -79,7 +80,7 @@ package struct VMRecord: Sendable {
     private(set) var desired = DesiredReport(protect: .manual)
 
     package init(
-        name: VMName, part: Part, role: Role, peer: String, level: Level, term: Term, tuning: EpochTuning,
+        name: VMName, part: Part, role: Role, peer: NodeName?, level: Level, term: Term, tuning: EpochTuning,
         metrics: VMMetrics, qmp: String?, pid: Int32?, state: ProtectionState
     ) {
         self.name = name
@@ -95,6 +96,9 @@ package struct VMRecord: Sendable {
         self.state = state
     }
 
+    /// As sentences have it.
+    var peerName: String { peer?.description ?? "" }
+
     package var isActive: Bool { if case .none = part { false } else { true } }
 
     /// Takes over what its session said of itself.
@@ -102,11 +106,11 @@ package struct VMRecord: Sendable {
         switch view {
         case .primary(let status, let guest):
             peerView = status.peer
-            if let standby = status.standby { show(peer: standby.description) }
+            if let standby = status.standby { show(peer: standby) }
             identity = status.identity ?? identity
             tuning = status.tuning
             standing = status.phase == .protected ? status.standing : nil
-            let target = TargetReport(tuning.goal, standing, peer: peer)
+            let target = TargetReport(tuning.goal, standing, peer: peerName)
             metrics.show(target: tuning.goal, reached: target?.reached, isHeld: target?.isHeld ?? true)
             epoch = status.acknowledged
             term = status.term
@@ -164,7 +168,7 @@ package struct VMRecord: Sendable {
     }
 
     /// Another host is the standby now, or is asked to be.
-    private mutating func show(peer next: String) {
+    private mutating func show(peer next: NodeName) {
         guard next != peer else { return }
         metrics.show(peer: next, insteadOf: peer)
         peer = next
@@ -201,7 +205,7 @@ package struct VMRecord: Sendable {
             model: model.flatMap { model in recent.last.map { EpochPrediction(model, $0) } },
             dirtyPages: Percentiles(pages: recent.timings), pause: Percentiles(metrics.recentPauses),
             outputLatency: Percentiles(metrics.recentHolds),
-            target: TargetReport(tuning.goal, standing, peer: peer), epochsPerSecond: metrics.epochRate.perSecond(),
+            target: TargetReport(tuning.goal, standing, peer: peerName), epochsPerSecond: metrics.epochRate.perSecond(),
             linkBytesPerSecond: metrics.linkRate.perSecond(), linkCapMegabits: tuning.linkCapMegabits,
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },

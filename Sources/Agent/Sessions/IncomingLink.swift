@@ -21,12 +21,12 @@ final class IncomingLink: LinkHandler, Sendable {
     }
 
     private let state = Mutex(State())
-    private let node: String
+    private let node: NodeName
     private let secondPath: SecondPath?
     private let log: Logger
-    private let judge: @Sendable (YieldQuestion, _ asker: String) -> String?
+    private let judge: @Sendable (YieldQuestion, _ asker: NodeName) -> String?
     private let tell: @Sendable ([VMName]) -> [VMKnowledge]
-    private let check: @Sendable (CheckMessage, _ peer: String) -> CheckedMessage
+    private let check: @Sendable (CheckMessage, _ peer: NodeName) -> CheckedMessage
     private let prepare: @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     /// Which of this agent's links it is, in the order in which they were opened.
     private let order = IncomingLink.links.add(1, ordering: .relaxed).newValue
@@ -36,10 +36,10 @@ final class IncomingLink: LinkHandler, Sendable {
     /// loop, as is `check`. A link that is for heartbeats only goes to `secondPath`. `judge` says why a register is not yielded;
     /// nil when it is. `tell` says what this host knows of VMs.
     init(
-        node: String, secondPath: SecondPath?, log: Logger,
-        judge: @escaping @Sendable (YieldQuestion, _ asker: String) -> String?,
+        node: NodeName, secondPath: SecondPath?, log: Logger,
+        judge: @escaping @Sendable (YieldQuestion, _ asker: NodeName) -> String?,
         tell: @escaping @Sendable ([VMName]) -> [VMKnowledge],
-        check: @escaping @Sendable (CheckMessage, _ peer: String) -> CheckedMessage,
+        check: @escaping @Sendable (CheckMessage, _ peer: NodeName) -> CheckedMessage,
         prepare: @escaping @Sendable (OfferMessage, Link, _ order: UInt64) throws(SessionError) -> StandbyShell
     ) {
         self.node = node

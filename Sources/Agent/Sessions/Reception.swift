@@ -12,7 +12,7 @@ final class Reception: Sendable {
     /// A replica that gives way is gone within this time.
     private static let givingWayMax = Duration.seconds(10)
 
-    private let node: String
+    private let node: NodeName
     private let hosts: Hosts
     private let roster: Roster
     private let words: Words
@@ -27,7 +27,7 @@ final class Reception: Sendable {
         hosts: Hosts, roster: Roster, words: Words, sessions: Sessions, testimony: Testimony,
         maintenance: MaintenanceMemory, drivers: Drivers, chronicle: Chronicle
     ) {
-        node = hosts.node.description
+        node = hosts.node
         self.hosts = hosts
         self.roster = roster
         self.words = words
@@ -60,7 +60,7 @@ final class Reception: Sendable {
     }
 
     /// The answer to a host that asks about this one. Called on a thread that may block.
-    private func answer(_ message: CheckMessage, from peer: String) -> CheckedMessage {
+    private func answer(_ message: CheckMessage, from peer: NodeName) -> CheckedMessage {
         let admission = Admission(
             message.vm, message.guest, of: peer, createsImages: message.createsImages,
             places: drivers.places(message.vm, message.guest))

@@ -87,10 +87,7 @@ final class Sessions: Sendable {
             throw APIError(
                 .refused, "level “\(level.rawValue)” is not there yet: this release protects at level “system”")
         }
-        guard let standbyNode = NodeName(standby) else {
-            throw APIError(.noSuchPeer, "“\(standby)” is not the name of a host")
-        }
-        var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standbyNode)
+        var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standby)
         options.level = level
         let epoch =
             request.epochMilliseconds ?? configured?.epochMilliseconds ?? configuration.defaults.epochMilliseconds
@@ -98,7 +95,7 @@ final class Sessions: Sendable {
             epochMilliseconds: epoch, goal: request.goal ?? configured?.goal, pauseBudget: request.pauseBudget,
             linkCapMegabits: request.linkCap(
                 unlessSaid: configured?.linkCapMegabits ?? configuration.defaults.linkCapMegabits))
-        options.reserve = configured?.standbys.compactMap { NodeName($0) }.filter { $0 != standbyNode } ?? []
+        options.reserve = configured?.standbys.filter { $0 != standby } ?? []
         options.replaceAfterSeconds = configuration.replaceAfter(of: request.vm)
         options.planted = planted
         options.createsImages = request.createImage ?? false
@@ -111,7 +108,7 @@ final class Sessions: Sendable {
         _ asked: PrimaryOptions, origin: PrimaryOrigin, request: ProtectRequest? = nil
     ) throws(APIError) -> VMStatus {
         let vm = asked.vm
-        let peer = asked.standby.description
+        let peer = asked.standby
         guard hosts[peer] != nil else { throw hosts.unknown(peer) }
         let session = try primary(complete(asked), origin)
         var record = VMRecord(
@@ -171,7 +168,7 @@ final class Sessions: Sendable {
     /// What stands in the way at the standby too, when the guest cannot be protected as it runs: told with this host's
     /// reasons. Nothing when it cannot be asked. Blocks.
     private func reasons(_ options: PrimaryOptions, _ guest: GuestDescription) -> [String] {
-        let peer = options.standby.description
+        let peer = options.standby
         let message = CheckMessage(vm: options.vm, guest: guest, createsImages: options.createsImages)
         let answer = blocking { [hosts] () async throws(Never) in await hosts.check(peer, message) }
         guard case .success(let checked) = answer else { return [] }
@@ -234,9 +231,9 @@ final class Sessions: Sendable {
 
     /// Who may be the standby, after this host took the VM over, once the old primary was lost for long.
     private func whatIsLeft(of offer: OfferMessage) -> [NodeName] {
-        let configured = configuration.vms[offer.vm]?.standbys.compactMap { NodeName($0) } ?? []
+        let configured = configuration.vms[offer.vm]?.standbys ?? []
         return (offer.reserve ?? configured).filter {
-            $0 != node && $0 != offer.session.primary && hosts[$0.description] != nil
+            $0 != node && $0 != offer.session.primary && hosts[$0] != nil
         }
     }
 }

@@ -21,14 +21,15 @@ struct Testimony: Sendable {
     /// What the VM's guest is to this host; nil when it does not run here.
     private func guestHere(_ vm: VMName, _ memory: VMStore.Memory) -> String? {
         if let record = roster[vm], record.isActive, record.role == .primary {
-            return record.state == .protected ? "protected, with \(record.peer) as its standby" : record.state.rawValue
+            return record.state == .protected
+                ? "protected, with \(record.peerName) as its standby" : record.state.rawValue
         }
         return memory.left?.isAlive == true ? "unprotected" : nil
     }
 
     /// Why this host does not give up what that register gives it; nil when it holds nothing, and never will again under
     /// this register: an image that is gone does not come back (I13), and a guest is started under a term of its own.
-    func reasonNotToYield(_ question: YieldQuestion, to asker: String) -> String? {
+    func reasonNotToYield(_ question: YieldQuestion, to asker: NodeName) -> String? {
         let (vm, register) = (question.vm, question.register)
         let memory = store[vm]
         guard !roster.isInHand(vm) else { return "\(node) has \(vm) in hand" }
@@ -37,7 +38,7 @@ struct Testimony: Sendable {
         guard memory.local.seen.number + 1 >= register.term.number else {
             return "\(node) does not remember term \(register.term) of \(vm)"
         }
-        if !hasArbiter, register.owner != NodeName(asker) { return "without an arbiter the operator decides" }
+        if !hasArbiter, register.owner != asker { return "without an arbiter the operator decides" }
         return nil
     }
 }

@@ -17,11 +17,11 @@ final class Maintenance: Sendable {
     private let memory: MaintenanceMemory
     private let roster: Roster
     private let chronicle: Chronicle
-    private let node: String
+    private let node: NodeName
     /// When something was last asked of a VM's session.
     private let asked = Mutex<[VMName: ContinuousClock.Instant]>([:])
 
-    init(_ memory: MaintenanceMemory, node: String, chronicle: Chronicle) {
+    init(_ memory: MaintenanceMemory, node: NodeName, chronicle: Chronicle) {
         self.memory = memory
         self.node = node
         self.chronicle = chronicle
@@ -71,7 +71,7 @@ final class Maintenance: Sendable {
             noteAsked(vm)
             // What is asked again and again for the same reason is no news; that it was refused, the session notes.
             if session.switchoverRefusal == nil {
-                chronicle.note(vm, .request, "maintenance: \(record.peer) is to go on with the guest")
+                chronicle.note(vm, .request, "maintenance: \(record.peerName) is to go on with the guest")
             }
             if let refusal = session.switchOver() {
                 chronicle.note(vm, .refused, "\(vm) cannot be moved now: \(refusal)")

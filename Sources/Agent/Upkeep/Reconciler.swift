@@ -146,7 +146,7 @@ final class Reconciler: Sendable {
         let configuration = words.configuration
         let configured = configuration.vms[vm]
         let memory = words.store[vm]
-        let peer = options?.standby.description ?? configured?.standby ?? hosts.names.first ?? ""
+        let peer = options?.standby ?? configured?.standby ?? hosts.names.first
         var record = VMRecord(
             name: vm, part: .none, role: .primary, peer: peer,
             level: options?.level ?? configured?.level ?? configuration.defaults.level,
@@ -184,7 +184,7 @@ final class Reconciler: Sendable {
         questions.withLock { $0.about = vms }
         let answers = await hosts.knowledge(of: vms)
         for vm in vms {
-            var known: [(peer: String, knowledge: VMKnowledge)] = []
+            var known: [(peer: NodeName, knowledge: VMKnowledge)] = []
             for (peer, answer) in answers { known += answer.filter { $0.vm == vm }.map { (peer, $0) } }
             words.follow(about: vm, known)
             let holder = known.first { $0.knowledge.guest != nil }

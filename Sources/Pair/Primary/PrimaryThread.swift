@@ -184,7 +184,7 @@ final class PrimaryThread {
                 state.parts.link = link
                 state.duty.phase = .preparing
             }
-            link.send(HelloMessage(node: shell.custody.node.description, software: shell.software).frame)
+            link.send(HelloMessage(node: shell.custody.node, software: shell.software).frame)
             let offered = shell.tuning
             link.send(message(offer, guest, offered).frame)
             guard let answer = try waitForAnswer(seconds: 60) else {

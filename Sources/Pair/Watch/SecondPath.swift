@@ -1,5 +1,6 @@
 import LinuxSystem
 import Messages
+import Model
 import NIOCore
 import Protocol
 import Shipping
@@ -49,7 +50,7 @@ public final class SecondPath: LinkHandler, Sendable {
 
     public typealias Dial = @Sendable (any LinkHandler) async throws(LinkError) -> Link
 
-    private let peer: String
+    private let peer: NodeName
     private let limits: SilenceJudge.Limits
     private let interval: Int
     private let greeting: ByteBuffer
@@ -64,7 +65,7 @@ public final class SecondPath: LinkHandler, Sendable {
     ///   - dial: connects to the peer's second address; nil where none is configured and only the peer may dial.
     ///   - interval: between heartbeats, in milliseconds; the peer's is expected to be like it or shorter.
     public init(
-        to peer: String, node: String, software: String, interval: Int, floor: Int, ceiling: Int, dial: Dial?,
+        to peer: NodeName, node: NodeName, software: String, interval: Int, floor: Int, ceiling: Int, dial: Dial?,
         report: @escaping @Sendable (Report) -> Void
     ) {
         self.peer = peer
@@ -86,7 +87,7 @@ public final class SecondPath: LinkHandler, Sendable {
 
     private func beginToBeat() throws(SystemError) {
         guard state.withLock({ $0.thread == nil && !$0.isStopped }) else { return }
-        let thread = try HeartbeatThread(peer, milliseconds: interval, borne: 5 * interval) { [weak self] in
+        let thread = try HeartbeatThread(peer.description, milliseconds: interval, borne: 5 * interval) { [weak self] in
             self?.beat($0) ?? 0
         }
         let extra = state.withLock { state -> HeartbeatThread? in

@@ -1,10 +1,12 @@
 import Hypervisor
 import LinuxSystem
+import Model
 
 /// Whether a host's QEMU can be the standby of a guest, asked of the program itself.
 enum ProgramCheck {
     /// Why `program` cannot, as one sentence, or nil.
-    static func obstacle(_ program: String, _ guest: GuestDescription, at node: String, primary: String) -> String? {
+    static func obstacle(_ program: String, _ guest: GuestDescription, at node: NodeName, primary: NodeName) -> String?
+    {
         guard let types = words(program, ["-machine", "help"]) else {
             return
                 "\(program), which is to be the standby's QEMU, cannot be run here: install QEMU \(guest.qemu), or name"

@@ -12,7 +12,7 @@ public struct QEMUStandbys: StandbyGuestSource {
     }
 
     public func obstacles(
-        to command: StandbyCommand, of guest: GuestDescription, at node: String, primary: String
+        to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String] {
         command.missingFiles()
             + [ProgramCheck.obstacle(command.program, guest, at: node, primary: primary)].compactMap(\.self)

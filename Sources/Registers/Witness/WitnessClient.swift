@@ -22,7 +22,7 @@ public final class WitnessClient: Arbiter {
     public let name: String
     private let host: String
     private let port: Int
-    private let node: String
+    private let node: NodeName
     private let identity: TLSIdentity
     private let memory: ArbiterMemory
     private let timeout: Duration
@@ -31,7 +31,7 @@ public final class WitnessClient: Arbiter {
 
     /// `node` is the name that the witness's certificate must have.
     public init(
-        host: String, port: Int, node: String, identity: TLSIdentity, memory: ArbiterMemory,
+        host: String, port: Int, node: NodeName, identity: TLSIdentity, memory: ArbiterMemory,
         timeout: Duration = .seconds(1), group: any EventLoopGroup
     ) {
         name = "witness \(node) at \(host.contains(":") ? "[\(host)]" : host):\(port)"

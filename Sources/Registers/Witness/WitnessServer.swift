@@ -18,14 +18,14 @@ public final class WitnessServer: Sendable {
     public enum Report: Sendable {
         case refused(LinkError)
         /// A reading.
-        case read(VMName, node: String)
-        case changed(VMName, Register, node: String)
-        case conflict(VMName, node: String)
+        case read(VMName, node: NodeName)
+        case changed(VMName, Register, node: NodeName)
+        case conflict(VMName, node: NodeName)
         /// A node saw a higher term than the store has.
-        case amnesic(VMName, node: String, seen: Term, found: Term)
+        case amnesic(VMName, node: NodeName, seen: Term, found: Term)
         case failed(WitnessStoreError)
         /// A node asked about a VM that is none of its business.
-        case denied(VMName, node: String)
+        case denied(VMName, node: NodeName)
     }
 
     public var port: Int { listener.port }
@@ -40,8 +40,8 @@ public final class WitnessServer: Sendable {
     /// Listens on `host:port` (0 lets the kernel choose) for `nodes`. Who may ask about a VM, and own it, can be narrowed
     /// down by `rights`; of VMs that are not named there all nodes may.
     public static func start(
-        store: WitnessStore, host: String, port: Int, identity: TLSIdentity, nodes: Set<String>,
-        rights: [VMName: Set<String>] = [:], group: any EventLoopGroup, options: LinkOptions = LinkOptions(),
+        store: WitnessStore, host: String, port: Int, identity: TLSIdentity, nodes: Set<NodeName>,
+        rights: [VMName: Set<NodeName>] = [:], group: any EventLoopGroup, options: LinkOptions = LinkOptions(),
         report: @escaping @Sendable (Report) -> Void
     ) async throws(LinkError) -> WitnessServer {
         let desk = Desk(store: store, rights: rights, report: report)
@@ -82,14 +82,14 @@ private final class Asker: LinkHandler {
 /// Where requests of all links are answered, one after the other, on a thread that may block.
 private final class Desk: Sendable {
     private let store: WitnessStore
-    private let rights: [VMName: Set<String>]
+    private let rights: [VMName: Set<NodeName>]
     private let report: @Sendable (WitnessServer.Report) -> Void
     private let queue = DispatchQueue(label: "witness")
     /// Oldest first.
     private let links = Mutex<[Link]>([])
 
     init(
-        store: WitnessStore, rights: [VMName: Set<String>], report: @escaping @Sendable (WitnessServer.Report) -> Void
+        store: WitnessStore, rights: [VMName: Set<NodeName>], report: @escaping @Sendable (WitnessServer.Report) -> Void
     ) {
         self.store = store
         self.rights = rights
@@ -128,14 +128,15 @@ private final class Desk: Sendable {
     }
 
     private func answer(
-        _ request: RegisterRequest, of node: String, _ reply: inout RegisterReply
+        _ request: RegisterRequest, of node: NodeName, _ reply: inout RegisterReply
     ) throws(WitnessStoreError) {
         let vm = request.vm
         if let allowed = rights[vm],
-            !allowed.contains(node) || request.change.map({ !allowed.contains($0.new.owner.description) }) == true
+            !allowed.contains(node) || request.change.map({ !allowed.contains($0.new.owner) }) == true
         {
             report(.denied(vm, node: node))
-            reply.reason = "\(vm) belongs to \(allowed.sorted().joined(separator: ", ")) there, not to \(node)"
+            let owners = allowed.sorted().map(\.description).joined(separator: ", ")
+            reply.reason = "\(vm) belongs to \(owners) there, not to \(node)"
             return
         }
         guard let change = request.change else {

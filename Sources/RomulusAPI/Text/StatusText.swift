@@ -13,7 +13,8 @@ public enum StatusText {
         for vm in vms.sorted(by: { $0.name < $1.name }) {
             table.add([
                 (vm.name.description, .bold), (vm.role.rawValue, .plain), (state(vm), style(vm.state)),
-                (vm.level.rawValue, .plain), (vm.peer, .plain), (String(vm.term), .plain), (String(vm.epoch), .plain),
+                (vm.level.rawValue, .plain), (vm.peerName, .plain), (String(vm.term), .plain),
+                (String(vm.epoch), .plain),
                 (milliseconds(vm.pause?.p50), .plain), (milliseconds(vm.pause?.p95), .plain),
                 (milliseconds(vm.outputLatency?.p50), .plain), (milliseconds(vm.outputLatency?.p95), .plain),
                 (Units.age(now.timeIntervalSince(vm.since)), .faint), (trouble(vm) ?? "", .bad),
@@ -33,7 +34,7 @@ public enum StatusText {
             ("role", vm.role.rawValue, .plain),
             ("state", "\(state(vm)) for \(Units.age(now.timeIntervalSince(vm.since)))", style(vm.state)),
             ("level", vm.level.rawValue, .plain),
-            ("peer", vm.peer, .plain),
+            ("peer", vm.peerName, .plain),
             ("term", String(vm.term), .plain),
             ("epoch", "\(vm.epoch) (every \(vm.epochMilliseconds) ms asked for)", .plain),
         ]

@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Model
 
 /// One look at everything that `romulus top` shows.
 public struct TopLook: Codable, Hashable, Sendable {
@@ -14,7 +15,7 @@ public struct TopLook: Codable, Hashable, Sendable {
     }
 
     public var time: Date
-    public var node: String
+    public var node: NodeName
     /// What the agent uses of the processors: 1 is one of them. Nil at the first look.
     public var agentShare: Double?
     /// By name.

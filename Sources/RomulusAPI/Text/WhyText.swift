@@ -6,7 +6,7 @@ public enum WhyText {
     public static func text(_ explanation: Explanation, colour: Bool) -> String {
         guard let first = explanation.steps.first?.event else { return "" }
         let name = Style.bold.apply(to: explanation.vm.description, colour: colour)
-        var result = "\(name), as the journal of \(Table.oneLine(explanation.node)) tells it:\n\n"
+        var result = "\(name), as the journal of \(explanation.node) tells it:\n\n"
         var number = 0
         for step in explanation.steps {
             let mark: String

@@ -21,7 +21,7 @@ public struct Admission: Sendable {
     ///   - createsImages: whether a missing image is made.
     ///   - present: bytes of the guest's memory that are here already.
     public init(
-        _ vm: VMName, _ guest: GuestDescription, of primary: String, createsImages: Bool, places: ReplicaPlaces
+        _ vm: VMName, _ guest: GuestDescription, of primary: NodeName, createsImages: Bool, places: ReplicaPlaces
     ) {
         (self.vm, self.guest, self.places) = (vm, guest, places)
         do throws(StandbyCommandError) {

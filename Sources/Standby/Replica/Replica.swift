@@ -25,7 +25,7 @@ public final class Replica: @unchecked Sendable {
     public let recovering: Bool
     /// Its QEMU has the state of the applied epoch already, from an earlier run of the agent.
     package var isLoaded: Bool { guest.isLoaded }
-    public let peer: String
+    public let peer: NodeName
     package let appliedEpoch: Epoch
     private let places: ReplicaPlaces
     private let memoryPart: MemoryReplica
@@ -52,7 +52,7 @@ public final class Replica: @unchecked Sendable {
 
     /// Makes everything that a standby of `offer` needs; seconds of work.
     public init(
-        offer: OfferMessage, identity: StandbyIdentity, peer: String, places: ReplicaPlaces, log: Logger
+        offer: OfferMessage, identity: StandbyIdentity, peer: NodeName, places: ReplicaPlaces, log: Logger
     ) throws(SessionError) {
         self.offer = offer
         image = StandbyMachine.Image(offer.session, identity: identity)
@@ -94,7 +94,7 @@ public final class Replica: @unchecked Sendable {
     ///
     /// - Parameter standby: how this host's standby differs, from the configuration, given the offer.
     public init(
-        recovering memoryDirectory: String, runtimeDirectory: String, node: String, bases: MemoryBases,
+        recovering memoryDirectory: String, runtimeDirectory: String, node: NodeName, bases: MemoryBases,
         guests: any StandbyGuestSource, isRealTime: Bool, standby: (OfferMessage) -> StandbyOptions, log: Logger
     ) throws(SessionError) {
         do {
@@ -152,7 +152,7 @@ public final class Replica: @unchecked Sendable {
     /// The standby's command line, or everything that stands in the way of a replica.
     private static func admit(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) -> StandbyCommand {
         let admission = Admission(
-            offer.vm, offer.guest, of: "\(offer.session.primary)", createsImages: offer.createsImages ?? false,
+            offer.vm, offer.guest, of: offer.session.primary, createsImages: offer.createsImages ?? false,
             places: places)
         guard admission.problems.isEmpty, let command = admission.command else {
             throw SessionError(.refused, admission.problems.joined(separator: "; "))
@@ -175,7 +175,7 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    private static func refusal(_ offer: OfferMessage, _ node: String, _ error: any Error) -> SessionError {
+    private static func refusal(_ offer: OfferMessage, _ node: NodeName, _ error: any Error) -> SessionError {
         if let error = error as? SessionError {
             return SessionError(error.code, "\(node) cannot be the standby of \(offer.vm): \(error.message)")
         }

@@ -2,12 +2,13 @@ import Foundation
 import Hypervisor
 import LinuxSystem
 import Messages
+import Model
 import Protocol
 
 /// What a later run of the agent must know of a replica, as JSON beside the RAM files.
 package struct ReplicaManifest: Codable {
     package var offer: OfferMessage
-    package var peer: String
+    package var peer: NodeName
     package var command: StandbyCommand
     package var qemuPID: Int32
     /// In bytes.
@@ -15,7 +16,7 @@ package struct ReplicaManifest: Codable {
     package var image: StandbyMachine.Image
 
     package init(
-        offer: OfferMessage, peer: String, command: StandbyCommand, qemuPID: Int32, slotCapacity: Int,
+        offer: OfferMessage, peer: NodeName, command: StandbyCommand, qemuPID: Int32, slotCapacity: Int,
         image: StandbyMachine.Image
     ) {
         self.offer = offer

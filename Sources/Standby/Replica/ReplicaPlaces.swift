@@ -1,9 +1,10 @@
 import Hypervisor
 import Memory
+import Model
 
 /// Where a VM's replica lives on this host, and what its QEMU is to be like.
 public struct ReplicaPlaces: Sendable {
-    public var node: String
+    public var node: NodeName
     /// On tmpfs: RAM, slots, device state. One directory for this VM alone.
     public var memoryDirectory: String
     /// Sockets and logs of this VM.
@@ -17,7 +18,7 @@ public struct ReplicaPlaces: Sendable {
     public var bases: MemoryBases
 
     public init(
-        node: String, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions,
+        node: NodeName, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions,
         guests: any StandbyGuestSource, isRealTime: Bool, bases: MemoryBases
     ) {
         self.node = node

@@ -1,9 +1,10 @@
+import Model
 import NIOCore
 
 /// One connection of a link, as those see it that spread frames over several and put them in order again.
 protocol FrameConnection: AnyObject, Sendable {
     /// The node that the peer's certificate names.
-    var peerNode: String { get }
+    var peerNode: NodeName { get }
     /// For messages.
     var peerName: String { get }
     var counters: LinkCounters { get }

@@ -1,3 +1,4 @@
+import Model
 import PKI
 import Wire
 
@@ -25,8 +26,8 @@ public struct LinkError: Error, Equatable, Sendable, CustomStringConvertible {
 
         // No trust.
         case peerCertificate(PeerRefusal)
-        case wrongPeer(expected: String, found: String)
-        case notAllowed(node: String)
+        case wrongPeer(expected: NodeName, found: NodeName)
+        case notAllowed(node: NodeName)
         /// The peer refused us, in TLS's own words.
         case refusedByPeer(String)
         case tlsVersion

@@ -6,7 +6,7 @@ import Wire
 /// comes first is up to the network.
 final class StreamRegistry: Sendable {
     private struct Name: Hashable {
-        var peer: String
+        var peer: NodeName
         var key: StreamKey
     }
 

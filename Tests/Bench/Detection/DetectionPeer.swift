@@ -1,5 +1,6 @@
 import Foundation
 import LinuxSystem
+import Literals
 import Model
 import NIOCore
 import NIOPosix

@@ -67,7 +67,7 @@ final class WitnessBed: Sendable {
     }
 
     func client(
-        _ name: String = "alpha", memory: String? = nil, authority: String = "one", witness: String = "gamma",
+        _ name: String = "alpha", memory: String? = nil, authority: String = "one", witness: NodeName = "gamma",
         at place: (host: String, port: Int)? = nil, timeout: Duration = .seconds(20)
     ) throws -> WitnessClient {
         WitnessClient(
