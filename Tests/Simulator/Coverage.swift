@@ -9,14 +9,14 @@ struct Coverage {
     private(set) var standby = [Int](
         repeating: 0, count: StandbyMachine.State.names.count * StandbyMachine.Event.names.count)
 
-    mutating func visit(_ step: PrimaryDuty.Step) {
+    mutating func visit(_ step: RecordedMachine<PrimaryMachine>.Step) {
         let (before, after) = (step.before.state, step.after.state)
         let isChanged = !step.event.isRoutine && step.before != step.after
         guard isChanged || before.number != after.number || !step.actions.allSatisfy(\.isWords) else { return }
         primary[before.number * PrimaryMachine.Event.names.count + step.event.number] += 1
     }
 
-    mutating func visit(_ step: StandbyDuty.Step) {
+    mutating func visit(_ step: RecordedMachine<StandbyMachine>.Step) {
         let (before, after) = (step.before.state, step.after.state)
         let isChanged = !step.event.isRoutine && step.before != step.after
         guard isChanged || before.number != after.number || !step.actions.allSatisfy(\.isWords) else { return }

@@ -44,7 +44,7 @@ extension PrimaryDuty {
     /// The guest is to go on at the standby.
     package mutating func switchOver() -> Reply {
         guard !isGuestPaused else { return .refused("somebody paused the guest: let it run on first") }
-        let actions = decide(.switchOver)
+        let actions = recorded.decide(.switchOver)
         if case .refuseSwitchover(let reason)? = actions.first { return .refused(reason) }
         refusal?.isNew = false
         var outputs: [Output] = []
@@ -71,7 +71,7 @@ extension PrimaryDuty {
     /// What only the operator can say: that this copy of the guest goes on, or that it is given up.
     package mutating func settle(goesOn: Bool) -> Reply {
         let before = machine.state
-        let actions = decide(goesOn ? .goOn : .giveUp)
+        let actions = recorded.decide(goesOn ? .goOn : .giveUp)
         if machine.state == before, case .report(let reason)? = actions.first { return .refused(reason) }
         var outputs: [Output] = []
         perform(actions, &outputs)

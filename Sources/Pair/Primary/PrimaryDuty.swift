@@ -53,14 +53,6 @@ package struct PrimaryDuty: Sendable {
         case done([Output])
     }
 
-    /// One event that the machine was fed, and what it made of it.
-    package struct Step: Sendable {
-        package var before: PrimaryMachine
-        package var event: PrimaryMachine.Event
-        package var after: PrimaryMachine
-        package var actions: [PrimaryMachine.Action]
-    }
-
     /// The agent's part in it, which does not change.
     package struct Names: Sendable {
         var vm: VMName
@@ -85,7 +77,8 @@ package struct PrimaryDuty: Sendable {
     /// A standby that was asked to go on with the guest says what came of it within this time.
     package static let handOverMax: UInt64 = 2_000_000_000
 
-    package private(set) var machine: PrimaryMachine
+    package var recorded: RecordedMachine<PrimaryMachine>
+    package var machine: PrimaryMachine { recorded.machine }
     let names: Names
     let handOverMax: UInt64
 
@@ -116,14 +109,12 @@ package struct PrimaryDuty: Sendable {
     var time: UInt64 = 0
     /// The session with a standby, or the last one.
     package internal(set) var connection = PrimaryConnection(.none)
-    /// What the machine was fed since this was emptied; nil keeps nothing.
-    package var steps: [Step]?
 
     package init(
         _ machine: PrimaryMachine, _ names: Names, tuning: EpochTuning, choice: StandbyChoice, isAsked: Bool,
         handOverMax: UInt64 = PrimaryDuty.handOverMax
     ) {
-        self.machine = machine
+        recorded = RecordedMachine(machine)
         self.names = names
         self.tuning = tuning
         self.choice = choice
@@ -147,20 +138,7 @@ package struct PrimaryDuty: Sendable {
     }
 
     mutating func feed(_ event: PrimaryMachine.Event, _ outputs: inout [Output]) {
-        perform(decide(event), &outputs)
-    }
-
-    mutating func decide(_ event: PrimaryMachine.Event) -> [PrimaryMachine.Action] {
-        guard steps != nil else { return machine.handle(event) }
-        let before = machine
-        let actions = machine.handle(event)
-        steps?.append(Step(before: before, event: event, after: machine, actions: actions))
-        return actions
-    }
-
-    package mutating func takeSteps() -> [Step] {
-        defer { steps?.removeAll(keepingCapacity: true) }
-        return steps ?? []
+        perform(recorded.decide(event), &outputs)
     }
 
     mutating func perform(_ actions: [PrimaryMachine.Action], _ outputs: inout [Output]) {

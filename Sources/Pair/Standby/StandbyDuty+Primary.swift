@@ -106,7 +106,7 @@ extension StandbyDuty {
         if lastError == nil { lastError = reason }
         if takeOver == nil { takeOver = TakeOverRequest(cause: .primaryLost, reason: reason, decidedAt: now) }
         let before = machine.state
-        let actions = decide(.linkLost(session))
+        let actions = recorded.decide(.linkLost(session))
         if !actions.isEmpty, before == .holding || before == .consulting {
             outputs.append(.report(.event(.detected, "the primary is not heard any more: \(reason)")))
         }
@@ -135,7 +135,7 @@ extension StandbyDuty {
         var outputs: [Output] = []
         let error = SessionError(.qemu, "the QEMU that waited for \(vm) here \(ending): protect it again")
         tellWhy(error.message, &outputs)
-        let actions = decide(.imageLost(error.message))
+        let actions = recorded.decide(.imageLost(error.message))
         guard !actions.isEmpty else { return outputs }
         lastError = error.message
         outputs.append(.report(.failure(error)))

@@ -57,18 +57,11 @@ package struct StandbyDuty: Sendable {
         package var recordedAt: UInt64 = 0
     }
 
-    /// One event that the machine was fed, and what it made of it.
-    package struct Step: Sendable {
-        package var before: StandbyMachine
-        package var event: StandbyMachine.Event
-        package var after: StandbyMachine
-        package var actions: [StandbyMachine.Action]
-    }
-
     /// A guest stands still while the arbiter is read before a switchover: no longer than this.
     static let consultingMax = Duration.milliseconds(500)
 
-    package private(set) var machine: StandbyMachine
+    package var recorded: RecordedMachine<StandbyMachine>
+    package var machine: StandbyMachine { recorded.machine }
     let vm: VMName
     package let session: SessionID
     let primary: NodeName?
@@ -101,8 +94,6 @@ package struct StandbyDuty: Sendable {
     package internal(set) var isFinished = false
     /// Whether the memory is kept, as the base of a later replica, when this one is dismantled.
     package internal(set) var keepsMemory = true
-    /// What the machine was fed since this was emptied; nil keeps nothing.
-    package var steps: [Step]?
 
     /// - Parameters:
     ///   - arbiter: its name, in sentences.
@@ -113,7 +104,7 @@ package struct StandbyDuty: Sendable {
         _ machine: StandbyMachine, of vm: VMName, arbiter: String?, ceiling: UInt64, isLinked: Bool,
         listensSince: UInt64? = nil, applied: Epoch
     ) {
-        self.machine = machine
+        recorded = RecordedMachine(machine)
         self.vm = vm
         self.arbiter = arbiter
         self.ceiling = ceiling
@@ -178,9 +169,9 @@ package struct StandbyDuty: Sendable {
 
     /// Another offer for the same VM.
     package mutating func consider(_ offer: SessionOffer) -> Consideration {
-        var other = machine
-        let actions = other.handle(.offered(offer))
-        steps?.append(Step(before: machine, event: .offered(offer), after: other, actions: actions))
+        var other = recorded
+        let actions = other.decide(.offered(offer))
+        recorded.steps = other.steps
         for case .refuse(_, let reason, let known) in actions { return .refused(reason, knows: known) }
         let reason = "a newer session takes its place"
         lastError = reason
@@ -188,7 +179,7 @@ package struct StandbyDuty: Sendable {
         isLinked = false
         var outputs: [Output] = actions.contains(.stopFencing) ? [.stopFencing] : []
         outputs += [.closeLink, .stopAsking, .enqueue(.dismantle(reason: reason))]
-        return .followed(other, actions, outputs)
+        return .followed(other.machine, actions, outputs)
     }
 
     // MARK: - Feeding the machine
@@ -200,20 +191,7 @@ package struct StandbyDuty: Sendable {
     }
 
     mutating func feed(_ event: StandbyMachine.Event, _ outputs: inout [Output]) {
-        perform(decide(event), &outputs)
-    }
-
-    package mutating func takeSteps() -> [Step] {
-        defer { steps?.removeAll(keepingCapacity: true) }
-        return steps ?? []
-    }
-
-    mutating func decide(_ event: StandbyMachine.Event) -> [StandbyMachine.Action] {
-        guard steps != nil else { return machine.handle(event) }
-        let before = machine
-        let actions = machine.handle(event)
-        steps?.append(Step(before: before, event: event, after: machine, actions: actions))
-        return actions
+        perform(recorded.decide(event), &outputs)
     }
 
     mutating func perform(_ actions: [StandbyMachine.Action], _ outputs: inout [Output]) {

@@ -16,7 +16,7 @@ extension World {
         var duty = StandbyDuty(
             machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: isLinked,
             applied: machine.applied)
-        duty.steps = []
+        duty.recorded.steps = []
         return duty
     }
 
@@ -37,7 +37,7 @@ extension World {
         var duty = StandbyDuty(
             machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: false,
             listensSince: nanoseconds, applied: applied)
-        duty.steps = []
+        duty.recorded.steps = []
         host.standby = duty
         if applied < staged {
             host.work = (applied.number + 1...staged.number).map { .apply(Epoch($0)) }

@@ -11,21 +11,12 @@ extension World {
         guard var duty = host.primary else { return }
         host.primary = nil
         let outputs = happened(&duty)
-        note(duty.takeSteps(), host)
+        note(duty.recorded.takeSteps(), host)
         host.primary = duty
-        let life = host.life
-        for output in outputs {
-            switch output {
-            case .report, .account: continue
-            default: break
-            }
-            guard survives(host) else { return }
-            perform(output, host)
-            guard host.life == life, verdict.violation == nil else { return }
-        }
+        perform(outputs, host) { perform($0, host) }
     }
 
-    private func note(_ steps: [PrimaryDuty.Step], _ host: Host) {
+    private func note(_ steps: [RecordedMachine<PrimaryMachine>.Step], _ host: Host) {
         for step in steps {
             coverage.visit(step)
             guard isTraced, !step.event.isRoutine else { continue }
@@ -376,7 +367,7 @@ extension World {
             tuning: EpochTuning(epochMilliseconds: plan.epoch),
             choice: StandbyChoice(peer, reserve: [], replaceAfter: 60_000_000_000), isAsked: false,
             handOverMax: UInt64(Self.handOverMax) * 1_000_000)
-        duty.steps = []
+        duty.recorded.steps = []
         return duty
     }
 

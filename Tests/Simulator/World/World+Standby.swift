@@ -12,25 +12,12 @@ extension World {
         guard var duty = host.standby else { return }
         host.standby = nil
         let outputs = happened(&duty)
-        note(duty.takeSteps(), host)
+        note(duty.recorded.takeSteps(), host)
         host.standby = duty
-        perform(outputs, host)
+        perform(outputs, host) { perform($0, host) }
     }
 
-    private func perform(_ outputs: [StandbyDuty.Output], _ host: Host) {
-        let life = host.life
-        for output in outputs {
-            switch output {
-            case .report, .settle: continue
-            default: break
-            }
-            guard survives(host) else { return }
-            perform(output, host)
-            guard host.life == life, verdict.violation == nil else { return }
-        }
-    }
-
-    private func note(_ steps: [StandbyDuty.Step], _ host: Host) {
+    private func note(_ steps: [RecordedMachine<StandbyMachine>.Step], _ host: Host) {
         for step in steps {
             coverage.visit(step)
             if isTraced, !step.event.isRoutine, !step.actions.isEmpty || step.before.state != step.after.state {
@@ -255,13 +242,13 @@ extension World {
     private func consider(_ offer: SessionOffer, _ host: Host) {
         guard var duty = host.standby else { return }
         let considered = duty.consider(offer)
-        note(duty.takeSteps(), host)
+        note(duty.recorded.takeSteps(), host)
         host.standby = duty
         switch considered {
         case .refused(let reason, let known): refuse(offer.session, reason, known, host)
         case .followed(let machine, let actions, let outputs):
             let life = host.life
-            if host.replica != nil { perform(outputs, host) }
+            if host.replica != nil { perform(outputs, host) { perform($0, host) } }
             guard host.life == life, verdict.violation == nil else { return }
             host.standby = self.duty(machine, isLinked: true)
             for action in actions {

@@ -177,6 +177,16 @@ final class World {
         }.joined(separator: " ")
     }
 
+    /// What a duty wants is carried out in its order, by `perform`, as far as the agent lives to do it.
+    func perform<Output: DutyOutput>(_ outputs: [Output], _ host: Host, by perform: (Output) -> Void) {
+        let life = host.life
+        for output in outputs where !output.isWords {
+            guard survives(host) else { return }
+            perform(output)
+            guard host.life == life, verdict.violation == nil else { return }
+        }
+    }
+
     /// False when the agent dies instead of carrying out its next action.
     func survives(_ host: Host) -> Bool {
         guard host.actionsUntilCrash >= 0 else { return true }
