@@ -295,9 +295,9 @@ public final class OutputGate: Sendable {
 
     /// Lets some of what may leave do so.
     private func write(_ state: inout State) {
-        let end = state.outgoingOffset + Self.bytesAtOnce
+        let (ends, end) = (state.ends, state.outgoingOffset + Self.bytesAtOnce)
         while state.outgoingOffset < min(end, state.outgoing.count), !state.closed {
-            let (ends, offset) = (state.ends, state.outgoingOffset)
+            let offset = state.outgoingOffset
             let given = state.outgoing.withUnsafeBytes { ends.give(UnsafeRawBufferPointer(rebasing: $0[offset...])) }
             switch given {
             case .bytes(let count): state.outgoingOffset += count

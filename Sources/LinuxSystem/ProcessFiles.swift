@@ -53,19 +53,25 @@ public struct MappedRegion: Hashable, Sendable {
 public struct DeviceFrames: Hashable, Sendable {
     public var received: UInt64
     public var sent: UInt64
+    /// Of those that were to be sent: lost in the host.
+    public var unsent: UInt64
 
-    public init(received: UInt64, sent: UInt64) {
+    public init(received: UInt64, sent: UInt64, unsent: UInt64 = 0) {
         self.received = received
         self.sent = sent
+        self.unsent = unsent
     }
 
-    /// A line of /proc/net/dev: eight counters of what was received, the second one frames, then as many of what was sent.
+    /// A line of /proc/net/dev: eight counters of what was received, the second one frames, then as many of what was sent, of which
+    /// the fourth are frames that were dropped.
     /// Nil for the two lines of headings and for whatever else is none.
     static func parse(_ line: Substring) -> (name: String, frames: DeviceFrames)? {
         guard let colon = line.lastIndex(of: ":") else { return nil }
         let fields = line[line.index(after: colon)...].split(separator: " ")
-        guard fields.count >= 16, let received = UInt64(fields[1]), let sent = UInt64(fields[9]) else { return nil }
-        return (String(line[..<colon].drop { $0 == " " }), DeviceFrames(received: received, sent: sent))
+        guard fields.count >= 16, let received = UInt64(fields[1]), let sent = UInt64(fields[9]),
+            let unsent = UInt64(fields[11])
+        else { return nil }
+        return (String(line[..<colon].drop { $0 == " " }), DeviceFrames(received: received, sent: sent, unsent: unsent))
     }
 }
 
@@ -74,10 +80,14 @@ public enum ProcessFiles {
     /// Whether the process has the network devices that the calling thread has: the same network namespace. False where that
     /// cannot be known.
     public static func sharesNetwork(with pid: pid_t) -> Bool {
-        var its = stat()
-        var ours = stat()
-        guard stat("/proc/\(pid)/ns/net", &its) == 0, stat("/proc/thread-self/ns/net", &ours) == 0 else { return false }
-        return its.st_ino == ours.st_ino && its.st_dev == ours.st_dev
+        guard let its = network(of: pid) else { return false }
+        return its == network(of: NamedThread.currentID)
+    }
+
+    /// Which network namespace a process or thread is in: the number of its inode on nsfs. Nil where that cannot be known.
+    public static func network(of pid: pid_t) -> UInt64? {
+        var namespace = stat()
+        return stat("/proc/\(pid)/ns/net", &namespace) == 0 ? UInt64(namespace.st_ino) : nil
     }
 
     /// The mappings in address order. Needs the right to trace the process.

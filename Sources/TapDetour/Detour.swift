@@ -48,10 +48,10 @@ public struct Detour: ~Copyable {
     public var descriptor: Int32 { device.descriptor.number }
 
     /// How many frames were lost because `descriptor` was not read in time.
-    public func droppedFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: device.number).dropped }
+    public func droppedFrames() throws(SystemError) -> UInt64 { try device.frames().unsent }
 
     /// How many frames came, read or not.
-    public func takenFrames() throws(SystemError) -> UInt64 { try DeviceCounters(of: device.number).taken }
+    public func takenFrames() throws(SystemError) -> UInt64 { try device.frames().sent }
 
     /// Ends it: what the guest sends goes straight out again. Call while the guest stands still, after what was read last was
     /// written back, or frames overtake each other.

@@ -13,9 +13,8 @@ struct HeldTap: Hashable, Sendable {
     /// In the calling thread's namespace; nil where there is no device of that name.
     init?(_ tap: String) {
         number = if_nametoindex(tap)
-        var network = stat()
-        guard number > 0, stat("/proc/thread-self/ns/net", &network) == 0 else { return nil }
-        namespace = UInt64(network.st_ino)
+        guard number > 0, let namespace = ProcessFiles.network(of: NamedThread.currentID) else { return nil }
+        self.namespace = namespace
     }
 
     var isHeld: Bool { Self.all.withLock { $0.contains(self) } }

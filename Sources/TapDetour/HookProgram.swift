@@ -4,6 +4,7 @@ import LinuxSystem
 /// A program of a few instructions that the kernel runs for each frame at a device's hook (TCX, Linux 6.6). It stays there
 /// when its maker ends: what is attached by a link of bpf(2) would fall off, and let everything pass.
 struct HookProgram: ~Copyable {
+    /// `enum bpf_attach_type` (include/uapi/linux/bpf.h).
     enum Hook: Int32 {
         /// Frames that come in from the device: of a tap, those that the guest sends.
         case ingress = 46

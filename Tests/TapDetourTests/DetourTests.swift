@@ -35,11 +35,17 @@ private final class Agent: Sendable {
 /// Detours in the kernel of this machine, around taps of a host of the bed; a listener on the guest LAN's far end.
 @Suite(.serialized, .timeLimit(.minutes(3)))
 struct DetourTests {
-    @Test func outputIsHeldUntilItIsGivenBackInItsOrder() async throws {
+    /// A guest that sends at `tap1` of host A, and who hears it on the guest LAN.
+    private static func withGuest(_ body: (Bed, GuestSide, Listener) async throws -> Void) async throws {
         try await Bed.with { bed in
             try bed.a.addTap("tap1")
             let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+            try await body(bed, try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }, listener)
+        }
+    }
+
+    @Test func outputIsHeldUntilItIsGivenBackInItsOrder() async throws {
+        try await Self.withGuest { bed, guest, listener in
             let held = try within(bed.a) {
                 let detour = try Detour(of: "tap1")
                 let agent = Agent(detour)
@@ -62,10 +68,7 @@ struct DetourTests {
     }
 
     @Test func whatIsForTheGuestComesStraightIn() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             try bed.a.addTap("tap2")
             let other = try within(bed.a) { try GuestSide(tap: "tap2", heardBy: listener) }
             while guest.receive() != nil {}
@@ -80,10 +83,7 @@ struct DetourTests {
     }
 
     @Test func anAgentThatIsGoneLetsNothingOutAndTheNextTakesOver() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             // Dropped, as the kernel drops it with a process.
             try within(bed.a) { _ = try Detour(of: "tap1") }
             for number in UInt64(1)...20 { try guest.send(number) }
@@ -122,10 +122,7 @@ struct DetourTests {
     }
 
     @Test func theOtherHostsFramesLeaveAtTheTapAsTheGuestsOwn() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             try within(bed.a) {
                 let held: [UInt8]
                 do {
@@ -144,10 +141,7 @@ struct DetourTests {
     }
 
     @Test func tagsAndLongFramesComeThroughWhole() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             let lan = (bed.lan, ["port-\(bed.a.name)", "port-\(bed.client.name)", "br-g"])
             for (host, links) in [(bed.a, ["tap1", "lan0", "br0"]), (bed.client, ["lan0"]), lan] {
                 for link in links { try host.run(["ip", "link", "set", link, "mtu", "9000"]) }
@@ -212,10 +206,7 @@ struct DetourTests {
     }
 
     @Test func nothingIsLostOrOvertakenUnderLoad() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             let count = UInt64(20_000)
             try within(bed.a) {
                 let detour = try Detour(of: "tap1")
@@ -238,10 +229,7 @@ struct DetourTests {
 
     /// The whole way of a protected guest's output.
     @Test func aGateHoldsByEpochsWhatTheDetourLeadsToIt() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             try within(bed.a) {
                 let detour = try Detour(of: "tap1")
                 let gate = try OutputGate(nic: 0, device: detour.descriptor)
@@ -297,10 +285,7 @@ struct DetourTests {
 
     /// A tap that two VMs are given by mistake.
     @Test func aTapThatIsHeldIsNobodyElses() async throws {
-        try await Bed.with { bed in
-            try bed.a.addTap("tap1")
-            let listener = try within(bed.client) { try Listener() }
-            let guest = try within(bed.a) { try GuestSide(tap: "tap1", heardBy: listener) }
+        try await Self.withGuest { bed, guest, listener in
             try within(bed.a) {
                 let detour = try Detour(of: "tap1")
                 #expect(throws: DetourError.busy("tap1")) { _ = try Detour(of: "tap1") }

@@ -1,27 +1,21 @@
-import Dispatch
 import LinuxSystem
 import RomulusAPI
-import Synchronization
 
 /// Runs `body` to its end from a thread that may block; never from one of the cooperative pool's.
 func blocking<Value: Sendable, Failure: Error>(
     _ body: @escaping @Sendable () async throws(Failure) -> Value
 ) throws(Failure) -> Value {
-    let outcome = Mutex<Result<Value, Failure>?>(nil)
-    let box = OutcomeBox(outcome: outcome)
-    let done = DispatchSemaphore(value: 0)
+    let outcome = Monitor<Result<Value, Failure>?>(nil)
     Task.detached {
+        let result: Result<Value, Failure>
         do throws(Failure) {
-            let value = try await body()
-            box.outcome.withLock { $0 = .success(value) }
+            result = .success(try await body())
         } catch {
-            box.outcome.withLock { $0 = .failure(error) }
+            result = .failure(error)
         }
-        done.signal()
+        outcome.change { $0 = result }
     }
-    done.wait()
-    guard let result = box.outcome.withLock({ $0 }) else { preconditionFailure("the task ended without an outcome") }
-    return try result.get()
+    return try outcome.wait { $0 }.get()
 }
 
 /// Runs something that may block on a thread of its own, not on one of the cooperative pool's.
@@ -42,9 +36,4 @@ func offPool<Value: Sendable>(
         }
     }
     return try outcome.get()
-}
-
-private final class OutcomeBox<Value: Sendable, Failure: Error>: Sendable {
-    let outcome: Mutex<Result<Value, Failure>?>
-    init(outcome: consuming Mutex<Result<Value, Failure>?>) { self.outcome = outcome }
 }

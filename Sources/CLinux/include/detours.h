@@ -6,9 +6,6 @@
 
 #include "result.h"
 
-// The hooks' numbers (enum bpf_attach_type, include/uapi/linux/bpf.h of Linux 6.6).
-enum { RML_TCX_INGRESS = 46, RML_TCX_EGRESS = 47 };
-
 // A tap of a name that the kernel makes of `pattern` ("x%d"), without IPv6, not up yet, with frames of whatever length a guest can
 // send behind a struct virtio_net_hdr_mrg_rxbuf of 12 bytes. `name` gets 16 bytes.
 int rml_tap_make(const char *pattern, char *name);
