@@ -101,6 +101,11 @@ public protocol Guest: AnyObject {
     func confirmMemory() throws(SessionError)
     /// After a checkpoint that failed half-way: the guest must not stay as it stands.
     func letRunOn()
+    /// The first fault of a replicated disk that is not taken as news yet. With the disks drained it is known whatever failed
+    /// before.
+    var diskFault: DiskFault? { get }
+    /// What drains disks fails with `diskHangs` beyond it; nil waits for as long as the hypervisor may need.
+    var diskBound: DiskBound? { get set }
 
     // MARK: - What is attached
 
@@ -144,6 +149,8 @@ public enum GuestNews: Sendable, Equatable {
     case deviceRemoved
     /// A mirror is over; why, as one sentence.
     case mirrorFailed(String)
+    /// A replicated disk failed at this host.
+    case diskFault(DiskFault)
 }
 
 /// A disk whose writes come to us too.

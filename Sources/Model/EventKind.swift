@@ -79,6 +79,8 @@ extension EventKind {
     /// The guest's QEMU does nothing for a checkpoint that is due, and then does again.
     public static let stalled = EventKind(rawValue: "stalled")
     public static let stallOver = EventKind(rawValue: "stall_over")
+    /// A disk of the guest failed or hangs at the primary's host.
+    public static let diskFault = EventKind(rawValue: "disk_fault")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -87,8 +89,7 @@ extension EventKind {
 
     public static let informational: [EventKind] = [
         .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver,
-        .error,
-        .agent, .journal,
+        .diskFault, .error, .agent, .journal,
     ]
 }
 

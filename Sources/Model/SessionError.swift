@@ -17,6 +17,8 @@ public struct SessionError: Error, Sendable, Equatable, CustomStringConvertible 
         case system
         /// A disk or an image failed.
         case storage
+        /// A disk of the guest hangs at the guest's own host.
+        case diskHangs
     }
 
     public var code: Code

@@ -24,6 +24,8 @@ public enum SessionReport: Sendable {
     case released([ReleasedOutput])
     /// Held output was given up, because its epoch never became whole at the standby.
     case dropped(frames: Int)
+    /// A disk of the guest failed at this host: the standby goes on with it, or the guest sees it.
+    case diskFault(isFailover: Bool)
     /// The guest was resumed on this host.
     case tookOver(TakeOverReport, TakeOverCause, reason: String)
     /// The guest was found: its QEMU, and the history that it carries.

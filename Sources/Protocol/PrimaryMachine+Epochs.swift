@@ -256,6 +256,12 @@ extension PrimaryMachine {
 
     // MARK: - The guest and its operator
 
+    /// Whether nothing but the guest's death is missing for the standby to go on with it.
+    public var isReplaceable: Bool {
+        guard case .paired(let session) = state else { return false }
+        return request == nil && !isDismissing && !guestStandsStill && !session.isSounding && session.last == nil
+    }
+
     mutating func loseGuest(_ actions: inout [Action]) {
         switch state {
         case .pairing where request == nil:

@@ -26,8 +26,16 @@ public protocol Arbiter: Sendable {
         _ vm: VMName, expecting expected: Register?, to new: Register, nonce: Nonce
     ) async -> RegisterAnswer
 
+    /// False while it is known not to answer.
+    var isUp: Bool { get }
+
     /// Gives connections back. Requests that are under way end as `.unknown`.
     func close() async
+}
+
+extension Arbiter {
+    /// What is not watched is not known to be away.
+    public var isUp: Bool { true }
 }
 
 public enum RegisterReading: Hashable, Sendable {

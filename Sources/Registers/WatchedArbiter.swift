@@ -32,6 +32,7 @@ public final class WatchedArbiter: Arbiter {
     public func onChange(_ changed: @escaping @Sendable (View) -> Void) { self.changed.withLock { $0 = changed } }
 
     public var view: View { state.withLock { $0.view } }
+    public var isUp: Bool { view.isUp }
 
     public func read(_ vm: VMName) async -> RegisterReading {
         let reading = await arbiter.read(vm)

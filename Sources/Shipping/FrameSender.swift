@@ -44,6 +44,7 @@ package final class FrameSender: FrameTarget, Sendable {
     package let link: Link
     private let rate = Mutex(SendRate())
     private let stopping = Atomic<Bool>(false)
+    private let waitingDisks = Atomic<Int>(0)
     /// How long the shipper waited for the link or the cap since the last look, in nanoseconds.
     private let waited = Atomic<UInt64>(0)
     private let allocator = ByteBufferAllocator()
@@ -66,9 +67,14 @@ package final class FrameSender: FrameTarget, Sendable {
         }
     }
 
+    /// A disk's write waits for the link or the cap.
+    package var keepsDisksWaiting: Bool { waitingDisks.load(ordering: .relaxed) > 0 }
+
     /// Waits until `count` bytes may be queued.
     private func waitForTurn(_ count: Int, isDisk: Bool) {
         func isPressing() -> Bool { isDisk && isStopping }
+        if isDisk { waitingDisks.add(1, ordering: .relaxed) }
+        defer { if isDisk { waitingDisks.subtract(1, ordering: .relaxed) } }
         let now = MonotonicClock.now()
         let (wait, cap) = rate.withLock { ($0.wait(toSend: count, now: now), $0.bytesPerSecond) }
         if wait > 0 {

@@ -88,6 +88,9 @@ public enum Families {
     public static let failover = Family(
         "romulus_failover_seconds", .histogram(bounds: milliseconds(failoverBounds)),
         "Time from the decision to fail over to the guest running here.")
+    public static let diskFaults = Family(
+        "romulus_disk_faults_total", .counter,
+        "Disks of the guest that failed or hang at this host, by what came of it; each once in a session.")
     public static let stagedBytes = Family(
         "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
     public static let errors = Family(
@@ -139,7 +142,8 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, desired, term, syncProgress, failovers, failover, stagedBytes, errors,
+        info, role, state, level, desired, term, syncProgress, failovers, failover, diskFaults, stagedBytes,
+        errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,

@@ -22,6 +22,14 @@ public struct VMMetrics: Sendable {
         case capture, encode, ship, stage, apply, release, disk, network, qemu, link, agent
     }
 
+    /// What came of a disk that failed at this host.
+    public enum DiskFaultOutcome: String, Sendable, CaseIterable {
+        /// The standby goes on with the guest.
+        case failover
+        /// The guest saw it.
+        case guest
+    }
+
     /// One histogram per phase of an epoch, in the order in which an epoch goes through them.
     public struct Phases: Sendable {
         public let stop: Histogram
@@ -114,6 +122,7 @@ public struct VMMetrics: Sendable {
     public let firstCopyPresentPages: Counter
     public let verification: VerificationMetrics
     private let failovers: [FailoverReason: Counter]
+    private let diskFaults: [DiskFaultOutcome: Counter]
     private let standstills: [String: Histogram]
     private let errors: [Component: Counter]
 
@@ -179,6 +188,10 @@ public struct VMMetrics: Sendable {
         failovers = Dictionary(
             uniqueKeysWithValues: FailoverReason.allCases.map { reason in
                 (reason, registry.counter(Families.failovers, with("reason", reason.rawValue)))
+            })
+        diskFaults = Dictionary(
+            uniqueKeysWithValues: DiskFaultOutcome.allCases.map { outcome in
+                (outcome, registry.counter(Families.diskFaults, with("outcome", outcome.rawValue)))
             })
         standstills = Dictionary(
             uniqueKeysWithValues: ["attach", "detach", "output", "switchover", "frozen"].map { cause in
@@ -262,6 +275,8 @@ public struct VMMetrics: Sendable {
         failovers[reason]?.add()
         failoverDuration.observe(nanoseconds: nanoseconds)
     }
+
+    public func recordDiskFault(_ outcome: DiskFaultOutcome) { diskFaults[outcome]?.add() }
 
     /// Notes how long the guest stood still for something else than a checkpoint; `cause` is one of docs/METRICS.md.
     public func recordStandstill(_ cause: String, nanoseconds: UInt64) {

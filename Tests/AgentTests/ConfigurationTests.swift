@@ -46,7 +46,7 @@ import Testing
                     epochMilliseconds: 20, level: .system, reprotection: .automatic, standbyLost: .runAlone,
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
-                    replaceAfter: 60))
+                    replaceAfter: 60, diskFaults: .failover, diskTimeoutMilliseconds: 5000))
         #expect(
             configuration.detection
                 == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
@@ -97,6 +97,8 @@ import Testing
               awake: false
               link_cap_mbit: 250
               reference_cache_mib: 64
+              disk_fault: report
+              disk_timeout_ms: 9000
             detection: {heartbeat_ms: 20, silence_ms: 200, silence_floor_ms: 100}
             journal: {days: 7, events: 5000}
             qemu: {binary: /opt/qemu, sandbox: off}
@@ -129,6 +131,7 @@ import Testing
         #expect(configuration.peers["beta"]?.connections == 4 && configuration.peers["gamma"]?.connections == 1)
         let defaults = configuration.defaults
         #expect(!defaults.isRealTime && !defaults.isAwake && !defaults.checkpointsOnOutput)
+        #expect(defaults.diskFaults == .report && defaults.diskTimeoutMilliseconds == 9000)
         #expect(defaults.linkCapMegabits == 250 && defaults.referenceMebibytes == 64 && defaults.pauseBudget == 10)
         #expect(configuration.api == .init(socket: "/tmp/r.sock", group: "staff"))
         #expect(configuration.metricsListen == HostPort(host: "127.0.0.1", port: 9731))

@@ -122,7 +122,9 @@ struct ChaosProgram {
         _ fault: Fault, _ moment: Double, _ arbiter: Pair.Arbiter, _ image: GuestImage
     ) async throws -> Outcome {
         try await Bed.with { bed in
-            try await play(fault, try await Stage.set(bed, image, arbiter: arbiter, moment: moment))
+            let stage = try await Stage.set(
+                bed, image, arbiter: arbiter, moment: moment, hasFaultyDisk: fault.ofDisk != nil)
+            return try await play(fault, stage)
         }
     }
 

@@ -24,6 +24,19 @@ enum Fault: String, CaseIterable {
     case switchover = "switchover"
     case primaryLostInSwitchover = "primary host lost during a switchover"
     case standbyLostInSwitchover = "standby host lost during a switchover"
+    case primaryDiskFails = "primary disk fails and is mended"
+    case primaryDiskFull = "primary disk full and with room again"
+    case primaryDiskHangs = "primary disk hangs and answers again"
+
+    /// What befalls the primary's disk.
+    var ofDisk: SlowDisk.Fault? {
+        switch self {
+        case .primaryDiskFails: .eio
+        case .primaryDiskFull: .enospc
+        case .primaryDiskHangs: .hang
+        default: nil
+        }
+    }
 
     /// Longer than any timeout of the pair, in seconds.
     private static let long = 3.0
@@ -65,6 +78,10 @@ enum Fault: String, CaseIterable {
         case .switchover: try beginSwitchover(pair)
         case .primaryLostInSwitchover: try await lose(bed.a, duringSwitchoverOf: stage)
         case .standbyLostInSwitchover: try await lose(bed.b, duringSwitchoverOf: stage)
+        case .primaryDiskFails, .primaryDiskFull, .primaryDiskHangs:
+            try stage.storage?.be(ofDisk)
+            try await Self.pause(Self.long)
+            try stage.storage?.be(nil)
         }
     }
 

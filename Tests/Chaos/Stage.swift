@@ -8,23 +8,33 @@ struct Stage {
     let guest: GuestVM
     let pair: Pair
     let verifier: Verifier
+    /// What the primary's disk lies on, where that is to fail.
+    let storage: SlowDisk?
     /// Random, 0 to 2 seconds.
     let moment: Double
 
     static func set(
-        _ bed: Bed, _ image: GuestImage, arbiter: Pair.Arbiter, moment: Double
+        _ bed: Bed, _ image: GuestImage, arbiter: Pair.Arbiter, moment: Double, hasFaultyDisk: Bool
     ) async throws -> Stage {
         var configuration = GuestVM.Configuration()
         configuration.name = vm
         configuration.memoryMiB = 192
         let disk = "\(bed.a.stateDirectory)/web.raw"
         configuration.disks = [try GuestDisk.create(disk, mebibytes: 32, content: .random(seed: 5))]
+        var storage: SlowDisk?
+        if hasFaultyDisk {
+            let faulty = try await SlowDisk.start(on: bed.a, image: disk, delayMilliseconds: 0)
+            configuration.disks[0].path = faulty.path
+            configuration.driveOptions = ["cache=none", moment < 1 ? "aio=threads" : "aio=native"]
+            storage = faulty
+        }
         var options = Pair.Options()
         options.arbiter = arbiter
         options.reprotectsByItself = true
         options.silenceMilliseconds = 1000
         // Half of the runs have a second path between the hosts.
         options.hasSecondPath = moment < 1
+        options.defaults = ["disk_timeout_ms: 1000"]
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
         try bed.b.addTap("tap0")
@@ -34,7 +44,8 @@ struct Stage {
         plan.dirtying = GuestControl.Dirtying(pages: 200, periodMs: 20, workingSet: 4096, pattern: .counter)
         let verifier = try await Verifier.start(on: bed.client, guest: configuration.address, plan)
         try await pair.protect(guest)
-        return Stage(bed: bed, guest: guest, pair: pair, verifier: verifier, moment: moment)
+        return Stage(
+            bed: bed, guest: guest, pair: pair, verifier: verifier, storage: storage, moment: moment)
     }
 
     /// How many hosts say that they let the guest's output out now.

@@ -71,6 +71,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         var direct: [[UInt8]] = []
         var isEnded = false
         var isMigratedAway = false
+        var diskBound: DiskBound?
 
         mutating func fill(_ page: Int, _ byte: UInt8) {
             memory.replaceSubrange(
@@ -93,6 +94,10 @@ public final class FakeGuest: Guest, @unchecked Sendable {
     public let mayPinMemory: Bool
     public let pid: Int32
     public var standstill = StandstillClock()
+    public var diskBound: DiskBound? {
+        get { locked { $0.diskBound } }
+        set { locked { $0.diskBound = newValue } }
+    }
     private let process: PidDescriptor
     private let newsArrived: EventDescriptor
     private let condition = NSCondition()
@@ -250,6 +255,12 @@ public final class FakeGuest: Guest, @unchecked Sendable {
     }
 
     // MARK: - What happens to it
+
+    public var diskFault: DiskFault? {
+        locked { state in
+            state.news.lazy.compactMap { if case .diskFault(let fault) = $0 { fault } else { nil } }.first
+        }
+    }
 
     public func tell(_ news: GuestNews) {
         locked { $0.news.append(news) }

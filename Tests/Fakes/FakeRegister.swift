@@ -28,6 +28,7 @@ public final class FakeRegister: Arbiter {
     public init() {}
 
     public var name: String { "the test's arbiter" }
+    public var isUp: Bool { state.withLock { $0.manner == .answers } }
     public func be(_ manner: Manner) { state.withLock { $0.manner = manner } }
 
     /// What was asked for, granted or not.

@@ -12,6 +12,8 @@ struct Scene {
     let pair: Pair
     let primaryDisk: String
     let standbyDisk: String
+    /// What the primary's disk lies on, where it is slow.
+    let storage: SlowDisk?
     var address: String { guest.configuration.address }
 
     struct Wishes {
@@ -21,6 +23,8 @@ struct Scene {
         var machineVersion: String?
         /// Its disk is read with O_DIRECT, from storage that takes so many milliseconds for it.
         var slowReads: Int?
+        /// How QEMU reads and writes such a disk.
+        var slowDrive = "aio=native"
         var graphics = GuestVM.Graphics.none
         var nic = GuestVM.NIC.Model.virtio
         /// Of the card; the output of more than one is held at the tap.
@@ -56,10 +60,12 @@ struct Scene {
         configuration.qemu = wishes.qemu
         configuration.machineVersion = wishes.machineVersion
         configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 64, content: .random(seed: 7))]
+        var storage: SlowDisk?
         if let delay = wishes.slowReads {
             let slow = try await SlowDisk.start(on: bed.a, image: primaryDisk, delayMilliseconds: delay)
             configuration.disks[0].path = slow.path
-            configuration.driveOptions = ["cache=none", "aio=native"]
+            configuration.driveOptions = ["cache=none", wishes.slowDrive]
+            storage = slow
         }
         configuration.wiring = wishes.wiring?(primaryDisk)
         let standbyDisk = "\(bed.b.stateDirectory)/web.\(wishes.standbyFormat.rawValue)"
@@ -74,7 +80,8 @@ struct Scene {
         try bed.b.addTap("tap0", kind: configuration.nics[0].tapKind)
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
-        return Scene(bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk)
+        return Scene(
+            bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk, storage: storage)
     }
 
     static func load(pages: Int = 300) -> Verifier.Plan {

@@ -13,11 +13,11 @@ import Wire
     private static let identity = StandbyIdentity(node: beta, incarnation: 3)
 
     /// Alpha's, of a guest that runs alone.
-    private static func alone(_ rule: Rule = .arbiter, isNamed: Bool = false) -> PrimaryDuty {
+    private static func alone(_ rule: Rule = .arbiter, isNamed: Bool = false, tookOver: Bool = false) -> PrimaryDuty {
         let register = Register(
             term: Term(4), owner: alpha, mode: .solo, session: .none, standby: nil, lineage: Lineage(9), level: .system)
         let names = PrimaryDuty.Names(
-            VMName(unchecked: "db"), standby: beta, arbiter: "witness", isNamed: isNamed, tookOver: false)
+            VMName(unchecked: "db"), standby: beta, arbiter: "witness", isNamed: isNamed, tookOver: tookOver)
         return PrimaryDuty(
             PrimaryMachine(tookOver: register, rule: rule, reprotection: .automatic, seed: 1), names,
             tuning: EpochTuning(epochMilliseconds: 20),
@@ -31,8 +31,8 @@ import Wire
     }
 
     /// One whose offer is made.
-    private static func offering(isNamed: Bool = false) throws -> PrimaryDuty {
-        var duty = alone(isNamed: isNamed)
+    private static func offering(isNamed: Bool = false, tookOver: Bool = false) throws -> PrimaryDuty {
+        var duty = alone(isNamed: isNamed, tookOver: tookOver)
         let outputs = duty.seekStandby(at: 0)
         #expect(words(outputs) == ["offer"])
         guard case .order(.offer(let offer))? = outputs.first else { throw SessionError(.system, "no offer") }
@@ -50,8 +50,8 @@ import Wire
     }
 
     /// One whose standby can take over.
-    private static func paired() throws -> PrimaryDuty {
-        var duty = try offering()
+    private static func paired(tookOver: Bool = false) throws -> PrimaryDuty {
+        var duty = try offering(tookOver: tookOver)
         _ = duty.take(.accept(acceptance), at: 0)
         #expect(words(duty.agree(identity)) == ["startCopy"])
         #expect(seal(Epoch(1), &duty) == ["hold"])
@@ -187,5 +187,40 @@ import Wire
         #expect(wanted == ["closeLink", "releaseEverything", "detach", "closeLink"])
         #expect(duty.failure?.code == .storage)
         #expect(words(duty.unprotect()) == ["goodbye failed", "closeLink", "releaseEverything", "detach", "end"])
+    }
+
+    // MARK: - A disk that fails
+
+    private static func reason(
+        _ duty: PrimaryDuty, _ policy: DiskFaultPolicy = .failover, isArbiterUp: Bool = true, silence: UInt64 = 0,
+        tenure: UInt64 = 0
+    ) -> String? {
+        DiskFaultSight(policy: policy, isArbiterUp: isArbiterUp, silence: silence, tenure: tenure)
+            .reasonToLiveWithIt(duty)
+    }
+
+    @Test func onlyAStandbyThatCanGoesOnWithAGuestWhoseDiskFails() throws {
+        var duty = try Self.paired()
+        #expect(Self.reason(duty) == nil)
+        #expect(Self.reason(duty, .report) == "disk_fault is “report”")
+        #expect(
+            Self.reason(duty, isArbiterUp: false) == "the arbiter does not answer, and nobody goes on without its word")
+        #expect(Self.reason(duty, silence: 300_000_000) == nil)
+        #expect(Self.reason(duty, silence: 301_000_000) == "the standby was not heard of for 301 ms")
+        #expect(Self.reason(Self.alone()) == "no standby can go on with it now")
+        #expect(Self.reason(try Self.offering()) == "no standby can go on with it now")
+        // Whoever ends protection or moves the guest has asked the arbiter for something else.
+        var ending = duty
+        _ = ending.unprotect()
+        #expect(Self.reason(ending) == "no standby can go on with it now")
+        _ = duty.switchOver()
+        #expect(Self.reason(duty) == "no standby can go on with it now")
+    }
+
+    @Test func aGuestThatJustCameHereStays() throws {
+        let minute: UInt64 = 60_000_000_000
+        let duty = try Self.paired(tookOver: true)
+        #expect(Self.reason(duty, tenure: minute - 1) == "it came here by a failover 59 s ago")
+        #expect(Self.reason(duty, tenure: minute) == nil)
     }
 }

@@ -62,11 +62,11 @@ import Testing
             let monitor = try qemu.connect()
             let clock = ContinuousClock()
             var began = clock.now
-            try PinningDisks.drain(monitor, timeout: .seconds(10))
+            try monitor.awaitReply(try monitor.send(PinningDisks.drain))
             #expect(began.duration(to: clock.now) < .milliseconds(300), "nothing was under way")
             began = clock.now
             _ = try monitor.monitor("qemu-io slow \"aio_read 0 64k\"")
-            try PinningDisks.drain(monitor, timeout: .seconds(10))
+            try monitor.awaitReply(try monitor.send(PinningDisks.drain))
             #expect(began.duration(to: clock.now) >= .milliseconds(400))
         }
     }

@@ -196,6 +196,16 @@ struct DiskImageTests {
         #expect(try firstDifference(Array(contents(of: backing)[777..<100_777]), expected) == nil)
     }
 
+    @Test(arguments: [ImageFormat.raw, .qcow2])
+    func `an image is written out while it is open`(format: ImageFormat) throws {
+        let path = try make(format)
+        let image = try open(path, format)
+        try [UInt8](repeating: 1, count: 65536).withUnsafeBytes { try image.write(offset: 0, data: $0) }
+        try image.writeOut()
+        try image.close()
+        #expect(throws: StorageError.closed(path: path)) { try image.writeOut() }
+    }
+
     @Test func `a failed flush is final`() throws {
         let path = try make(.qcow2)
         let image = try open(path, .qcow2)

@@ -2,6 +2,7 @@ import Fencing
 import Journal
 import Logging
 import Model
+import Pair
 import Protocol
 
 /// What `romulusd.yaml` says, checked: every value has its type and range, and names refer to what exists in the file.
@@ -139,12 +140,16 @@ public struct Configuration: Sendable, Equatable {
         public var linkCapMegabits: Int?
         /// The most memory for what a VM's pages are compared with, in MiB; nil is as much as the guest writes.
         public var referenceMebibytes: Int?
+        /// What is done when a disk of the primary's fails.
+        public var diskFaults: DiskFaultPolicy
+        /// Disks that keep a checkpoint waiting for longer hang.
+        public var diskTimeoutMilliseconds: Int
 
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection,
             standbyLost: PrimaryMachine.LonelyPolicy, idleEpochMilliseconds: Int, checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
-            referenceMebibytes: Int?, replaceAfter: Int
+            referenceMebibytes: Int?, replaceAfter: Int, diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -159,6 +164,8 @@ public struct Configuration: Sendable, Equatable {
             self.linkCapMegabits = linkCapMegabits
             self.referenceMebibytes = referenceMebibytes
             self.replaceAfter = replaceAfter
+            self.diskFaults = diskFaults
+            self.diskTimeoutMilliseconds = diskTimeoutMilliseconds
         }
     }
 

@@ -16,7 +16,9 @@ extension ConfigurationFile {
             keepMemoryMinutes: section.read(Settings.Defaults.keepMemory),
             linkCapMegabits: Self.unlessZero(section.read(Settings.Defaults.linkCap)),
             referenceMebibytes: Self.unlessZero(section.read(Settings.Defaults.referenceCache)),
-            replaceAfter: section.read(Settings.Defaults.replaceAfter))
+            replaceAfter: section.read(Settings.Defaults.replaceAfter),
+            diskFaults: section.read(Settings.Defaults.diskFault),
+            diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout))
     }
 
     /// In the file 0 says that there is no bound.

@@ -1,5 +1,6 @@
 import Journal
 import Model
+import Pair
 import Protocol
 import RomulusAPI
 
@@ -44,6 +45,13 @@ extension Settings {
         static let replaceAfter = Setting.integer(
             "replace_after", 0...day, default: 60,
             "how long a standby may be lost before one in reserve takes its place, in seconds")
+        static let diskFault = Setting<DiskFaultPolicy>.choice(
+            "disk_fault", [("failover", .failover), ("report", .report)], default: "failover",
+            "a disk of the primary's fails or hangs: the standby goes on with the guest as it was before, or the guest sees it;"
+                + " see docs/DISK-FAULTS.md")
+        static let diskTimeout = Setting.integer(
+            "disk_timeout_ms", 500...9000, default: 5000,
+            "disks that keep a checkpoint waiting for longer hang, in milliseconds")
         static let keepMemory = Setting.integer(
             "keep_memory_minutes", 0...10_080, default: 60,
             "a lost replica's memory is kept, so that less is sent again; 0: not")
@@ -52,7 +60,7 @@ extension Settings {
             [
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
                 level.entry, reprotect.entry, standbyLost.entry, linkCap.entry, referenceCache.entry,
-                replaceAfter.entry, keepMemory.entry,
+                replaceAfter.entry, diskFault.entry, diskTimeout.entry, keepMemory.entry,
             ])
     }
 

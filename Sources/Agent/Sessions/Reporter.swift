@@ -55,6 +55,7 @@ package struct Reporter: Sendable {
                 metrics?.releasedFrames.add(UInt64(output.frames))
             }
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
+        case .diskFault(let isFailover): metrics?.recordDiskFault(isFailover ? .failover : .guest)
         case .found(let pid, let lineage):
             guests.remember(options, pid, lineage)
             roster.changes.publish()
@@ -120,7 +121,8 @@ package struct Reporter: Sendable {
         case .ended(let reason):
             chronicle.note(vm, .ended, "the replica of \(vm) was given up: \(reason)")
             roster.remove(vm)
-        case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied, .stoodStill, .becamePrimary:
+        case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied, .stoodStill, .becamePrimary,
+            .diskFault:
             break
         }
     }
@@ -146,7 +148,7 @@ extension VMMetrics.Component {
             case .peerLost, .protocolBroken: .link
             case .qemu, .guestLost: .qemu
             case .system: .capture
-            case .storage: .disk
+            case .storage, .diskHangs: .disk
             }
     }
 }

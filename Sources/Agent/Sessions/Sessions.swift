@@ -162,6 +162,8 @@ final class Sessions: Sendable {
         options.isRealTime = configuration.defaults.isRealTime
         options.sleep = processorSleep
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
+        options.diskFaults = configuration.defaults.diskFaults
+        options.diskTimeoutMilliseconds = configuration.defaults.diskTimeoutMilliseconds
         return options
     }
 

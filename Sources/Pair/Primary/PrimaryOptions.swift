@@ -34,6 +34,9 @@ public struct PrimaryOptions: Sendable {
     public var secondPaths: [NodeName: SecondPath] = [:]
     /// The guest's hypervisor may need so long for a checkpoint; after 10 s QEMU counts as lost.
     package var stallMilliseconds = 3000
+    public var diskFaults = DiskFaultPolicy.failover
+    /// Disks that keep a checkpoint waiting for longer hang.
+    public var diskTimeoutMilliseconds = 5000
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.

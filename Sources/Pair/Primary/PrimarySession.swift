@@ -45,11 +45,13 @@ final class PrimarySession {
     private var isLinkFull = false
     /// The guest stands still for a switchover, and all of it is sealed.
     private var isLastSealed = false
+    /// The disks whose faults were told of.
+    var toldFaults: Set<String> = []
 
     var options: PrimaryOptions { shell.options }
     /// A QEMU that dies fails in many ways before it counts as ended; whatever failed, it is given this time, in nanoseconds,
     /// lest its standby be sent away instead of going on.
-    private static let lastBreath: UInt64 = 200_000_000
+    static let lastBreath: UInt64 = 200_000_000
 
     /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
     private static let backlogMax: UInt64 = 8_000_000
@@ -121,7 +123,12 @@ final class PrimarySession {
         if let ended = try FirstCopy(self, mirrors).run() { return ended }
         try seal(first: true)
         shell.report(.event(.state, "checkpoint 1 is sealed: output is held by epoch from here on"))
-        return try checkpointUntilTheEnd()
+        do throws(SessionError) {
+            return try checkpointUntilTheEnd()
+        } catch {
+            if error.code == .diskHangs { try meet(DiskFault(disk: nil, .hang, reason: error.message)) }
+            throw error
+        }
     }
 
     /// Learns what the standby's images hold, which takes as long as reading them: the guest runs. Returns why, when protection
@@ -226,6 +233,7 @@ final class PrimarySession {
     private func seal(first: Bool) throws(SessionError) {
         let epoch = sealed.next
         wakefulness.begin(epoch)
+        boundDisks()
         var timings = EpochTimings()
         timings.epoch = epoch
         try verificationBegins(epoch)
@@ -241,6 +249,7 @@ final class PrimarySession {
         try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
             try exchange(full, epoch, standsStill: true)
         }
+        try meetDiskFaults()
         let savedAt = MonotonicClock.now()
 
         let outputs = try cut(epoch, first: first)
@@ -342,6 +351,7 @@ final class PrimarySession {
                 throw SessionError(
                     .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
             case .mirrorFailed(let reason): throw SessionError(.storage, reason)
+            case .diskFault(let fault): try meet(fault)
             case .paused, .resumed: break
             }
         }

@@ -63,6 +63,8 @@ public final class PrimaryShell: LinkHandler, Sendable {
     let questions: ArbiterQuestions?
     let state: Mutex<State>
     let wake: EventDescriptor
+    /// When this host got the guest, by `MonotonicClock`.
+    let takenAt = MonotonicClock.now()
     let verification: MemoryVerification
     /// When the session's thread is heard of again, by `MonotonicClock`.
     let backAt = Atomic<UInt64>(0)

@@ -17,6 +17,7 @@ extension StandbyShell {
         var hasQEMU = true
         defer { heartbeat.withLock { $0?.stop() } }
         defer { questions?.stop() }
+        defer { flusher.withLock { $0 = nil } }
         if replica.recovering { applier.restore(deviceState: replica.savedDeviceState(before: firstRecovered)) }
         while true {
             let (item, finished) = state.withLock { ($0.queue.next(), $0.duty.isFinished) }

@@ -51,6 +51,7 @@ public final class StandbyShell: LinkHandler, Sendable {
     let wake: EventDescriptor
     let startedAt = MonotonicClock.now()
     let heartbeat = Mutex<HeartbeatThread?>(nil)
+    let flusher = Mutex<ImageFlusher?>(nil)
     let heartbeatMilliseconds: Int
     let custody: Custody
     let questions: ArbiterQuestions?
@@ -108,6 +109,11 @@ public final class StandbyShell: LinkHandler, Sendable {
             borne: replica.offer.silenceFloorMilliseconds ?? replica.offer.silenceMilliseconds
         ) { [weak self] in self?.beat($0) ?? .max }
         heartbeat.withLock { $0 = beats }
+        let flusher = try ImageFlusher(vm, replica.disks) { [weak self] error in
+            self?.state.withLock { self?.fail(error, &$0) }
+            self?.wake.signal()
+        }
+        self.flusher.withLock { $0 = flusher }
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
     }
 

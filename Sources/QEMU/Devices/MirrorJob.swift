@@ -29,6 +29,9 @@ public struct MirrorJob: Hashable, Sendable {
     public let name: String
     private var filter: String { "\(name)-top" }
 
+    /// The node above the disk of that index while it is mirrored.
+    static func filter(of index: Int) -> String { MirrorJob(name: "\(prefix)\(index)").filter }
+
     /// Begins to copy `disk` (its top node). `index` makes the names unique within the VM. The server must offer the
     /// export `export` with the disk's size.
     public static func start(

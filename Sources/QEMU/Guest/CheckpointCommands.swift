@@ -29,6 +29,8 @@ final class CheckpointCommands {
     private(set) var isHeldStill = false
     /// True while the guest stands still because of us.
     private var standsStill = false
+    /// Disks that take longer to be drained hang.
+    var diskBound: DiskBound?
 
     init(_ process: GuestProcess, _ events: GuestEvents, memorySize: MemorySize, log: Logger) {
         self.process = process
@@ -61,15 +63,57 @@ final class CheckpointCommands {
     func holdStill(for cause: Standstill.Cause, _ clock: inout StandstillClock) throws(SessionError) {
         let sentAt = GuestEvents.now()
         clock.begin(cause)
+        try run(DeviceStateCapture.stop, to: "stop")
+        clock.passed(.stop)
         do throws(QMPError) {
-            try process.monitor.execute("stop", timeout: GuestProcess.timeout)
-            clock.passed(.stop)
             isHeldStill = try events.takeOwn("STOP", since: sentAt)
             standsStill = isHeldStill
             if !isHeldStill { clock.forget() }
         } catch {
             throw process.failed(to: "stop", error)
         }
+    }
+
+    /// Waits, with the guest running, until the disks have ended what they have begun by now.
+    func drainDisks() throws(SessionError) { try run(PinningDisks.drain, to: "drain its disks") }
+
+    /// A command that drains the disks.
+    private func run(_ command: QMPCommand, to what: String) throws(SessionError) {
+        let id: UInt64
+        do throws(QMPError) {
+            id = try process.monitor.send(command)
+        } catch {
+            throw process.failed(to: what, error)
+        }
+        try awaitDrain(id, to: what)
+    }
+
+    /// Waits for the answer to a command that drains the disks.
+    private func awaitDrain(_ id: UInt64, to what: String) throws(SessionError) {
+        let deadline = ContinuousClock.now + GuestProcess.timeout
+        var patience = beginPatience()
+        while try !isAnswered(id, what), ContinuousClock.now < deadline { try check(&patience) }
+        do throws(QMPError) {
+            try process.monitor.awaitReply(id, timeout: .zero)
+        } catch {
+            throw process.failed(to: what, error)
+        }
+    }
+
+    private func isAnswered(_ id: UInt64, _ what: String) throws(SessionError) -> Bool {
+        do throws(QMPError) {
+            return try process.monitor.isAnswered(id, within: .milliseconds(100))
+        } catch {
+            throw process.failed(to: what, error)
+        }
+    }
+
+    private func beginPatience() -> DiskPatience { DiskPatience(diskBound, now: MonotonicClock.now()) }
+
+    /// Throws when the disks keep us waiting for too long.
+    private func check(_ patience: inout DiskPatience) throws(SessionError) {
+        guard patience.isOver(at: MonotonicClock.now(), isHalted: { process.isHalted }) else { return }
+        throw process.diskHangs(patience)
     }
 
     /// Whether the next checkpoint can be made by one command, which lets the guest run on at its end. The first one cannot:
@@ -92,9 +136,12 @@ final class CheckpointCommands {
         } catch {
             throw process.failed(to: "save its devices", error)
         }
+        var patience = beginPatience()
         while try !noticesStop(), !single.isAnswered,
             try checkpointing({ () throws(SystemError) in try single.waitUnlessHolding() })
-        {}
+        {
+            try check(&patience)
+        }
         clock.passed(.stop)
     }
 
@@ -123,9 +170,11 @@ final class CheckpointCommands {
         for single: SingleCommandSave, _ step: () throws(SystemError) -> Bool
     ) throws(SessionError) -> Bool {
         let began = MonotonicClock.now()
+        var patience = beginPatience()
         while try checkpointing(step) {
             // The stop comes before all that is saved, the answer after it.
             _ = try noticesStop()
+            try check(&patience)
             if MonotonicClock.now() - began > 10_000_000_000 {
                 throw SessionError(.qemu, "the QEMU of \(process.vm) did not save its devices within 10 s")
             }
@@ -180,8 +229,12 @@ final class CheckpointCommands {
         clock.begin(.checkpoint)
         do throws(QMPError) {
             pending = try process.monitor.send([DeviceStateCapture.stop, save, DeviceStateCapture.memorySize])
-            try process.monitor.awaitReply(pending.lowerBound, timeout: GuestProcess.timeout)
-            clock.passed(.stop)
+        } catch {
+            throw process.failed(to: "stop", error)
+        }
+        try awaitDrain(pending.lowerBound, to: "stop")
+        clock.passed(.stop)
+        do throws(QMPError) {
             // A guest that runs says STOP before it answers; one that stood still already says nothing.
             stoppedByUs = try events.takeOwn("STOP", since: sentAt) || isHeldStill
             isHeldStill = false

@@ -4,12 +4,19 @@ import Hypervisor
 /// What a guest's QEMU told and nobody has taken yet, without the effects of our own commands.
 final class GuestEvents {
     private let monitor: QMPConnection
+    private let errors: DiskErrors
     private var events: [QMPEvent] = []
     /// A removable medium came or went: another one may be read in another way. QEMU tells of it before it stops for a checkpoint
     /// that has it.
     private(set) var hasMovedMedia = false
 
-    init(_ monitor: QMPConnection) { self.monitor = monitor }
+    init(_ monitor: QMPConnection, _ disks: [GuestDisk]) {
+        self.monitor = monitor
+        errors = DiskErrors(disks)
+    }
+
+    /// The first fault of a disk, of what was taken in.
+    var diskFault: DiskFault? { events.lazy.compactMap(errors.fault).first }
 
     /// Takes in what came.
     func hear() throws(QMPError) {
@@ -48,6 +55,7 @@ final class GuestEvents {
             case "RESUME": .resumed
             case "RESET": .reset
             case "DEVICE_DELETED": .deviceRemoved
+            case "BLOCK_IO_ERROR": errors.fault(event).map { .diskFault($0) }
             default: mirrors.lazy.compactMap { $0.failure(event) }.first.map { .mirrorFailed($0) }
             }
         }

@@ -47,7 +47,7 @@ package final class GuestHandle: Guest {
         } catch {
             throw SessionError(.refused, "\(vm) cannot be protected: \(error)")
         }
-        events = GuestEvents(monitor)
+        events = GuestEvents(monitor, description.disks)
         checkpoints = CheckpointCommands(process, events, memorySize: description.memorySize, log: log)
         blocks = description.ramBlocks
         trackedBlocks = description.trackedPlaces
@@ -106,13 +106,11 @@ package final class GuestHandle: Guest {
     package func confirmMemory() throws(SessionError) { try checkpoints.confirmMemory() }
     package func letRunOn() { checkpoints.letRunOn(&standstill) }
 
-    /// Waits, with the guest running, until the disks have ended what they have begun by now.
-    package func drainDisks() throws(SessionError) {
-        do throws(QMPError) {
-            try PinningDisks.drain(monitor, timeout: GuestProcess.timeout)
-        } catch {
-            throw process.failed(to: "drain its disks", error)
-        }
+    package func drainDisks() throws(SessionError) { try checkpoints.drainDisks() }
+    package var diskFault: DiskFault? { events.diskFault }
+    package var diskBound: DiskBound? {
+        get { checkpoints.diskBound }
+        set { checkpoints.diskBound = newValue }
     }
 
     package func flushImages() { process.flushFiles() }

@@ -30,6 +30,8 @@ final class GuestProcess {
     /// The first word of this file is 0 for a process whose memory was taken from it (proc(5)), which is never undone.
     private var hasMemory: Bool { (try? Files.text(of: "/proc/\(pid)/statm"))?.first != "0" }
     var exitDescriptor: Int32 { handle.number }
+    /// A signal or a debugger keeps it from running (proc(5): T and t).
+    var isHalted: Bool { ["T", "t"].contains(ProcessFiles.statistics(of: pid)?.first ?? "") }
 
     func kill() { try? handle.kill() }
 
@@ -66,6 +68,13 @@ final class GuestProcess {
         } catch {
             throw failed(to: what, error)
         }
+    }
+
+    /// Its disks did not end within `patience` what they had begun.
+    func diskHangs(_ patience: DiskPatience) -> SessionError {
+        let seconds = Double(patience.bound?.limit ?? 0) / 1e9
+        return SessionError(
+            .diskHangs, "the disks of \(vm) did not end what they had begun within \(seconds) s")
     }
 
     // MARK: - Its files

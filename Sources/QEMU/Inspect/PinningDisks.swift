@@ -26,9 +26,7 @@ public enum PinningDisks {
         }
     }
 
-    /// Waits, with the guest running, until every request that was under way is over: QEMU drains all disks before the actions
+    /// Is answered, with the guest running, when every request that was under way is over: QEMU drains all disks before the actions
     /// of a transaction (blockdev.c, `qmp_transaction`), and this one has none.
-    public static func drain(_ monitor: QMPConnection, timeout: Duration) throws(QMPError) {
-        try monitor.execute("transaction", ["actions": .array([])], timeout: timeout)
-    }
+    public static let drain = QMPCommand("transaction", ["actions": .array([])])
 }

@@ -34,6 +34,15 @@ extension QMPConnection {
         waiting.contains { $0.id == id && $0.reply != nil }
     }
 
+    /// Waits for the command's answer without giving the command up; false when none came.
+    public func isAnswered(_ id: UInt64, within timeout: Duration) throws(QMPError) -> Bool {
+        let deadline = ContinuousClock.now + timeout
+        while !isAnswered(id) {
+            guard try receive(until: deadline) else { return false }
+        }
+        return true
+    }
+
     /// Waits for all of a batch and throws the first failure, after the last reply has come.
     public func awaitReplies(_ ids: Range<UInt64>, timeout: Duration = .seconds(10)) throws(QMPError) {
         let deadline = ContinuousClock.now + timeout

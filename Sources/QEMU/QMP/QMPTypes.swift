@@ -7,6 +7,12 @@ public struct QMPEvent: Hashable, Sendable {
     public var data: JSONValue
     /// Wall clock of QEMU's host in microseconds since 1970.
     public var timestamp: Int64
+
+    package init(name: String, data: JSONValue, timestamp: Int64) {
+        self.name = name
+        self.data = data
+        self.timestamp = timestamp
+    }
 }
 
 /// A command as text, made once and sent often: only the id is written per call.

@@ -149,16 +149,35 @@ public final class DiskImage: Sendable {
     public func flush() throws(StorageError) {
         try use { () throws(StorageError) in
             try refuseAfterFailedFlush()
-            do throws(StorageError) {
+            try noteFailedFlush { () throws(StorageError) in
                 switch store {
                 case .raw(let image): try image.flush()
                 case .exported(let image): try image.flush()
                 }
-            } catch {
-                let failure = StorageError.flushFailed(path: path, reason: error.description)
-                flushFailure.withLock { $0 = failure }
-                throw failure
             }
+        }
+    }
+
+    /// As `flush`, and keeps `close` of a raw image not waiting, however long its storage takes.
+    public func writeOut() throws(StorageError) {
+        guard case .raw(let image) = store else { return try flush() }
+        var file: OwnedDescriptor?
+        try use { () throws(StorageError) in
+            try refuseAfterFailedFlush()
+            file = try image.duplicate()
+        }
+        guard let file else { return }
+        let number = file.number
+        try noteFailedFlush { () throws(StorageError) in try image.flush(number) }
+    }
+
+    private func noteFailedFlush(_ flush: () throws(StorageError) -> Void) throws(StorageError) {
+        do throws(StorageError) {
+            try flush()
+        } catch {
+            let failure = StorageError.flushFailed(path: path, reason: error.description)
+            flushFailure.withLock { $0 = failure }
+            throw failure
         }
     }
 

@@ -116,9 +116,19 @@ final class RawImage: Sendable {
         }
     }
 
-    func flush() throws(StorageError) {
+    func flush() throws(StorageError) { try flush(number) }
+
+    /// By a duplicate of its descriptor.
+    func flush(_ number: Int32) throws(StorageError) {
         let result = rml_sync_data(number)
         if result < 0 { throw failure("flush", -result) }
+    }
+
+    /// The same file, which stays open when the image is closed; its locks do not. Only while it is open.
+    func duplicate() throws(StorageError) -> OwnedDescriptor {
+        let number = rml_duplicate(number)
+        guard number >= 0 else { throw failure("duplicate the descriptor of", -number) }
+        return OwnedDescriptor(owning: number)
     }
 
     /// Where the next bytes that may be other than zero start at or after `offset`; `size` when there are none.

@@ -5,7 +5,10 @@
  * Mounts DIRECTORY, says "ready", and serves DIRECTORY/disk from BACKING until it gets SIGTERM, or is killed: then whoever
  * cleans up takes the dead mount away. Every read is answered DELAY_US after it came, however many are under way; writes and
  * flushes at once. With O_DIRECT the kernel pins the reader's pages when the read begins and copies the data into them when it
- * is answered (fs/fuse/file.c, fuse_direct_io): as a real disk does. */
+ * is answered (fs/fuse/file.c, fuse_direct_io): as a real disk does.
+ *
+ * It is broken for as long as there is a file BACKING.fault, which says how: "eio" fails every read, write and flush, "enospc"
+ * every write, "flush" every flush; "hang" answers nothing and does it late. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +35,7 @@ struct pending {
 static int device, backing;
 static uint64_t delay, disk_size;
 static const char *directory;
+static char fault_path[4096];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t came = PTHREAD_COND_INITIALIZER;
@@ -56,6 +60,24 @@ static void answer(uint64_t unique, int error, const void *data, size_t size) {
     if (writev(device, parts, size > 0 ? 2 : 1) < 0 && errno != ENOENT) fail("answer");
 }
 
+enum kind { reading, writing, flushing };
+
+/* The error of the disk as it is now; returns once it does not hang. */
+static int fault(enum kind kind) {
+    for (;;) {
+        char word[16] = "";
+        int file = open(fault_path, O_RDONLY | O_CLOEXEC);
+        if (file < 0) return 0;
+        ssize_t got = read(file, word, sizeof word - 1);
+        close(file);
+        if (got > 0 && strncmp(word, "eio", 3) == 0) return EIO;
+        if (got > 0 && strncmp(word, "enospc", 6) == 0) return kind == writing ? ENOSPC : 0;
+        if (got > 0 && strncmp(word, "flush", 5) == 0) return kind == flushing ? EIO : 0;
+        if (got > 0 && strncmp(word, "hang", 4) != 0) return 0;
+        usleep(5000);
+    }
+}
+
 static struct fuse_attr attributes(uint64_t id) {
     int is_root = id == root_id;
     return (struct fuse_attr){
@@ -72,8 +94,9 @@ static void *answer_reads(void *unused) {
         pthread_mutex_unlock(&lock);
         struct timespec due = {.tv_sec = (time_t)(read.due / 1000000000u), .tv_nsec = (long)(read.due % 1000000000u)};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR) {}
-        ssize_t got = pread(backing, data, read.size, (off_t)read.offset);
-        answer(read.unique, got < 0 ? errno : 0, data, got < 0 ? 0 : (size_t)got);
+        int error = fault(reading);
+        ssize_t got = error ? 0 : pread(backing, data, read.size, (off_t)read.offset);
+        answer(read.unique, got < 0 ? errno : error, data, got < 0 ? 0 : (size_t)got);
     }
     return unused;
 }
@@ -119,12 +142,17 @@ static void serve(const struct fuse_in_header *request, const void *body) {
     case FUSE_READ: queue_read(unique, body); break;
     case FUSE_WRITE: {
         const struct fuse_write_in *in = body;
-        ssize_t done = pwrite(backing, in + 1, in->size, (off_t)in->offset);
+        int error = fault(writing);
+        ssize_t done = error ? -1 : pwrite(backing, in + 1, in->size, (off_t)in->offset);
         struct fuse_write_out out = {.size = done < 0 ? 0 : (uint32_t)done};
-        answer(unique, done < 0 ? errno : 0, &out, done < 0 ? 0 : sizeof out);
+        answer(unique, done < 0 ? (error ? error : errno) : 0, &out, done < 0 ? 0 : sizeof out);
         break;
     }
-    case FUSE_FSYNC: answer(unique, fdatasync(backing) < 0 ? errno : 0, NULL, 0); break;
+    case FUSE_FSYNC: {
+        int error = fault(flushing);
+        answer(unique, error ? error : fdatasync(backing) < 0 ? errno : 0, NULL, 0);
+        break;
+    }
     case FUSE_FLUSH:
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
@@ -150,6 +178,7 @@ int main(int count, char **arguments) {
         return 64;
     }
     directory = arguments[1];
+    snprintf(fault_path, sizeof fault_path, "%s.fault", arguments[2]);
     delay = strtoull(arguments[3], NULL, 10) * 1000;
     backing = open(arguments[2], O_RDWR | O_CLOEXEC);
     device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
