@@ -55,8 +55,9 @@ import Testing
         }
     }
 
-    /// What the standby's storage does not take is found out while the guest runs at the primary.
-    @Test func aStandbyWhoseImageCannotBeWrittenOutIsNone() async throws {
+    /// What the standby's storage does not take is found out while the guest runs at the primary, which goes on.
+    @Test(arguments: [SlowDisk.Fault.flush, .hang])
+    func aStandbyWhoseStorageFailsIsNone(fault: SlowDisk.Fault) async throws {
         try await Bed.with { bed in
             let (primary, standby) = ("\(bed.a.stateDirectory)/data.raw", "\(bed.b.stateDirectory)/data.raw")
             for image in [primary, standby] {
@@ -68,13 +69,18 @@ import Testing
                 "-drive", "file=\(primary),format=raw,if=none,id=data", "-device", "virtio-blk-pci,drive=data",
             ]
             wishes.standbyDiskLines = ["      data: {path: \(storage.path), format: raw}"]
+            wishes.pair.defaults = ["disk_timeout_ms: 1000"]
             let scene = try await Scene.make(on: bed, wishes)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest)
-            try storage.be(.flush)
+            try storage.be(fault)
+            let control = GuestControl(client: bed.client, address: scene.address)
+            try control.shell("dd if=/dev/zero of=/dev/vdb bs=64k count=4 oflag=direct 2>&1")
             try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(30))
             let told = try scene.pair.romulus(bed.a, ["events", Scene.vm]).output
-            #expect(told.contains("the standby is lost") && told.contains("a flush of"), "\(told)")
+            #expect(told.contains("the standby is lost"), "\(told)")
+            #expect(told.contains(fault == .hang ? "the storage of its images hangs" : "a flush of"), "\(told)")
+            if fault == .hang { try storage.be(nil) }
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
         }

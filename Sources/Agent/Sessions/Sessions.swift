@@ -191,6 +191,7 @@ final class Sessions: Sendable {
             session = try StandbyShell(
                 replica: replica, machine: machine, custody: custody(of: offer.vm), link: link,
                 heartbeatMilliseconds: configuration.detection.heartbeatMilliseconds,
+                diskTimeoutMilliseconds: configuration.defaults.diskTimeoutMilliseconds,
                 secondPath: hosts[peer]?.secondPath, log: chronicle.log
             ) { [weak self, reporter] report in
                 if case .becamePrimary(let register) = report { self?.goOn(offer, register) }

@@ -13,7 +13,7 @@ import Wire
 /// The apply thread: everything that may take long.
 extension StandbyShell {
     func run() {
-        var applier = Applier(memory: replica.memory, disks: replica.disks)
+        var applier = Applier(memory: replica.memory, disks: replica.disks, work: imageWork)
         var hasQEMU = true
         defer { heartbeat.withLock { $0?.stop() } }
         defer { questions?.stop() }

@@ -10,6 +10,7 @@ extension StandbyShell {
     func beat(_ isDue: Bool) -> UInt64 {
         state.withLock { state in
             let now = MonotonicClock.now()
+            lookForHang(now, &state)
             let outputs = state.duty.beat(at: now, hostLives: state.watch.hostLives)
             if !outputs.isEmpty {
                 perform(outputs, &state)
@@ -21,6 +22,13 @@ extension StandbyShell {
             link.look { [weak self] in self?.judge($0, of: link) }
             return state.watch.due
         }
+    }
+
+    private func lookForHang(_ now: UInt64, _ state: inout State) {
+        let error = state.applyWatch.look(at: now, begun: imageWork.begun, progress: replica.disks.progress)
+        guard let error, state.link != nil else { return }
+        fail(error, &state)
+        wake.signal()
     }
 
     /// Who is asked for the first time has to be dialled, its certificate looked at, and its store remembered durably: that

@@ -32,6 +32,7 @@ public final class StandbyShell: LinkHandler, Sendable {
         var readingPaused = false
         var outputs: [HeldOutput] = []
         var watch: PeerWatch
+        var applyWatch: ApplyWatch
         /// When the arbiter is read next, only to have it near.
         var nextReading: UInt64 = 0
         /// Those who wait for what comes of the operator's word.
@@ -52,6 +53,7 @@ public final class StandbyShell: LinkHandler, Sendable {
     let startedAt = MonotonicClock.now()
     let heartbeat = Mutex<HeartbeatThread?>(nil)
     let flusher = Mutex<ImageFlusher?>(nil)
+    let imageWork = ImageWork()
     let heartbeatMilliseconds: Int
     let custody: Custody
     let questions: ArbiterQuestions?
@@ -63,10 +65,12 @@ public final class StandbyShell: LinkHandler, Sendable {
     /// Goes on with a replica whose QEMU waits for its state. `report` is called from any thread.
     /// - Parameters:
     ///   - machine: the one that accepted the offer; nil for a replica that an earlier run of the agent left.
+    ///   - diskTimeoutMilliseconds: images whose storage makes no progress for longer are lost.
     ///   - secondPath: another way to the primary's host.
     public init(
         replica: Replica, machine accepted: StandbyMachine?, custody: Custody, link: Link?,
-        heartbeatMilliseconds: Int, secondPath: SecondPath?, log: Logger,
+        heartbeatMilliseconds: Int, diskTimeoutMilliseconds: Int, secondPath: SecondPath?,
+        log: Logger,
         report: @escaping @Sendable (SessionReport) -> Void
     ) throws(SystemError) {
         vm = replica.offer.vm
@@ -96,7 +100,10 @@ public final class StandbyShell: LinkHandler, Sendable {
         let duty = StandbyDuty(
             machine, of: vm, arbiter: custody.arbiter?.name, ceiling: watch.ceiling, isLinked: link != nil,
             listensSince: replica.recovering ? startedAt : nil, applied: replica.appliedEpoch)
-        state = Mutex(State(duty: duty, shown: (duty.phase, Date()), stage: stage, link: link, watch: watch))
+        state = Mutex(
+            State(
+                duty: duty, shown: (duty.phase, Date()), stage: stage, link: link, watch: watch,
+                applyWatch: ApplyWatch(limit: UInt64(diskTimeoutMilliseconds) * 1_000_000)))
         // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
         state.withLock { state in
             for epoch in recovered {

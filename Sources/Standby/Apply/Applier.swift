@@ -12,6 +12,7 @@ import Wire
 package struct Applier: ~Copyable {
     private let memory: ReplicaMemory
     private let disks: [StagedDisk]
+    private let work: ImageWork
     private var decoder = PageDecoder()
     private var blob = BlobCodec()
     private var pieces = ByteSink()
@@ -19,9 +20,10 @@ package struct Applier: ~Copyable {
     /// The device state of the last applied checkpoint, as `xen-save-devices-state` wrote it.
     package private(set) var deviceState: [UInt8] = []
 
-    package init(memory: ReplicaMemory, disks: [StagedDisk]) {
+    package init(memory: ReplicaMemory, disks: [StagedDisk], work: ImageWork = ImageWork()) {
         self.memory = memory
         self.disks = disks
+        self.work = work
     }
 
     /// Applies one frame of the first copy, which goes straight into memory and images.
@@ -31,10 +33,16 @@ package struct Applier: ~Copyable {
             case .pages: try decodePages(body)
             case .diskWrite:
                 let write = try DiskWrite(parsing: body)
-                try disks.disk(write.disk).writeThrough(offset: write.offset, data: write.data)
+                let disk = try disks.disk(write.disk)
+                try work.time { () throws(StorageError) in
+                    try disk.writeThrough(offset: write.offset, data: write.data)
+                }
             case .diskZero:
                 let zero = try DiskZero(parsing: body)
-                try disks.disk(zero.disk).zeroThrough(offset: zero.offset, length: zero.length, mayUnmap: zero.mayUnmap)
+                let disk = try disks.disk(zero.disk)
+                try work.time { () throws(StorageError) in
+                    try disk.zeroThrough(offset: zero.offset, length: zero.length, mayUnmap: zero.mayUnmap)
+                }
             default:
                 throw SessionError(.protocolBroken, "a \(header.type) frame cannot be part of the first copy")
             }
@@ -54,7 +62,9 @@ package struct Applier: ~Copyable {
                 default: break  // Disk writes are in the overlay already; output waits for the failover.
                 }
             }
-            for disk in disks { try disk.apply(through: epoch) }
+            for disk in disks {
+                try work.time { () throws(StorageError) in try disk.apply(through: epoch) }
+            }
         } catch {
             throw Self.wrap(error, "checkpoint \(epoch)")
         }

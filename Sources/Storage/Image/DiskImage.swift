@@ -1,3 +1,4 @@
+import CLinux
 import Dispatch
 import Glibc
 import LinuxSystem
@@ -34,6 +35,8 @@ public final class DiskImage: Sendable {
         case exported(ExportedImage)
     }
     private let store: Store
+    /// Of the file, for nothing but flushes: no lock is taken by it. A failed write is told to each open file once (errseq_t).
+    private let file: OwnedDescriptor
     private let gate = OperationGate()
     private let flushFailure = Mutex<StorageError?>(nil)
     /// Nil where digests cannot be kept.
@@ -44,6 +47,11 @@ public final class DiskImage: Sendable {
     public init(
         path: String, format: ImageFormat, expectedSize: UInt64?, kept: KeptDigests? = nil
     ) throws(StorageError) {
+        do throws(SystemError) {
+            file = try OwnedDescriptor.open(path, O_RDONLY)
+        } catch {
+            throw .cannotOpen(path: path, reason: String(cString: strerror(error.errno)))
+        }
         switch format {
         case .raw:
             let raw = try RawImage(path: path)
@@ -158,17 +166,23 @@ public final class DiskImage: Sendable {
         }
     }
 
-    /// As `flush`, and keeps `close` of a raw image not waiting, however long its storage takes.
+    /// Has the kernel write out what it gathered of the file, like `flush`, but by a descriptor of its own: neither writes nor
+    /// `close` wait for it, however long the storage takes.
     public func writeOut() throws(StorageError) {
-        guard case .raw(let image) = store else { return try flush() }
-        var file: OwnedDescriptor?
-        try use { () throws(StorageError) in
-            try refuseAfterFailedFlush()
-            file = try image.duplicate()
+        try use { () throws(StorageError) in try refuseAfterFailedFlush() }
+        try noteFailedFlush { () throws(StorageError) in
+            let result = rml_sync_data(file.number)
+            guard result < 0 else { return }
+            throw .failed(path: path, operation: "write out", reason: String(cString: strerror(-result)))
         }
-        guard let file else { return }
-        let number = file.number
-        try noteFailedFlush { () throws(StorageError) in try image.flush(number) }
+    }
+
+    /// Rises with what is written: while it does, a long write is under way and does not hang.
+    public var progress: UInt64 {
+        switch store {
+        case .raw(let image): image.progress.load(ordering: .relaxed)
+        case .exported(let image): image.progress
+        }
     }
 
     private func noteFailedFlush(_ flush: () throws(StorageError) -> Void) throws(StorageError) {

@@ -13,6 +13,8 @@ final class ExportedImage: Sendable {
     private let directory: String
 
     var size: UInt64 { client.size }
+    /// Counts what was written.
+    var progress: UInt64 { client.progress.load(ordering: .relaxed) }
 
     private static let startTimeout: UInt64 = 15_000_000_000
     /// How long another program's lock is waited for: a qemu-nbd whose agent was killed is still writing out its caches.

@@ -13,6 +13,9 @@ final class RawImage: Sendable {
     private let canPunch = Atomic(true)
     private let canZeroRange = Atomic(true)
 
+    /// Counts what was written.
+    let progress = Atomic<UInt64>(0)
+
     private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
 
     init(path: String) throws(StorageError) {
@@ -73,6 +76,7 @@ final class RawImage: Sendable {
         } else if write.length > 0 {
             try zero(offset: write.offset, length: write.length, mayUnmap: write.mayUnmap)
         }
+        progress.add(1, ordering: .relaxed)
     }
 
     private func write(offset: UInt64, _ data: UnsafeRawBufferPointer) throws(StorageError) {
@@ -116,19 +120,9 @@ final class RawImage: Sendable {
         }
     }
 
-    func flush() throws(StorageError) { try flush(number) }
-
-    /// By a duplicate of its descriptor.
-    func flush(_ number: Int32) throws(StorageError) {
+    func flush() throws(StorageError) {
         let result = rml_sync_data(number)
         if result < 0 { throw failure("flush", -result) }
-    }
-
-    /// The same file, which stays open when the image is closed; its locks do not. Only while it is open.
-    func duplicate() throws(StorageError) -> OwnedDescriptor {
-        let number = rml_duplicate(number)
-        guard number >= 0 else { throw failure("duplicate the descriptor of", -number) }
-        return OwnedDescriptor(owning: number)
     }
 
     /// Where the next bytes that may be other than zero start at or after `offset`; `size` when there are none.

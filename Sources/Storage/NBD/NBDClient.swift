@@ -25,6 +25,8 @@ final class NBDClient: Sendable {
         }
     }
     private let channel: Mutex<Channel>
+    /// Counts the writes that were answered.
+    let progress = Atomic<UInt64>(0)
 
     /// Below 4 GiB, and a multiple of any block size.
     private static let zeroMax: UInt64 = 1 << 30
@@ -206,6 +208,7 @@ final class NBDClient: Sendable {
             throw Fault("it answered request \(cookie), which was not asked")
         }
         let write = pending.remove(at: index).write
+        progress.add(1, ordering: .relaxed)
         return errorNumber == 0
             ? nil
             : refusal(
