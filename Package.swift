@@ -100,6 +100,7 @@ let package = Package(
         library(
             "Shipping",
             ["Transport", "Wire", "Model", "LinuxSystem", .product(name: "Crypto", package: "swift-crypto")] + nio),
+        library("Carriers", ["Model"]),
         library(
             "Memory",
             [
@@ -197,6 +198,7 @@ let package = Package(
             path: "Tests/Fakes", swiftSettings: settings),
         tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
         tests("ShippingTests", ["Shipping", "Model", "LinuxSystem"]),
+        tests("CarriersTests", ["Carriers", "Model"]),
         tests(
             "MemoryTests",
             [
