@@ -358,7 +358,7 @@ final class CheckpointCommands {
         clock.passed(.standby)
         do throws(QMPError) {
             try process.monitor.execute("cont", timeout: GuestProcess.timeout)
-            standsStill = false
+            (standsStill, isHeldStill) = (false, false)
             clock.end(after: .resume)
         } catch {
             log.error("\(process.vm) stands still and cannot be let run on: \(error); enter “cont” at its monitor")
