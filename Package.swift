@@ -104,12 +104,14 @@ let package = Package(
         library(
             "Memory",
             [
-                "Hypervisor", "Shipping", "Transport", "GuestNetwork", "Storage", "Codec", "Wire", "Model",
+                "Carriers", "Hypervisor", "Shipping", "Transport", "GuestNetwork", "Storage", "Codec", "Wire", "Model",
                 "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
-        library("Disk", ["Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
-        library("Output", ["Hypervisor", "GuestNetwork", "Model", "LinuxSystem"]),
+        library(
+            "Disk",
+            ["Carriers", "Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model", "LinuxSystem", log]),
+        library("Output", ["Carriers", "Hypervisor", "GuestNetwork", "Model", "LinuxSystem", log]),
         library(
             "Standby",
             [
@@ -121,7 +123,8 @@ let package = Package(
         library(
             "Pair",
             [
-                "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers", "Transport",
+                "Carriers", "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers",
+                "Transport",
                 "Fencing",
                 "GuestNetwork", "Storage", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
@@ -214,7 +217,8 @@ let package = Package(
         tests(
             "PairTests",
             [
-                "Pair", "Fakes", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol", "Transport", "PKI",
+                "Pair", "Fakes", "Carriers", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol", "Transport",
+                "PKI",
                 "Model", "Wire",
                 "LinuxSystem", "Literals", log,
             ] + nio),

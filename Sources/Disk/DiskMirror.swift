@@ -67,10 +67,10 @@ package final class DiskMirror {
 
     package func takeShippedBytes() -> UInt64 { shipment.takeBytes() }
 
-    /// Ends the job and takes its node out of QEMU.
+    /// Ends the job and takes its node out of QEMU, where it began.
     package func stop() {
         do throws(SessionError) {
-            try tap?.remove()
+            try tap.take()?.remove()
         } catch {
             log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
         }

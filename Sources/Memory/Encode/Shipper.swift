@@ -30,8 +30,9 @@ package final class Shipper: @unchecked Sendable {
         case barrier(@Sendable () -> Void)
     }
 
-    private let sender: FrameSender
-    private let pool: BlockingQueue<Slab>
+    let sender: FrameSender
+    /// The slabs that circulate, where memory is captured.
+    let pool = BlockingQueue<Slab>(capacity: Slab.count)
     private let queue = BlockingQueue<Item>(capacity: 64)
     private let references: PageReferences
     private let sealed: @Sendable (Epoch, CheckpointDigest, EpochTimings, _ waited: UInt64) -> Void
@@ -48,12 +49,11 @@ package final class Shipper: @unchecked Sendable {
     /// `sealed` is called, on the shipper's thread, before the checkpoint's last frame leaves, with the digest that the
     /// standby will have to acknowledge, and with how long the epoch's frames waited for the link, in nanoseconds.
     package init(
-        vm: VMName, references: PageReferences, sender: FrameSender, pool: BlockingQueue<Slab>,
+        vm: VMName, references: PageReferences, sender: FrameSender,
         sealed: @escaping @Sendable (Epoch, CheckpointDigest, EpochTimings, _ waited: UInt64) -> Void,
         failed: @escaping @Sendable (SessionError) -> Void, linkRate: @escaping @Sendable () -> Double
     ) throws(SystemError) {
         self.sender = sender
-        self.pool = pool
         self.sealed = sealed
         self.failed = failed
         self.linkRate = linkRate

@@ -1,3 +1,4 @@
+import Carriers
 import LinuxSystem
 import Model
 import Protocol
@@ -7,6 +8,8 @@ public struct PrimaryOptions: Sendable {
     public var vm: VMName
     public var qmpPath: String
     public var level = Level.system
+    /// What of the guest a session carries: at level `system`, all of it.
+    package var carriers = Set(CarrierKind.allCases)
     /// The node that is to be the standby.
     public var standby: NodeName
     /// Who is asked when that one is lost for `replaceAfterSeconds`.

@@ -1,8 +1,6 @@
-import GuestNetwork
 import Hypervisor
 import LinuxSystem
 import Model
-import Output
 import Shipping
 
 /// How a session ends, and what of the guest is taken apart then.
@@ -60,42 +58,17 @@ extension PrimarySession {
             shell.perform(state.duty.takeDown(), &state)
             state.gates = []
         }
-        if !guest.isAlive {
-            let dropped = outputs.reduce(0) { $0 + $1.gate.held.frames }
-            if dropped > 0 { shell.report(.dropped(frames: dropped)) }
-        }
+        if !guest.isAlive, let dropped = output?.heldFrames, dropped > 0 { shell.report(.dropped(frames: dropped)) }
         if guest.isAlive {
             // Writes that wait for room on the link would keep QEMU from standing still.
             sender.isStopping = true
-            guest.whileStopped(for: .detach) {
-                for mirror in mirrors { mirror.stop() }
-                detachOutputs()
-            }
+            guest.whileStopped(for: .detach) { carriers.detach() }
             if waitsForStandby { guest.letRunOn() }
         }
-        for gate in gates { gate.close() }
-        outputs = []
         // The link first: a disk's server may be waiting for room on it.
         sender.link.close()
-        for mirror in mirrors { mirror.close() }
         shipper.close()
-        pool.close()
-        capture.end()
+        carriers.close()
         guest.close()
-    }
-
-    private func detachOutputs() {
-        let deadline = MonotonicClock.now() + 1_000_000_000
-        for output in outputs {
-            guest.standstill.passed(.change)
-            _ = output.gate.waitUntilDelivered(deadline: deadline)
-            guest.standstill.passed(.delivery)
-            output.gate.close()
-            do throws(SessionError) {
-                try output.detach()
-            } catch {
-                shell.log.warning("a filter could not be taken out of \(options.vm): \(error)")
-            }
-        }
     }
 }

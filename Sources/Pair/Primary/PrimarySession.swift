@@ -1,33 +1,25 @@
-import Codec
-import Disk
-import GuestNetwork
+import Carriers
 import Hypervisor
 import LinuxSystem
 import Memory
 import Model
 import Output
-import Protocol
 import Shipping
-import Storage
-import Synchronization
 import Transport
-import Wire
 
-/// Everything that a protected guest has attached to it, and the loop that checkpoints it. Lives on the session's
-/// thread; taking it down leaves QEMU as it was.
+/// The carriers of a protected guest, and the loop that checkpoints it. Lives on the session's thread; taking it down leaves QEMU
+/// as it was.
 final class PrimarySession {
     let shell: PrimaryShell
     let guest: any Guest
     let sender: FrameSender
-    let pool = BlockingQueue<Slab>(capacity: Slab.count)
     let shipper: Shipper
-    let capture: EpochCapture
-    var outputs: [NICOutput] = []
-    var gates: [OutputGate] { outputs.map(\.gate) }
-    var mirrors: [DiskMirror] = []
+    let carriers: CarrierList
+    /// Of them: the one that makes the guest's pause, and the one whose output waits for the epochs.
+    private let memory: MemoryCarrier?
+    let output: OutputCarrier?
     private var sealed = Epoch.firstCopy
     private let pacer: EpochPacer
-    private var precopying = PrecopyChoice()
     let wakefulness: Wakefulness
     /// When the guest ran again after the last checkpoint; 0 before the first.
     private var ranSince: UInt64 = 0
@@ -62,26 +54,23 @@ final class PrimarySession {
         sender = FrameSender(link: link)
         wakefulness = Wakefulness(shell.options.sleep)
         guest.standstill.report = { [shell] in shell.report(.stoodStill($0)) }
-        capture = EpochCapture(
-            of: guest, try guest.followMemory(purpose: "protected", isHelped: true), purpose: "protected",
-            isExact: !shell.options.planted.contains(.forgetPins))
         do throws(SystemError) {
             pacer = try EpochPacer(shell, pid: guest.pid)
-            for _ in 0..<Slab.count { pool.push(try Slab()) }
-            shipper = try Shipper(
-                vm: shell.options.vm,
-                references: try PageReferences(
-                    guest.blocks, pagesMax: shell.options.referenceMebibytes.map { $0 << 20 / pageSize }),
-                sender: sender, pool: pool,
-                sealed: { [shell] in shell.expectAcknowledgement(of: $0, digest: $1, timings: $2, waited: $3) },
-                failed: { [shell] error in shell.tell { $0.fail(error) } },
-                linkRate: { [shell, sender] in
-                    let seen = shell.state.withLock { $0.duty.connection.ledger.linkBytesPerSecond }
-                    return sender.capBytesPerSecond.map { seen > 0 ? min($0, seen) : $0 } ?? seen
-                })
+            shipper = try Self.shipper(of: guest, sender, shell)
         } catch {
             throw SessionError(.system, "\(shell.options.vm) cannot be protected: \(error)")
         }
+        let kinds = shell.options.carriers
+        do throws(SessionError) {
+            memory = kinds.contains(.memory) ? try Self.memory(of: guest, through: shipper, shell) : nil
+        } catch {
+            shipper.close()
+            throw error
+        }
+        output = kinds.contains(.output) ? Self.output(of: guest, through: shipper, shell) : nil
+        let disks = kinds.contains(.disks) ? Self.disks(of: guest, through: sender, shell) : nil
+        let all: [(any Carrier)?] = [disks, memory, output]
+        carriers = CarrierList(all.compactMap { $0 })
     }
 
     /// Returns why protection ended when that was in order; throws otherwise. The guest runs (or is gone) either way.
@@ -109,18 +98,14 @@ final class PrimarySession {
             sender.cap(megabits: state.duty.tuning.linkCapMegabits)
         }
         try guest.prepare()
-        if let ended = try prepareMirrors() { return ended }
+        let ended = try carriers.prepare { (milliseconds) throws(SessionError) in try look(wait: milliseconds) }
+        if let ended { return ended }
         guest.flushImages()
-        try guest.whileStopped(for: .attach) { () throws(SessionError) in
-            for mirror in mirrors { try mirror.start() }
-        }
-        for nic in guest.offeredNICs {
-            outputs.append(try NICOutput(nic, of: guest, firstHeld: { [shell] in shell.wake.signal() }))
-        }
-        let gates = gates
+        try guest.whileStopped(for: .attach) { () throws(SessionError) in try carriers.attach() }
+        let gates = output?.gates ?? []
         shell.state.withLock { $0.gates = gates }
 
-        if let ended = try FirstCopy(self, mirrors).run() { return ended }
+        if let ended = try FirstCopy(self).run() { return ended }
         try seal(first: true)
         shell.report(.event(.state, "checkpoint 1 is sealed: output is held by epoch from here on"))
         do throws(SessionError) {
@@ -131,67 +116,17 @@ final class PrimarySession {
         }
     }
 
-    /// Learns what the standby's images hold, which takes as long as reading them: the guest runs. Returns why, when protection
-    /// ended meanwhile.
-    private func prepareMirrors() throws(SessionError) -> String? {
-        let began = MonotonicClock.now()
-        let answers = shell.state.withLock { $0.parts.disks }
-        for disk in guest.offeredDisks {
-            let mirror = DiskMirror(
-                disk, of: guest, answers: answers, sender: sender, log: shell.log, loses: lostWrites)
-            mirrors.append(mirror)
-            if let ended = try mirror.learn(look: { () throws(SessionError) in try look(wait: 20) }) { return ended }
-        }
-        if !mirrors.isEmpty {
-            shell.report(
-                .event(
-                    .state,
-                    "the standby told in \((MonotonicClock.now() - began) / 1_000_000) ms what its images of"
-                        + " \(mirrors.count) disks hold"))
-        }
-        return nil
-    }
-
-    /// For the test bed only: which of a disk's writes are lost.
-    private var lostWrites: (@Sendable (Int) -> Bool)? {
-        guard options.planted.contains(.skipDiskWrite) else { return nil }
-        return { [shell] writes in writes % 16 == 0 && shell.status.phase == .protected }
-    }
-
     // MARK: - Epochs
-
-    /// Copies what was written so far while the guest runs on. Returns how many pages that were.
-    func copyEarly(of epoch: Epoch) throws(SessionError) -> UInt64 {
-        var slab = try takeSlab()
-        var timings = EpochTimings()
-        try capture.copyWritten(while: .work, into: &slab, &timings) { (full) throws(SessionError) in
-            try exchange(full, epoch)
-        }
-        ship(slab, of: epoch)
-        return timings.dirtyPages
-    }
-
-    private func exchange(
-        _ full: Slab, _ epoch: Epoch, standsStill: Bool = false
-    ) throws(SessionError) -> Slab {
-        ship(full, of: epoch)
-        return standsStill ? try takeSlabAtOnce() : try takeSlab()
-    }
-
-    private func ship(_ slab: Slab, of epoch: Epoch) {
-        shell.verification.note(slab.runs.runs)
-        if epoch > .firstCopy, options.planted.contains(.skipDirtyPage) { slab.dropOnePage() }
-        shipper.push(.pages(epoch, slab))
-    }
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
         if options.isRealTime {
-            priority = guest.raisePriority(and: capture.helperThread, encoder: shipper.threadID)
+            priority = guest.raisePriority(and: memory?.helperThread, encoder: shipper.threadID)
         }
         while true {
             while true {
                 let pace = pacer.follow()
-                let due = min(pacer.due(firstHeld: firstHeldAt), verificationDue(ranSince: ranSince))
+                let due = min(
+                    pacer.due(firstHeld: output?.firstHeldAt), memory?.verificationDue(ranSince: ranSince) ?? .max)
                 let now = MonotonicClock.now()
                 let inFlight = sealed.number - pace.acknowledged.number
                 // Behind what is still to be sent, one more checkpoint would wait: later it holds what is newer.
@@ -203,9 +138,8 @@ final class PrimarySession {
                 let room = inFlight < pace.inFlightMax && !isLinkBehind && !isLastSealed
                 if isDue, room, !guestPaused { break }
                 isLinkFull = isLinkFull || isLinkBehind
-                if !room, !guest.isHeldStill, !guestPaused, heldBytes > options.heldBytesMax {
-                    shell.report(
-                        .event(.state, "\(heldBytes) bytes of output are held: the guest waits for the standby"))
+                if !room, !guest.isHeldStill, !guestPaused, let held = output?.heldBytes, held > options.heldBytesMax {
+                    shell.report(.event(.state, "\(held) bytes of output are held: the guest waits for the standby"))
                     sender.isStopping = true
                     defer { sender.isStopping = false }
                     try guest.holdStill(for: .output)
@@ -224,40 +158,29 @@ final class PrimarySession {
         }
     }
 
-    /// When the first output of the epoch that runs began to wait.
-    private var firstHeldAt: UInt64? { outputs.lazy.compactMap(\.gate.firstHeldAt).min() }
-
-    private var heldBytes: Int { outputs.reduce(0) { $0 + $1.gate.held.bytes } }
-
-    /// One checkpoint: the guest stands still while its dirty memory and its device state are copied.
+    /// One checkpoint: the guest stands still while its dirty memory and its device state are copied, and the epoch ends for all
+    /// carriers.
     private func seal(first: Bool) throws(SessionError) {
         let epoch = sealed.next
         wakefulness.begin(epoch)
         boundDisks()
         var timings = EpochTimings()
         timings.epoch = epoch
-        try verificationBegins(epoch)
-        // What is written again before the pause would travel twice.
-        if !isLinkFull, precopying.isWorthwhile() { timings.precopiedPages = try copyEarly(of: epoch) }
+        try memory?.approach(epoch, copiesEarly: !isLinkFull, &timings)
         isLinkFull = false
-        // Waiting for a slow link to take slabs is done while the guest runs.
-        var slab = try takeSlab()
         sender.isStopping = true
         defer { sender.isStopping = false }
         let stopAt = MonotonicClock.now()
         timings.run = ranSince == 0 ? 0 : stopAt - ranSince
-        try capture.standStill(mayRunOn: !isLastSealed, into: &slab, &timings) { (full) throws(SessionError) in
-            try exchange(full, epoch, standsStill: true)
-        }
+        let isStoppedByUs = try standStill(in: epoch, &timings)
         try meetDiskFaults()
         let savedAt = MonotonicClock.now()
 
-        let outputs = try cut(epoch, first: first)
-        if isLastSealed { guest.standstill.become(.switchover) } else { try guest.release() }
-        ship(slab, of: epoch)
-        for output in outputs where output.frames > 0 { shipper.push(.output(epoch, output)) }
-        if !isLastSealed { try guest.resume() }
-        if !guest.stoppedByUs, !guestPaused {
+        try cut(epoch, first: first)
+        if isLastSealed { guest.standstill.become(.switchover) } else { try release() }
+        carriers.ship(epoch)
+        if !isLastSealed { try resume() }
+        if !isStoppedByUs, !guestPaused {
             guestPaused = true
             shell.report(.event(.qemu, "someone else paused the guest: no checkpoints until it runs again"))
         }
@@ -271,59 +194,45 @@ final class PrimarySession {
 
         // From here on the guest runs again. What the shipper can begin with goes to it first.
         if first {
-            for mirror in mirrors { mirror.endFirstCopy() }
+            carriers.endFirstCopy()
             shipper.push(.synced)
         }
-        var deviceState = try guest.takeDeviceState()
-        timings.deviceStateBytes = UInt64(deviceState.count)
-        if isLastSealed, options.planted.contains(.spoilLastState) { deviceState[20] ^= 0xff }
-        shipper.push(.deviceState(epoch, deviceState))
-        try guest.confirmCheckpoint()
-        precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)
-        timings.dirtyPages += timings.precopiedPages
-        timings.heldFrames = UInt64(outputs.reduce(0) { $0 + $1.frames })
-        timings.heldBytes = UInt64(outputs.reduce(0) { $0 + $1.bytes.count })
-        timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
+        try carriers.complete(epoch, &timings)
         shipper.push(.end(epoch, timings))
-        askToVerify(epoch)
         // What follows is no longer waited for.
         pacer.resumed(at: runsSince, timings)
-        try guest.confirmMemory()
+        try memory?.confirm(epoch)
         if options.planted.contains(.releaseBeforeAcknowledgement) {
-            for gate in gates { _ = gate.release(through: epoch) }
+            for gate in output?.gates ?? [] { _ = gate.release(through: epoch) }
         }
     }
 
-    /// The guest stands still and its disks are drained: this is where the epoch ends.
-    private func cut(_ epoch: Epoch, first: Bool) throws(SessionError) -> [HeldOutput] {
-        sender.advance(to: epoch.next)
-        var outputs: [HeldOutput] = []
-        do throws(GateError) {
-            for gate in gates {
-                if first { try gate.startHolding(next: epoch.next) } else { outputs.append(try gate.cut(epoch)) }
-            }
-        } catch {
-            throw SessionError(.qemu, "\(options.vm) cannot be checkpointed: \(error)")
+    /// Returns whether it was us who stopped the guest: one that somebody else had paused stays so. Without memory there is
+    /// nothing to save while it is stopped.
+    private func standStill(in epoch: Epoch, _ timings: inout EpochTimings) throws(SessionError) -> Bool {
+        if let memory {
+            try memory.standStill(mayRunOn: !isLastSealed, in: epoch, &timings)
+            return guest.stoppedByUs
         }
+        if !guest.isHeldStill { try guest.holdStill(for: .checkpoint) }
+        return guest.isHeldStill
+    }
+
+    private func release() throws(SessionError) {
+        if memory != nil { try guest.release() }
+    }
+
+    private func resume() throws(SessionError) {
+        if memory != nil { try guest.resume() } else { guest.letRunOn() }
+    }
+
+    /// The guest stands still and its disks are drained: this is where the epoch ends.
+    private func cut(_ epoch: Epoch, first: Bool) throws(SessionError) {
+        try carriers.cut(epoch, isFirst: first)
         shell.state.withLock { state in
             sealed = epoch
             shell.perform(state.duty.seal(epoch, isLast: isLastSealed), &state)
         }
-        return outputs
-    }
-
-    func takeSlab() throws(SessionError) -> Slab {
-        while true {
-            shell.expectBack(after: 0)
-            if let slab = pool.pop(milliseconds: 20) { return slab }
-            if pool.isClosed { throw SessionError(.system, "the session is being closed") }
-        }
-    }
-
-    /// A guest that stands still does not wait for the link to take slabs: it gets another one, up to a bound.
-    private func takeSlabAtOnce() throws(SessionError) -> Slab {
-        if let slab = pool.pop(milliseconds: 0) ?? Slab.makeSpare() { return slab }
-        return try takeSlab()
     }
 
     // MARK: - Looking around between epochs
@@ -336,7 +245,7 @@ final class PrimarySession {
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         shell.expectBack(after: waitNanoseconds)
         waitReadable(
-            [guest.pollDescriptor, capture.exitNumber, shell.wake.number, pacer.wakeNumber],
+            [guest.pollDescriptor, memory?.exitNumber ?? guest.exitDescriptor, shell.wake.number, pacer.wakeNumber],
             nanoseconds: waitNanoseconds)
         _ = shell.wake.take()
         pacer.takeWake()

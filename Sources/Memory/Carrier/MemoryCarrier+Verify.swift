@@ -1,32 +1,29 @@
 import LinuxSystem
-import Memory
 import Model
 
 /// What a verification of the replica's memory wants of the epochs.
-extension PrimarySession {
+extension MemoryCarrier {
     /// An epoch is not ended for it before this, in nanoseconds: its guest stands still ten times a second at most.
     private static let epochLeast: UInt64 = 100_000_000
 
     /// When the epoch that runs is to end for the verification; never when nothing waits for that.
-    func verificationDue(ranSince: UInt64) -> UInt64 {
-        shell.verification.isWaiting ? ranSince + Self.epochLeast : .max
+    package func verificationDue(ranSince: UInt64) -> UInt64 {
+        verification.isWaiting ? ranSince + Self.epochLeast : .max
     }
 
     /// A seal begins, with the guest running. Pages that the standby was found to hold differently are copied and sent whole
     /// with its epoch: what is written of them from here on is found by its scans, and sent after them.
-    func verificationBegins(_ epoch: Epoch) throws(SessionError) {
-        shell.verification.sealBegins()
-        guard let pages = shell.verification.takeMending(Slab.pagesMax) else { return }
+    func mend(with epoch: Epoch) throws(SessionError) {
+        verification.sealBegins()
+        guard let pages = verification.takeMending(Slab.pagesMax) else { return }
         let slab = try takeSlab()
         for run in pages { slab.runs.append(TrackedRun(block: run.block, first: run.first, count: run.count)) }
         try capture.copy(slab)
-        shell.verification.note(slab.runs.runs)
+        verification.note(slab.runs.runs)
         shipper.push(.pagesAnew(epoch, slab))
     }
 
-    /// The end of `epoch` is queued, and all its pages are noted.
     func askToVerify(_ epoch: Epoch) {
-        let id = shell.state.withLock { $0.duty.connection.session }
-        if let question = shell.verification.question(at: epoch, in: id) { shipper.push(.verify(epoch, question)) }
+        if let question = verification.question(at: epoch, in: session) { shipper.push(.verify(epoch, question)) }
     }
 }
