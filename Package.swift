@@ -194,9 +194,10 @@ let package = Package(
         .target(
             name: "Fakes",
             dependencies: [
-                "Pair", "Memory", "Messages", "Shipping", "Registers", "Hypervisor", "Transport", "PKI", "Protocol",
-                "Codec",
-                "Wire", "Model", "LinuxSystem", "CLinux", log, .product(name: "Crypto", package: "swift-crypto"),
+                "Pair", "Standby", "Memory", "Messages", "Shipping", "Registers", "Hypervisor", "Storage", "Transport",
+                "PKI",
+                "Protocol", "Codec", "Wire", "Model", "LinuxSystem", "CLinux", "Literals", log,
+                .product(name: "Crypto", package: "swift-crypto"),
             ] + nio,
             path: "Tests/Fakes", swiftSettings: settings),
         tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
@@ -211,16 +212,14 @@ let package = Package(
         tests(
             "StandbyTests",
             [
-                "Standby", "Hypervisor", "Messages", "Memory", "GuestNetwork", "Storage", "Protocol", "Model", "Wire",
-                "LinuxSystem", "Literals", log,
+                "Standby", "Fakes", "Hypervisor", "Messages", "Memory", "GuestNetwork", "Storage", "Protocol", "Model",
+                "Wire", "LinuxSystem", "Literals", log,
             ] + nio),
         tests(
             "PairTests",
             [
-                "Pair", "Fakes", "Carriers", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol", "Transport",
-                "PKI",
-                "Model", "Wire",
-                "LinuxSystem", "Literals", log,
+                "Pair", "Fakes", "Carriers", "Standby", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol",
+                "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Literals", log,
             ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model", "Literals"]),
         tests(

@@ -3,21 +3,23 @@ import Hypervisor
 import Model
 
 /// Makes waiting guests without a hypervisor. Used by one thread, as the tests that have it.
-final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
+package final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
     // SAFETY: a test and what it calls are one thread.
-    enum Step: String, Sendable, CaseIterable {
-        case derive, obstacle, memoryFile, start, outlet, manifest, load, run
+    package enum Step: String, Sendable, CaseIterable {
+        case derive, obstacle, memoryFile, start, outlet, manifest, load, run, boot
     }
 
     /// What does not go well.
-    var failing: Set<Step> = []
+    package var failing: Set<Step> = []
     /// Of those that are adopted.
-    var isLoaded = false
-    private(set) var guests: [FakeStandbyGuest] = []
+    package var isLoaded = false
+    package private(set) var guests: [FakeStandbyGuest] = []
+    /// Guests that were not ended when one was booted.
+    package private(set) var runningAtBoot = 0
     /// Pids of leftovers that were ended.
-    private(set) var ended: [Int32] = []
+    package private(set) var ended: [Int32] = []
 
-    func command(
+    package func command(
         for guest: GuestDescription, _ options: StandbyOptions
     ) throws(StandbyCommandError) -> StandbyCommand {
         if failing.contains(.derive) { throw StandbyCommandError(["the fake refuses to derive", "twice"]) }
@@ -31,13 +33,13 @@ final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
             requiredFiles: [StandbyCommand.RequiredFile(path: "/dev/null", purpose: "-kernel")], notes: ["a note"])
     }
 
-    func obstacles(
+    package func obstacles(
         to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String] {
         failing.contains(.obstacle) ? ["the fake has an obstacle at \(node) for \(primary)"] : []
     }
 
-    func start(
+    package func start(
         _ command: StandbyCommand, of guest: GuestDescription, logPath: String
     ) throws(SessionError) -> any StandbyGuest {
         if failing.contains(.start) { throw SessionError(.refused, "the fake refuses to start") }
@@ -50,14 +52,20 @@ final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
         return make(pid: Int32(4000 + guests.count), isLoaded: false)
     }
 
-    func adopt(
+    package func adopt(
         _ pid: Int32, _ command: StandbyCommand, of guest: GuestDescription, logPath: String
     ) throws(SessionError) -> any StandbyGuest {
         if failing.contains(.start) { throw SessionError(.refused, "the fake is gone") }
         return make(pid: pid, isLoaded: isLoaded)
     }
 
-    func endLeftover(_ pid: Int32, _ command: StandbyCommand) { ended.append(pid) }
+    package func boot(_ command: StandbyCommand, logPath: String) throws(SessionError) -> any StandbyGuest {
+        runningAtBoot = guests.filter { $0.ending == nil }.count
+        if failing.contains(.boot) { throw SessionError(.qemu, "the fake refuses to boot") }
+        return make(pid: Int32(4000 + guests.count), isLoaded: false)
+    }
+
+    package func endLeftover(_ pid: Int32, _ command: StandbyCommand) { ended.append(pid) }
 
     private func make(pid: Int32, isLoaded: Bool) -> FakeStandbyGuest {
         let guest = FakeStandbyGuest(pid: pid, isLoaded: isLoaded)

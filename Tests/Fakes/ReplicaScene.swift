@@ -10,21 +10,21 @@ import Standby
 import Storage
 
 /// A host that is to hold a replica of a small guest: two blocks, one raw disk, one NIC; its guest is a fake.
-final class ReplicaScene {
-    static let diskBytes: UInt64 = 1 << 20
-    static let ramBytes: UInt64 = 256 << 10
-    static let videoBytes: UInt64 = 64 << 10
+package final class ReplicaScene {
+    package static let diskBytes: UInt64 = 1 << 20
+    package static let ramBytes: UInt64 = 256 << 10
+    package static let videoBytes: UInt64 = 64 << 10
 
-    let scratch: Scratch
-    let standbys = FakeStandbys()
-    let bases: MemoryBases
-    var offer: OfferMessage
-    let log = Logger(label: "replica") { _ in SwiftLogNoOpLogHandler() }
+    package let scratch: Scratch
+    package let standbys = FakeStandbys()
+    package let bases: MemoryBases
+    package var offer: OfferMessage
+    package let log = Logger(label: "replica") { _ in SwiftLogNoOpLogHandler() }
 
-    var memoryDirectory: String { "\(scratch.path)/memory/web" }
-    var imagePath: String { "\(scratch.path)/disk.raw" }
+    package var memoryDirectory: String { "\(scratch.path)/memory/web" }
+    package var imagePath: String { "\(scratch.path)/disk.raw" }
 
-    init() throws {
+    package init() throws {
         scratch = try Scratch()
         try FileManager.default.createDirectory(
             atPath: "\(scratch.path)/memory", withIntermediateDirectories: true)
@@ -69,7 +69,7 @@ final class ReplicaScene {
             ], devices: [])
     }
 
-    func makeImage(bytes: UInt64 = diskBytes) throws {
+    package func makeImage(bytes: UInt64 = diskBytes) throws {
         try Data(count: Int(bytes)).write(to: URL(fileURLWithPath: imagePath))
     }
 
@@ -79,20 +79,20 @@ final class ReplicaScene {
         return options
     }
 
-    var places: ReplicaPlaces {
+    package var places: ReplicaPlaces {
         ReplicaPlaces(
             node: "beta", memoryDirectory: memoryDirectory, runtimeDirectory: "\(scratch.path)/run", standby: options,
             guests: standbys, isRealTime: false, bases: bases)
     }
 
-    static let identity = StandbyIdentity(node: NodeName(unchecked: "beta"), incarnation: 77)
+    package static let identity = StandbyIdentity(node: NodeName(unchecked: "beta"), incarnation: 77)
 
-    func make() throws -> Replica {
+    package func make() throws -> Replica {
         try Replica(offer: offer, identity: Self.identity, peer: "alpha", places: places, log: log)
     }
 
     /// As an agent that was started anew.
-    func recover() throws -> Replica {
+    package func recover() throws -> Replica {
         let options = options
         return try Replica(
             recovering: memoryDirectory, runtimeDirectory: "\(scratch.path)/run", node: "beta", bases: bases,
@@ -100,11 +100,11 @@ final class ReplicaScene {
     }
 
     /// True when nobody holds the image.
-    var imageIsFree: Bool {
+    package var imageIsFree: Bool {
         guard let image = try? DiskImage(path: imagePath, format: .raw, expectedSize: nil) else { return false }
         try? image.close()
         return true
     }
 
-    func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: "\(memoryDirectory)/\(name)") }
+    package func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: "\(memoryDirectory)/\(name)") }
 }

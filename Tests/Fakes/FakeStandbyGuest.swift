@@ -2,8 +2,8 @@ import Hypervisor
 import Model
 
 /// A waiting guest that notes what was done with it.
-final class FakeStandbyGuest: StandbyGuest {
-    enum Deed: Equatable {
+package final class FakeStandbyGuest: StandbyGuest {
+    package enum Deed: Equatable {
         /// The blocks' numbers and bytes, and the device state.
         case load([Int: [UInt8]], state: [UInt8])
         case send(nic: String, [UInt8])
@@ -12,40 +12,40 @@ final class FakeStandbyGuest: StandbyGuest {
         case close, kill
     }
 
-    let pid: Int32
-    let isLoaded: Bool
-    private(set) var deeds: [Deed] = []
-    private(set) var ending: String?
+    package let pid: Int32
+    package let isLoaded: Bool
+    package private(set) var deeds: [Deed] = []
+    package private(set) var ending: String?
     /// What refuses to be done.
-    var failing: Set<FakeStandbys.Step> = []
+    package var failing: Set<FakeStandbys.Step> = []
 
-    init(pid: Int32, isLoaded: Bool) {
+    package init(pid: Int32, isLoaded: Bool) {
         (self.pid, self.isLoaded) = (pid, isLoaded)
     }
 
-    var exitDescriptor: Int32 { -1 }
+    package var exitDescriptor: Int32 { -1 }
 
-    func servingThreads() throws(SessionError) -> [Int32] { throw SessionError(.qemu, "a fake has no threads") }
+    package func servingThreads() throws(SessionError) -> [Int32] { throw SessionError(.qemu, "a fake has no threads") }
 
-    func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
+    package func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
         try check(.outlet, .refused)
         return Outlet(nic.name, of: self)
     }
 
-    func load(_ memory: [BlockContents], deviceState: [UInt8]) throws(SessionError) {
+    package func load(_ memory: [BlockContents], deviceState: [UInt8]) throws(SessionError) {
         try check(.load, .qemu)
         note(.load(Dictionary(uniqueKeysWithValues: memory.map { ($0.block, Array($0.bytes)) }), state: deviceState))
     }
 
-    func run() throws(SessionError) {
+    package func run() throws(SessionError) {
         try check(.run, .qemu)
         note(.run)
     }
 
-    func forgetSharing() throws(SessionError) { note(.forgetSharing) }
-    func close() { note(.close) }
+    package func forgetSharing() throws(SessionError) { note(.forgetSharing) }
+    package func close() { note(.close) }
 
-    func kill() {
+    package func kill() {
         note(.kill)
         ending = "was ended by signal 9"
     }
