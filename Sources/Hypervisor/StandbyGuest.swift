@@ -1,6 +1,7 @@
 import Model
 
-/// The guest of a standby: started beforehand, waiting for its state. Used by one thread at a time.
+/// The guest of a standby: started beforehand, waiting for its state; or started anew, with its disk alone. Used by one thread
+/// at a time.
 ///
 /// What it throws are whole sentences: `refused` while it is being made, `qemu` afterwards.
 public protocol StandbyGuest: AnyObject {
@@ -21,7 +22,8 @@ public protocol StandbyGuest: AnyObject {
     ///
     /// - Parameter memory: the tracked blocks that lie in no file which it shares, in the order of the description.
     func load(_ memory: [BlockContents], deviceState: [UInt8]) throws(SessionError)
-    /// Lets the guest run, once its state is loaded; returns when it runs.
+    /// Lets the guest run, once its state is loaded; returns when it runs. One that was started anew boots, and the network is
+    /// told where it is.
     func run() throws(SessionError)
     /// Once the guest runs: takes back that memory in shared files is left out of its state, with which an ordinary migration of
     /// it would fail.

@@ -24,6 +24,13 @@ public protocol StandbyGuestSource: Sendable {
         _ command: StandbyCommand, of guest: GuestDescription, logPath: String
     ) throws(SessionError) -> any StandbyGuest
 
+    /// Starts the guest anew from its disks, where no process takes its state: the same machine as the one that `command` has
+    /// wait, which is gone. Returns when it answers; it stands still until `run`, and has nothing to load. It lives on when the
+    /// result goes away: end it with `kill`.
+    ///
+    /// - Parameter logPath: what it prints goes there; the file is begun anew.
+    func boot(_ command: StandbyCommand, logPath: String) throws(SessionError) -> any StandbyGuest
+
     /// Takes up the process that an earlier run of the agent started and never let run, without what that run had put into it.
     func adopt(
         _ pid: Int32, _ command: StandbyCommand, of guest: GuestDescription, logPath: String

@@ -203,8 +203,17 @@ extension StandbyMachine {
         }
     }
 
+    /// I37: the guest can be booted where it could be resumed, unless it stands still at a primary that may go on with it.
+    public var mayBoot: Bool {
+        guard bootsFromDisk, handOver == nil else { return false }
+        switch state {
+        case .arbitrating, .takingOver: return true
+        default: return false
+        }
+    }
+
     mutating func failToLoad(_ reason: String, _ actions: inout [Action]) {
-        guard loading == .underWay else { return }
+        guard loading == .underWay || (loading == .done && mayBoot) else { return }
         refuseState(reason, &actions)
         if case .loading = state { beginReturn(&actions) } else { resumeIfReady(&actions) }
     }
@@ -222,6 +231,13 @@ extension StandbyMachine {
         case .done:
             state = .resuming
             actions.append(.resume(from: staged))
+        case .refused where mayBoot:
+            state = .resuming
+            actions.append(
+                .report(
+                    "\(node) may go on, and its QEMU did not load checkpoint \(staged): the guest's memory is lost, and it is"
+                        + " booted from its disk as of epoch \(staged)"))
+            actions.append(.boot(from: staged))
         case .refused:
             actions.append(.report("\(node) may go on, and its QEMU did not load checkpoint \(staged)"))
             fail(&actions)
@@ -238,7 +254,9 @@ extension StandbyMachine {
 
     mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
         guard case .resuming = state else { return }
-        actions.append(.report("QEMU did not go on from checkpoint \(staged): \(reason)"))
+        // Why it was not booted says that by itself.
+        let isBoot = loading == .refused
+        actions.append(.report(isBoot ? reason : "QEMU did not go on from checkpoint \(staged): \(reason)"))
         fail(&actions)
     }
 

@@ -61,7 +61,7 @@ public struct StandbyMachine: Sendable, Equatable {
         case arbitrating
         /// This host may run the guest; the rest is being applied and loaded, and the term made durable.
         case takingOver(isRecorded: Bool)
-        /// QEMU, which has the state, lets the guest run.
+        /// QEMU, which has the state, lets the guest run; or, where none took it, the guest is booted from its disk.
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
@@ -123,6 +123,7 @@ public struct StandbyMachine: Sendable, Equatable {
         case persisted(Term)
         /// After `load`.
         case loaded
+        /// Also of a QEMU that was lost with what it had loaded, where the guest is to be booted then.
         case loadFailed(String)
         /// The guest runs here.
         case resumed
@@ -169,6 +170,9 @@ public struct StandbyMachine: Sendable, Equatable {
         /// The state is loaded: mark the image as used up (durably with the image), and let the guest run; let out what is
         /// held of the output of this epoch and of those before it. `resumed` or `resumeFailed` follows.
         case resume(from: Epoch)
+        /// No QEMU took the state: end the one that was to, and when it is proven gone boot the guest from its disk, which is
+        /// flushed before. Everything else as for `resume`, which this takes the place of.
+        case boot(from: Epoch)
         /// Tell the primary on the session's link that the guest runs here, under this register.
         case tellRunning(Register)
         /// Go on with `PrimaryMachine(tookOver:)` under this register.
@@ -200,6 +204,8 @@ public struct StandbyMachine: Sendable, Equatable {
     public let rule: Rule
     /// The nodes for which a fence command is configured.
     public let fences: Set<NodeName>
+    /// Whether a guest whose state no QEMU takes is booted from its disk.
+    public let bootsFromDisk: Bool
     public internal(set) var state = State.none
     public internal(set) var image: Image?
     /// The newest epoch that is held whole.
@@ -220,11 +226,13 @@ public struct StandbyMachine: Sendable, Equatable {
 
     /// Without an image; `seed` is random.
     public init(
-        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64
+        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], bootsFromDisk: Bool = false,
+        seed: UInt64
     ) {
         self.node = node
         self.rule = rule
         self.fences = fences
+        self.bootsFromDisk = bootsFromDisk
         seen = record.seen
         register = record.register
         random = RandomSource(seed: seed)
@@ -235,11 +243,11 @@ public struct StandbyMachine: Sendable, Equatable {
     /// - Parameter isLoaded: its QEMU has the state of `applied` already, which is `staged` then: what came after it was
     ///   never acknowledged.
     public init(
-        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], seed: UInt64,
-        found image: Image, staged: Epoch, applied: Epoch, isLoaded: Bool
+        node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], bootsFromDisk: Bool = false,
+        seed: UInt64, found image: Image, staged: Epoch, applied: Epoch, isLoaded: Bool
     ) {
         precondition(!isLoaded || applied == staged, "a state is loaded only once everything is applied")
-        self.init(node: node, rule: rule, record: record, fences: fences, seed: seed)
+        self.init(node: node, rule: rule, record: record, fences: fences, bootsFromDisk: bootsFromDisk, seed: seed)
         self.image = image
         self.staged = staged
         self.applied = applied

@@ -13,6 +13,7 @@ func words(_ outputs: [StandbyDuty.Output]) -> [String] {
         case .enqueue(.apply(let epoch)): "apply \(epoch)"
         case .enqueue(.load(let epoch)): "load \(epoch)"
         case .enqueue(.resume(let epoch)): "resume \(epoch)"
+        case .enqueue(.boot(let epoch)): "boot \(epoch)"
         case .enqueue(.endReplica): "endReplica"
         case .enqueue(.dismantle): "dismantle"
         case .discard(let epoch): "discard \(epoch)"

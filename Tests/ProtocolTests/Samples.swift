@@ -115,9 +115,10 @@ struct StandbyScene {
     var machine: StandbyMachine
 
     init(
-        _ rule: Rule = .arbiter, record: LocalRecord = LocalRecord(), fences: Set<NodeName> = []
+        _ rule: Rule = .arbiter, record: LocalRecord = LocalRecord(), fences: Set<NodeName> = [], boots: Bool = false
     ) {
-        machine = StandbyMachine(node: beta, rule: rule, record: record, fences: fences, seed: 9)
+        machine = StandbyMachine(
+            node: beta, rule: rule, record: record, fences: fences, bootsFromDisk: boots, seed: 9)
     }
 
     @discardableResult mutating func feed(_ event: StandbyMachine.Event) -> [StandbyMachine.Action] {
@@ -125,9 +126,9 @@ struct StandbyScene {
     }
 
     static func receiving(
-        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true, boots: Bool = false
     ) -> StandbyScene {
-        var scene = StandbyScene(rule, fences: fences)
+        var scene = StandbyScene(rule, fences: fences, boots: boots)
         var offer = offer
         offer.waits = isPromised && rule != .arbiter
         scene.feed(.offered(offer))
@@ -138,9 +139,9 @@ struct StandbyScene {
 
     /// Two epochs are staged, one is applied, and the register was told.
     static func holding(
-        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true
+        _ rule: Rule = .arbiter, fences: Set<NodeName> = [], isPromised: Bool = true, boots: Bool = false
     ) -> StandbyScene {
-        var scene = receiving(rule, fences: fences, isPromised: isPromised)
+        var scene = receiving(rule, fences: fences, isPromised: isPromised, boots: boots)
         scene.feed(.staged(offer.session, Epoch(1)))
         scene.feed(.applied(offer.session, Epoch(1)))
         scene.feed(.registerTold(offer.session, scene.pair))

@@ -13,6 +13,8 @@ public struct Custody: Sendable {
     public var reprotection: PrimaryMachine.Reprotection
     /// The peers for which a fence command is configured.
     public var fences: [NodeName: PeerFence]
+    /// Whether a guest whose checkpoint does not load here at a failover is booted from its disk.
+    public var bootsFromDisk: Bool
     /// What this agent remembers of the VM now.
     public var record: LocalRecord
     /// Says which VM the guest is whose QEMU has this identity, and remembers it; blocks. Throws where the guest is not this
@@ -23,7 +25,7 @@ public struct Custody: Sendable {
 
     public init(
         node: NodeName, rule: Rule, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,
-        fences: [NodeName: PeerFence] = [:], record: LocalRecord,
+        fences: [NodeName: PeerFence] = [:], bootsFromDisk: Bool = false, record: LocalRecord,
         identify: @escaping @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity,
         persist: @escaping @Sendable (LocalRecord) throws -> Void
     ) {
@@ -32,6 +34,7 @@ public struct Custody: Sendable {
         self.arbiter = arbiter
         self.reprotection = reprotection
         self.fences = fences
+        self.bootsFromDisk = bootsFromDisk
         self.record = record
         self.identify = identify
         self.persist = persist

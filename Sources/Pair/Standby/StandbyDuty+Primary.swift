@@ -130,8 +130,14 @@ extension StandbyDuty {
         return outputs
     }
 
-    /// Without its QEMU the replica is of no use: the primary must know that it has no standby any more.
+    /// Without its QEMU the replica is of no use, unless the guest is to be booted from its disk: the primary must know that
+    /// it has no standby any more.
     package mutating func loseQEMU(_ ending: String) -> [Output] {
+        // What is not loaded yet fails to load.
+        if machine.mayBoot {
+            guard machine.loading == .done else { return [] }
+            return failToLoad(SessionError(.qemu, "the QEMU that had loaded \(vm) here \(ending)"))
+        }
         var outputs: [Output] = []
         let error = SessionError(.qemu, "the QEMU that waited for \(vm) here \(ending): protect it again")
         tellWhy(error.message, &outputs)

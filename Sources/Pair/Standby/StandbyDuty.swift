@@ -15,6 +15,8 @@ package struct StandbyDuty: Sendable {
         case apply(Epoch)
         case load(from: Epoch)
         case resume(from: Epoch)
+        /// In the place of `resume`; `resumed` follows.
+        case boot(from: Epoch)
         case endReplica
         /// Keeps the memory where `keepsMemory` says so by then.
         case dismantle(reason: String)
@@ -223,6 +225,7 @@ package struct StandbyDuty: Sendable {
         case .closeLink: closeLink(&outputs)
         case .load(let epoch): outputs.append(.enqueue(.load(from: epoch)))
         case .resume(let epoch): outputs.append(.enqueue(.resume(from: epoch)))
+        case .boot(let epoch): outputs.append(.enqueue(.boot(from: epoch)))
         case .becomePrimary(let register): won = register
         case .endReplica: outputs.append(.enqueue(.endReplica))
         case .reportPrimaryLost: phase = .peerLost

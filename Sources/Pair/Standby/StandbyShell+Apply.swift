@@ -68,7 +68,8 @@ extension StandbyShell {
                 resumeReading(&state)
             }
         case .load(let epoch): load(from: epoch, applier.deviceState)
-        case .resume(let epoch): resume(from: epoch)
+        case .resume(let epoch): goOn(from: epoch, Replica.run)
+        case .boot(let epoch): goOn(from: epoch, Replica.boot)
         case .endReplica:
             replica.endQEMU()
             tell { $0.handle(.replicaEnded) }
@@ -99,12 +100,16 @@ extension StandbyShell {
         tell { $0.loaded(at: MonotonicClock.now()) }
     }
 
-    func resume(from epoch: Epoch) {
+    /// The guest runs here from now on, or does not: by what it was loaded with, or booted from its disk.
+    private func goOn(
+        from epoch: Epoch,
+        _ begin: (Replica) -> (Epoch, [HeldOutput], UInt64) throws(SessionError) -> TakeOverReport
+    ) {
         let (request, outputs) = state.withLock { ($0.duty.takeOver, $0.outputs.filter { $0.epoch <= epoch }) }
         let decidedAt = request?.decidedAt ?? MonotonicClock.now()
         let outcome: Result<TakeOverReport, SessionError>
         do throws(SessionError) {
-            var result = try replica.run(from: epoch, outputs: outputs, decidedAt: decidedAt)
+            var result = try begin(replica)(epoch, outputs, decidedAt)
             result.decisionToLoaded = max(request?.loadedAt ?? 0, decidedAt) - decidedAt
             result.decisionToRecorded = max(request?.recordedAt ?? 0, decidedAt) - decidedAt
             outcome = .success(result)

@@ -89,7 +89,8 @@ public final class StandbyShell: LinkHandler, Sendable {
             accepted
             ?? StandbyMachine(
                 node: custody.node, rule: custody.rule, record: custody.record,
-                fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max), found: replica.image,
+                fences: Set(custody.fences.keys), bootsFromDisk: custody.bootsFromDisk,
+                seed: .random(in: 1 ... .max), found: replica.image,
                 staged: recovered.last ?? replica.appliedEpoch,
                 applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch,
                 isLoaded: replica.isLoaded)

@@ -1,7 +1,5 @@
 import Hypervisor
-import LinuxSystem
 import Model
-import TapDetour
 
 /// A waiting QEMU that is the machine described.
 final class QEMUStandby: StandbyGuest {
@@ -22,38 +20,10 @@ final class QEMUStandby: StandbyGuest {
     var ending: String? { process.ending }
     var isLoaded: Bool { process.isLoaded }
 
-    func servingThreads() throws(SessionError) -> [Int32] {
-        do {
-            return try process.monitor.servingThreads()
-        } catch {
-            throw SessionError(.qemu, "\(error)")
-        }
-    }
+    func servingThreads() throws(SessionError) -> [Int32] { try process.servingThreads() }
 
     func outlet(of nic: GuestNIC, index: UInt16) throws(SessionError) -> any NICOutlet {
-        do {
-            let own = try process.nic(like: nic)
-            let interface = ProcessFiles.sharesNetwork(with: pid) ? own.interface : nil
-            if nic.holding == .tap {
-                guard let interface else {
-                    throw SessionError(
-                        .refused,
-                        "the primary holds what NIC \(nic.name) sends at its tap, and here that NIC is on no tap of the agent's"
-                            + " network: give it one in the VM's standby taps")
-                }
-                return try DetouredOutlet(of: interface)
-            }
-            // Of a session in which this host was the primary.
-            if let interface { _ = try? Detour.removeLeftovers(of: interface) }
-            return QEMUOutlet(
-                try OutputFilter.install(
-                    process.monitor, netdev: own.netdev ?? "", index: Int(index), holding: false),
-                process.monitor)
-        } catch let error as SessionError {
-            throw error
-        } catch {
-            throw SessionError(.refused, "\(error)")
-        }
+        try process.outlet(of: nic, index: index)
     }
 
     func load(_ memory: [BlockContents], deviceState: [UInt8]) throws(SessionError) {

@@ -51,8 +51,15 @@ public struct QEMUStandbys: StandbyGuestSource {
         }
     }
 
+    public func boot(_ command: StandbyCommand, logPath: String) throws(SessionError) -> any StandbyGuest {
+        do throws(StandbyError) {
+            return try ColdStart(command, logPath: logPath)
+        } catch {
+            throw SessionError(.qemu, "\(error)")
+        }
+    }
+
     public func endLeftover(_ pid: Int32, _ command: StandbyCommand) {
-        let process = try? StandbyProcess(adopting: pid, monitorPath: command.monitorPath, logPath: "/dev/null")
-        process?.kill()
+        StandbyProcess.endLeftover(pid, command)
     }
 }

@@ -15,7 +15,7 @@ public struct ResumeTimings: Hashable, Sendable, Codable {
     public init() {}
 }
 
-/// The QEMU of a standby: started beforehand, waiting for its state. Used by one thread at a time.
+/// The QEMU of a standby: started beforehand, waiting for its state, or started to boot its guest. Used by one thread at a time.
 public final class StandbyProcess {
     /// Its monitor; the caller may use it between the calls made here.
     public let monitor: QMPConnection
@@ -52,21 +52,56 @@ public final class StandbyProcess {
         }
     }
 
+    /// Starts a QEMU that stands still (`-S`) until `run` and waits for no state; the rest as above.
+    init(standing command: StandbyCommand, logPath: String, timeout: Duration = .seconds(20)) throws(StandbyError) {
+        try Self.endLeftover(command.monitorPath)
+        isLoaded = false
+        child = try LoggedProcess(
+            arguments: command.arguments, workingDirectory: command.workingDirectory, logPath: logPath)
+        do throws(StandbyError) {
+            monitor = try Self.connect(child, command.monitorPath, until: ContinuousClock.now + timeout)
+        } catch {
+            child.kill()
+            throw error
+        }
+    }
+
     /// Takes up the standby that an earlier run of the agent started and never let run: it waits for its state, or has it.
     public init(adopting pid: Int32, monitorPath: String, logPath: String) throws(StandbyError) {
         child = try LoggedProcess(adopting: pid, logPath: logPath)
         let status: String
+        (monitor, status) = try Self.look(at: pid, monitorPath, amid: ["inmigrate", "paused"])
+        isLoaded = status == "paused"
+        if !isLoaded { try prepareToLoad() }
+    }
+
+    /// Ends the QEMU that an earlier run of the agent started and never let run: it waits for its state, has it, or was to boot
+    /// its guest, of which that run may not have written down the process. Any other stays as it is.
+    static func endLeftover(_ pid: Int32, _ waiting: StandbyCommand) {
+        let path = waiting.monitorPath
+        guard let found = try? QMPConnection(path: path, timeout: .seconds(1)).peer.pid else { return }
+        let isBooting = ProcessFacts(pid: found).arguments == ColdStart.command(waiting).arguments
+        guard found == pid || isBooting, let child = try? LoggedProcess(adopting: found, logPath: "/dev/null"),
+            (try? look(at: found, path, amid: ["inmigrate", "paused", "prelaunch"])) != nil
+        else { return }
+        child.kill()
+    }
+
+    /// The monitor of that process, and its status, which is one of those given.
+    private static func look(
+        at pid: Int32, _ path: String, amid statuses: [String]
+    ) throws(StandbyError) -> (QMPConnection, String) {
+        let (monitor, status): (QMPConnection, String)
         do throws(QMPError) {
-            monitor = try QMPConnection(path: monitorPath)
+            monitor = try QMPConnection(path: path)
             status = try monitor.execute("query-status")["status"]?.string ?? ""
         } catch {
             throw StandbyError(.monitor(error))
         }
-        guard monitor.peer.pid == pid, ["inmigrate", "paused"].contains(status) else {
-            throw StandbyError(.occupied(path: monitorPath, pid: monitor.peer.pid, status: status))
+        guard monitor.peer.pid == pid, statuses.contains(status) else {
+            throw StandbyError(.occupied(path: path, pid: monitor.peer.pid, status: status))
         }
-        isLoaded = status == "paused"
-        if !isLoaded { try prepareToLoad() }
+        return (monitor, status)
     }
 
     /// What can be said before the state is there. `stop` takes back that QEMU starts the guest by itself after the load

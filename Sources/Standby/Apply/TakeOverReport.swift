@@ -3,6 +3,8 @@ import Model
 /// When the steps of a failover were done, in nanoseconds after the decision.
 public struct TakeOverReport: Sendable, Codable {
     public var epoch = Epoch.firstCopy
+    /// The guest's memory was lost: it was booted from its disk as of that epoch.
+    public var isBooted = false
     /// The guest ran.
     public var decisionToRunning: UInt64 = 0
     /// QEMU had the state; 0 where it had it before.

@@ -7,6 +7,7 @@ import Storage
 /// A replica's disks: their images on this host, which stay the operator's, and what is staged for each.
 package struct DiskReplica {
     package let staged: [StagedDisk]
+    private let paths: [String]
     private let kept: KeptDigests
 
     /// Opens and locks the images.
@@ -36,12 +37,16 @@ package struct DiskReplica {
             throw error
         }
         staged = disks
+        paths = disks.map(\.image.path)
         self.kept = kept
     }
 
     /// Of a guest that has its state, and its images with it.
-    init(takenOverWith kept: KeptDigests) {
+    init(takenOver offer: OfferMessage, _ options: StandbyOptions, kept: KeptDigests) {
         staged = []
+        paths = offer.disks.compactMap { disk in
+            offer.guest.disks.first { $0.name == disk.id }.map { options.image(of: $0, in: offer.guest).path }
+        }
         self.kept = kept
     }
 
@@ -56,6 +61,12 @@ package struct DiskReplica {
     /// Lets go of the images, which the guest opens from then on.
     package func release() throws(StorageError) {
         for disk in staged { try disk.image.close() }
+    }
+
+    /// The same, with all that is in them on stable storage.
+    package func makeDurable() throws(StorageError) {
+        try release()
+        for path in paths { try DiskImage.makeDurable(path) }
     }
 
     /// The same at the end of the replica, with what is known of them kept for the next one.

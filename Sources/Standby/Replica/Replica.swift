@@ -9,14 +9,15 @@ import Model
 import Output
 import Protocol
 import Storage
+import Synchronization
 
 /// The standby's copy of a VM: RAM files, disk images, slots, and the QEMU that waits to become the guest.
 ///
 /// Made whole or not at all: when a step fails, everything made before is removed again. Its files outlive the agent, so
 /// that a restarted one can take it up; `dismantle` removes them.
 public final class Replica: @unchecked Sendable {
-    // SAFETY: the guest and the files are used by the apply thread only, after the thread that made the replica handed it
-    // over; everything else is immutable or thread-safe by itself.
+    // SAFETY: the guest, its ways out and the files are used by the apply thread only, after the thread that made the replica
+    // handed it over; everything else is immutable or thread-safe by itself.
 
     public let offer: OfferMessage
     /// Which image this is; lives and dies with the files.
@@ -32,8 +33,12 @@ public final class Replica: @unchecked Sendable {
     private let diskPart: DiskReplica
     private let stage: StageFiles
     private let state: DeviceStateFile
-    private let guest: any StandbyGuest
-    private let output: StandbyOutput
+    private var guest: any StandbyGuest
+    /// Of the guest, for whoever asks.
+    private let pid: Atomic<Int32>
+    private var output: StandbyOutput
+    /// The images were let go of in order.
+    private var disksAreWhole = true
     /// From the beginning until the guest was resumed here.
     private var priority: TakeOverPriority?
     private let log: Logger
@@ -43,7 +48,7 @@ public final class Replica: @unchecked Sendable {
     package var baseBytes: UInt64 { memoryPart.baseBytes }
     package var disks: [StagedDisk] { diskPart.staged }
     package var slots: [StageSlot] { stage.slots }
-    public var qemuPID: Int32 { guest.pid }
+    public var qemuPID: Int32 { pid.load(ordering: .relaxed) }
     public var qmpPath: String { command.monitorPath }
     /// Readable once the waiting QEMU has ended.
     package var qemuExitDescriptor: Int32 { guest.exitDescriptor }
@@ -77,13 +82,11 @@ public final class Replica: @unchecked Sendable {
             let guest = try places.guests.start(
                 command, of: offer.guest, logPath: Self.logPath(in: places.runtimeDirectory))
             self.guest = guest
+            pid = Atomic(guest.pid)
             undo.add { guest.kill() }
             output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
             raisePriority()
-            try ReplicaManifest(
-                offer: offer, peer: peer, command: command, qemuPID: guest.pid, slotCapacity: stage.capacity,
-                image: image
-            ).write(to: places.memoryDirectory)
+            try writeManifest()
         } catch {
             undo.run()
             throw Self.refusal(offer, places.node, error)
@@ -120,10 +123,11 @@ public final class Replica: @unchecked Sendable {
             }
             guest = try guests.adopt(
                 manifest.qemuPID, command, of: offer.guest, logPath: Self.logPath(in: runtimeDirectory))
+            pid = Atomic(manifest.qemuPID)
             // A guest that has its state has the images too.
             diskPart =
                 guest.isLoaded
-                ? DiskReplica(takenOverWith: bases.digests)
+                ? DiskReplica(takenOver: offer, places.standby, kept: bases.digests)
                 : try DiskReplica(offer, places.standby, kept: bases.digests, makesMissing: false)
             output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
             raisePriority()
@@ -158,6 +162,12 @@ public final class Replica: @unchecked Sendable {
             throw SessionError(.refused, admission.problems.joined(separator: "; "))
         }
         return command
+    }
+
+    private func writeManifest() throws {
+        try ReplicaManifest(
+            offer: offer, peer: peer, command: command, qemuPID: qemuPID, slotCapacity: stage.capacity, image: image
+        ).write(to: places.memoryDirectory)
     }
 
     private static func statePath(in directory: String) -> String { "\(directory)/device-state" }
@@ -206,7 +216,7 @@ public final class Replica: @unchecked Sendable {
     package func load(from epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
         priority?.raiseCaller()
         do {
-            try diskPart.release()
+            try releaseDisks { () throws(StorageError) in try diskPart.release() }
             try guest.load(memory.unsharedBlocks, deviceState: deviceState)
         } catch {
             throw SessionError(.qemu, "\(offer.vm) cannot be resumed from checkpoint \(epoch): \(error)")
@@ -217,22 +227,69 @@ public final class Replica: @unchecked Sendable {
     package func run(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
         -> TakeOverReport
     {
+        priority?.lowerVCPUs()
+        do throws(SessionError) {
+            return try letRun(from: epoch, held, decidedAt: decidedAt)
+        } catch {
+            throw SessionError(error.code, "\(offer.vm) was loaded and does not run: \(error.message)")
+        }
+    }
+
+    /// Boots the guest from its disks, where no QEMU took its state. Everything committed is applied. The QEMU that failed is
+    /// gone before the other one starts, and with it its locks and taps; frames of committed epochs leave before the guest runs.
+    package func boot(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
+        -> TakeOverReport
+    {
+        endQEMU()
+        priority = nil
+        // They led into that QEMU, or lie at the taps that the next one opens.
+        output.detach { _ in }
+        do {
+            try releaseDisks { () throws(StorageError) in try diskPart.makeDurable() }
+            guest = try places.guests.boot(command, logPath: Self.logPath(in: places.runtimeDirectory))
+            pid.store(guest.pid, ordering: .relaxed)
+            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
+            try writeManifest()
+            var report = try letRun(from: epoch, held, decidedAt: decidedAt)
+            report.isBooted = true
+            return report
+        } catch {
+            endQEMU()
+            let reason = (error as? SessionError)?.message ?? "\(error)"
+            throw SessionError(
+                .qemu,
+                "\(offer.vm) cannot be booted from its disk as of epoch \(epoch), which stays as it is: \(reason)")
+        }
+    }
+
+    /// I22: what was in an image that did not take all of it is not known, whatever it says later.
+    private func releaseDisks(_ body: () throws(StorageError) -> Void) throws(SessionError) {
+        guard disksAreWhole else {
+            throw SessionError(.storage, "an image was not written out in order before, so what it holds is not known")
+        }
+        do throws(StorageError) {
+            try body()
+        } catch {
+            disksAreWhole = false
+            throw SessionError(.storage, "\(error)")
+        }
+    }
+
+    /// Once this is written down, a restarted agent takes the guest for one that runs.
+    private func letRun(
+        from epoch: Epoch, _ held: [HeldOutput], decidedAt: UInt64
+    ) throws(SessionError) -> TakeOverReport {
         var report = TakeOverReport()
         report.epoch = epoch
         report.qmpPath = qmpPath
         report.qemuPID = qemuPID
-        priority?.lowerVCPUs()
         do throws(SystemError) {
             try ReplicaManifest.markUsedUp(places.memoryDirectory)
         } catch {
             throw SessionError(.system, "that \(offer.vm) runs here cannot be remembered: \(error)")
         }
         report.framesReleased = output.send(held)
-        do throws(SessionError) {
-            try guest.run()
-        } catch {
-            throw SessionError(.qemu, "\(offer.vm) was loaded and does not run: \(error)")
-        }
+        try guest.run()
         report.decisionToRunning = MonotonicClock.now() - decidedAt
         return report
     }

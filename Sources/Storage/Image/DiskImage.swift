@@ -195,6 +195,16 @@ public final class DiskImage: Sendable {
         }
     }
 
+    /// Returns when everything that this host wrote to the image at `path`, which is closed, is on stable storage (fdatasync).
+    public static func makeDurable(_ path: String) throws(StorageError) {
+        do throws(SystemError) {
+            let result = rml_sync_data(try OwnedDescriptor.open(path, O_RDONLY).number)
+            guard result == 0 else { throw SystemError(operation: "fdatasync", errno: -result, subject: path) }
+        } catch {
+            throw .flushFailed(path: path, reason: String(cString: strerror(error.errno)))
+        }
+    }
+
     /// `ChunkDigest`s of up to `count` chunks from `firstChunk` on, 16 bytes each; fewer when the disk ends before.
     public func digests(firstChunk: UInt64, count: Int) throws(StorageError) -> [UInt8] {
         let chunks = ChunkDigest.chunks(diskSize: size)

@@ -15,7 +15,7 @@ enum HouseLimits {
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
         "Protocol.PrimaryMachine": 1100,
-        "Protocol.StandbyMachine": 800,
+        "Protocol.StandbyMachine": 900,
     ]
     /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
     static let twoWayPairs: Set<String> = []
