@@ -34,6 +34,8 @@ extension EventKind {
     public static let forced = EventKind(rawValue: "forced")
     /// The guest runs at this host from now on.
     public static let promoted = EventKind(rawValue: "promoted")
+    /// The same, without the guest's memory: it was booted from its disk.
+    public static let coldBoot = EventKind(rawValue: "cold_boot")
     /// The first output left after that.
     public static let firstOutput = EventKind(rawValue: "first_output")
     /// The guest that ran here was silenced: another host has the right to run it.
@@ -54,7 +56,8 @@ extension EventKind {
     public static let ended = EventKind(rawValue: "ended")
 
     public static let decisions: [EventKind] = [
-        .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .firstOutput, .fenced,
+        .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .coldBoot, .firstOutput,
+        .fenced,
         .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled, .ended,
     ]
 }
@@ -107,7 +110,7 @@ extension EventKind {
     public var isDetection: Bool { self == .detected || self == .standbyLost }
 
     /// Whether protection was gone when this was decided: what comes after it protects again.
-    public var isLoss: Bool { isDetection || [.forced, .promoted, .firstOutput, .fenced].contains(self) }
+    public var isLoss: Bool { isDetection || [.forced, .promoted, .coldBoot, .firstOutput, .fenced].contains(self) }
 
     /// Whether something is still being carried out when this is the last decision.
     public var isUnderWay: Bool {

@@ -141,6 +141,18 @@ public struct ArbiterReport: Codable, Hashable, Sendable {
     }
 }
 
+/// That the guest runs without the memory that it had, because no checkpoint of it loaded at a failover.
+public struct ColdBootReport: Codable, Hashable, Sendable {
+    /// The epoch at whose end its disk stood.
+    public var epoch: UInt64
+    public var at: Date
+
+    public init(epoch: UInt64, at: Date) {
+        self.epoch = epoch
+        self.at = at
+    }
+}
+
 /// Everything an agent tells about one VM.
 public struct VMStatus: Codable, Hashable, Sendable {
     public var name: VMName
@@ -195,6 +207,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var desired: DesiredReport?
     /// Which VM it is, beside its name; nil while nobody knows, and from older agents.
     public var identity: VMIdentity?
+    /// The guest was booted from its disk at this host, and this agent has had it in hand since; else nil.
+    public var coldBoot: ColdBootReport?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: NodeName?, term: UInt64 = 0,
@@ -204,7 +218,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         epochsPerSecond: Double = 0, linkBytesPerSecond: Double = 0, linkCapMegabits: Int? = nil,
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
         processorSeconds: Double? = nil, peerReport: PeerReport? = nil, arbiter: ArbiterReport? = nil,
-        lastError: String? = nil, desired: DesiredReport? = nil, identity: VMIdentity? = nil
+        lastError: String? = nil, desired: DesiredReport? = nil, identity: VMIdentity? = nil,
+        coldBoot: ColdBootReport? = nil
     ) {
         self.name = name
         self.role = role
@@ -236,6 +251,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.lastError = lastError
         self.desired = desired
         self.identity = identity
+        self.coldBoot = coldBoot
     }
 
     /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
@@ -268,6 +284,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         case processorSeconds = "qemu_cpu_seconds"
         case peerReport = "peer_report"
         case lastError = "last_error"
+        case coldBoot = "cold_boot"
     }
 }
 

@@ -91,6 +91,9 @@ public enum Families {
     public static let diskFaults = Family(
         "romulus_disk_faults_total", .counter,
         "Disks of the guest that failed or hang at this host, by what came of it; each once in a session.")
+    public static let coldBoots = Family(
+        "romulus_cold_boots_total", .counter,
+        "Failovers to this host at which the guest lost its memory and was booted from its disk.")
     public static let stagedBytes = Family(
         "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
     public static let errors = Family(
@@ -142,7 +145,7 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, desired, term, syncProgress, failovers, failover, diskFaults, stagedBytes,
+        info, role, state, level, desired, term, syncProgress, failovers, failover, coldBoots, diskFaults, stagedBytes,
         errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,

@@ -115,6 +115,8 @@ public struct VMMetrics: Sendable {
     public let syncProgress: Gauge
     /// Time from the decision to fail over to the guest running here.
     public let failoverDuration: Histogram
+    /// Failovers at which the guest was booted from its disk.
+    public let coldBoots: Counter
     /// Bytes staged and not yet applied.
     public let stagedBytes: Gauge
     /// Guest pages of first copies that went to the standby, and that it held already.
@@ -181,6 +183,7 @@ public struct VMMetrics: Sendable {
         term = registry.gauge(Families.term, [label])
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])
+        coldBoots = registry.counter(Families.coldBoots, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))
         firstCopyPresentPages = registry.counter(Families.firstCopyPages, with("result", "present"))

@@ -44,6 +44,7 @@ import Testing
             configuration.defaults
                 == .init(
                     epochMilliseconds: 20, level: .system, reprotection: .automatic, standbyLost: .runAlone,
+                    coldBoot: true,
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
                     replaceAfter: 60, diskFaults: .failover, diskTimeoutMilliseconds: 5000))

@@ -6,6 +6,7 @@ import Memory
 import Model
 import Pair
 import RomulusAPI
+import Standby
 import Telemetry
 import TestBed
 import Testing
@@ -124,6 +125,23 @@ import Testing
             let ended = try #require(try await scene.events().last)
             #expect(ended.kind == .ended)
             #expect(ended.message == "the session of web ended: protection was ended by the operator")
+        }
+    }
+
+    @Test func aBootIsNoPromotionAndStaysInTheStatus() async throws {
+        try await Scene.with { scene in
+            var result = TakeOverReport()
+            (result.epoch, result.isBooted) = (Epoch(812), true)
+            result.decisionToRunning = 250_000_000
+            scene.reporter.standby(scene.vm, reported: .tookOver(result, .primaryLost, reason: "it was silent"))
+            let events = try await scene.events()
+            #expect(events.map(\.kind) == [.coldBoot] && events[0].epoch == 812)
+            #expect(
+                events[0].message
+                    == "the memory of web was lost: it was booted here from its disk as of epoch 812, 250.0 ms after the"
+                    + " decision (it was silent)")
+            #expect(scene.roster[scene.vm]?.coldBoot?.epoch == 812)
+            #expect(scene.roster[scene.vm]?.metrics.coldBoots.value == 1)
         }
     }
 

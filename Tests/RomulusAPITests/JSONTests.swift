@@ -138,7 +138,9 @@ import Testing
         status.desired = DesiredReport(
             protect: .always, reason: "r", nextTry: .now, failures: 2, elsewhere: "b")
         status.identity = .made()
+        status.coldBoot = ColdBootReport(epoch: 812, at: .now)
         try check(status, "VMStatus")
+        try check(status.coldBoot, "ColdBootReport")
         try check(status.identity, "VMIdentity")
         try check(status.desired, "DesiredReport")
         try check(TargetReport(overhead: 5, reached: 9, isHeld: false, reason: "r"), "TargetReport")

@@ -56,6 +56,10 @@ import Testing
     }
 
     @Test func theDetailShowsEverything() {
+        var booted = Samples.protected()
+        booted.coldBoot = ColdBootReport(epoch: 812, at: Samples.since.addingTimeInterval(-90))
+        let told = StatusText.detail(booted, now: Samples.since, colour: false)
+        #expect(told.contains(" ago, from its disk as of epoch 812: its memory was lost\n"), "\(told)")
         let text = StatusText.detail(Samples.protected(), now: Samples.since, colour: false)
         for part in [
             "state:             protected for 0 s\n", "epoch:             41 (every 20 ms asked for)\n",

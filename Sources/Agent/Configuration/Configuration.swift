@@ -121,6 +121,8 @@ public struct Configuration: Sendable, Equatable {
         public var reprotection: PrimaryMachine.Reprotection
         /// What a primary without an arbiter does when its standby is lost.
         public var standbyLost: PrimaryMachine.LonelyPolicy
+        /// Whether a guest whose checkpoint does not load at a failover is booted from its disk.
+        public var coldBoot: Bool
         /// How long a standby may be lost, in seconds, before one in reserve takes its place.
         public var replaceAfter: Int
         /// The longest epoch of a guest that hardly works.
@@ -147,7 +149,8 @@ public struct Configuration: Sendable, Equatable {
 
         public init(
             epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection,
-            standbyLost: PrimaryMachine.LonelyPolicy, idleEpochMilliseconds: Int, checkpointsOnOutput: Bool,
+            standbyLost: PrimaryMachine.LonelyPolicy, coldBoot: Bool, idleEpochMilliseconds: Int,
+            checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
             referenceMebibytes: Int?, replaceAfter: Int, diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int
         ) {
@@ -155,6 +158,7 @@ public struct Configuration: Sendable, Equatable {
             self.level = level
             self.reprotection = reprotection
             self.standbyLost = standbyLost
+            self.coldBoot = coldBoot
             self.idleEpochMilliseconds = idleEpochMilliseconds
             self.checkpointsOnOutput = checkpointsOnOutput
             self.pauseBudget = pauseBudget

@@ -9,6 +9,7 @@ extension ConfigurationFile {
             epochMilliseconds: section.read(Settings.Defaults.epoch), level: section.read(Settings.Defaults.level),
             reprotection: section.read(Settings.Defaults.reprotect),
             standbyLost: section.read(Settings.Defaults.standbyLost),
+            coldBoot: section.read(Settings.Defaults.coldBoot),
             idleEpochMilliseconds: section.read(Settings.Defaults.idleEpoch),
             checkpointsOnOutput: section.read(Settings.Defaults.checkpointOnOutput),
             pauseBudget: section.read(Settings.Defaults.pauseBudget),

@@ -36,6 +36,10 @@ extension Settings {
             "standby_lost", [("run-alone", .runAlone), ("freeze", .freeze)], default: "run-alone",
             "without an arbiter, when the standby is lost: run-alone lets the guest go on at once; freeze holds its output"
                 + " until the operator decides by “romulus go-on”")
+        static let coldBoot = Setting.flag(
+            "cold_boot", default: true,
+            "a guest whose checkpoint does not load here at a failover is booted from its disk, without its memory; false: it"
+                + " stays down, see docs/RESTART.md")
         static let linkCap = Setting.integer(
             "link_cap_mbit", TuningRange.linkCapMegabits, default: 0,
             "the most that one VM's replication may send, in Mbit/s; 0: what the link takes")
@@ -59,8 +63,8 @@ extension Settings {
             "defaults", "what holds for VMs that do not say otherwise",
             [
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
-                level.entry, reprotect.entry, standbyLost.entry, linkCap.entry, referenceCache.entry,
-                replaceAfter.entry, diskFault.entry, diskTimeout.entry, keepMemory.entry,
+                level.entry, reprotect.entry, standbyLost.entry, coldBoot.entry, linkCap.entry,
+                referenceCache.entry, replaceAfter.entry, diskFault.entry, diskTimeout.entry, keepMemory.entry,
             ])
     }
 

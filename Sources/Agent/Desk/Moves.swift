@@ -50,26 +50,14 @@ package struct Moves: Sendable {
             session.endGuest()
             return record.status()
         case .standby(let session):
-            guard record.state == .peerLost else {
-                throw APIError(
-                    .refused,
-                    "the primary of \(request.vm) at \(record.peerName) is alive (\(record.state.rawValue)): run the failover"
-                        + " there, so that only one of the two can run")
+            // Who has won already goes on without anybody's word.
+            if record.state == .failed {
+                chronicle.note(request.vm, .request, "a failover that had failed was asked for again")
+            } else {
+                try demandWord(request, of: record, session)
+                chronicle.note(
+                    request.vm, .forced, "a failover was asked for: the operator says that \(record.peerName) is off")
             }
-            if !hasArbiter, session.hearsPrimary {
-                throw APIError(
-                    .refused,
-                    "only the link is down: the agent of \(record.peerName) is heard over the second path, so the guest may run"
-                        + " there; mend the link, or stop that host first")
-            }
-            guard request.force else {
-                throw APIError(
-                    .refused,
-                    "\(record.peerName) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
-                )
-            }
-            chronicle.note(
-                request.vm, .forced, "a failover was asked for: the operator says that \(record.peerName) is off")
             // The operator's word is on the disk before it takes effect, unless the disk itself is the trouble.
             _ = await journal.saved(within: .seconds(1))
             let outcome = await withCheckedContinuation { continuation in
@@ -84,6 +72,30 @@ package struct Moves: Sendable {
             throw APIError(
                 .refused,
                 "\(node) has no replica of \(request.vm) (\(record.state.rawValue)): nothing to go on from"
+            )
+        }
+    }
+
+    /// The operator's word that the primary is off, where that may be so.
+    private func demandWord(
+        _ request: FailoverRequest, of record: VMRecord, _ session: StandbyShell
+    ) throws(APIError) {
+        guard record.state == .peerLost else {
+            throw APIError(
+                .refused,
+                "the primary of \(request.vm) at \(record.peerName) is alive (\(record.state.rawValue)): run the failover"
+                    + " there, so that only one of the two can run")
+        }
+        if !hasArbiter, session.hearsPrimary {
+            throw APIError(
+                .refused,
+                "only the link is down: the agent of \(record.peerName) is heard over the second path, so the guest may run"
+                    + " there; mend the link, or stop that host first")
+        }
+        guard request.force else {
+            throw APIError(
+                .refused,
+                "\(record.peerName) is silent, which is not the same as dead: make sure that it is off and say so (--yes)"
             )
         }
     }

@@ -77,6 +77,8 @@ package struct VMRecord: Sendable {
     var identity: VMIdentity?
     /// What the operator asked for, where it was by hand.
     package var request: ProtectRequest?
+    /// The guest runs here because it was booted from its disk.
+    package var coldBoot: ColdBootReport?
     private(set) var desired = DesiredReport(protect: .manual)
 
     package init(
@@ -210,7 +212,7 @@ package struct VMRecord: Sendable {
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired,
-            identity: identity)
+            identity: identity, coldBoot: coldBoot)
     }
 }
 

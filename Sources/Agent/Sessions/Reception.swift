@@ -118,7 +118,7 @@ final class Reception: Sendable {
         case .some(.none), nil:
             var machine = StandbyMachine(
                 node: custody.node, rule: custody.rule, record: custody.record,
-                fences: Set(custody.fences.keys), seed: .random(in: 1 ... .max))
+                fences: Set(custody.fences.keys), bootsFromDisk: custody.bootsFromDisk, seed: .random(in: 1 ... .max))
             for case .refuse(_, let reason, let known) in machine.handle(.offered(offer.session)) {
                 throw SessionError(.refused, reason, knows: known)
             }

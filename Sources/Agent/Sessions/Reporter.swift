@@ -1,8 +1,10 @@
+import Foundation
 import Hypervisor
 import Logging
 import Model
 import Pair
 import RomulusAPI
+import Standby
 import Telemetry
 
 /// What sessions report, in the journal, the metrics and the roster. Called from any thread, also with a session's lock held.
@@ -105,12 +107,7 @@ package struct Reporter: Sendable {
             metrics?.recordFailover(VMMetrics.FailoverReason(cause), nanoseconds: result.decisionToRunning)
             // The takeover is of a term of its own.
             roster.refresh(vm)
-            chronicle.note(
-                vm, .promoted,
-                "\(vm) runs here from checkpoint \(result.epoch), \(milliseconds(result.decisionToRunning)) ms after the"
-                    + " decision (\(reason)); its state was loaded after \(milliseconds(result.decisionToLoaded)) ms, and"
-                    + " who may run it was durable after \(milliseconds(result.decisionToRecorded)) ms",
-                epoch: result.epoch)
+            if result.isBooted { noteBoot(vm, result, reason) } else { notePromotion(vm, result, reason) }
             if result.framesReleased > 0 {
                 chronicle.note(
                     vm, .firstOutput,
@@ -125,6 +122,25 @@ package struct Reporter: Sendable {
             .diskFault:
             break
         }
+    }
+
+    private func notePromotion(_ vm: VMName, _ result: TakeOverReport, _ reason: String) {
+        chronicle.note(
+            vm, .promoted,
+            "\(vm) runs here from checkpoint \(result.epoch), \(milliseconds(result.decisionToRunning)) ms after the"
+                + " decision (\(reason)); its state was loaded after \(milliseconds(result.decisionToLoaded)) ms, and"
+                + " who may run it was durable after \(milliseconds(result.decisionToRecorded)) ms",
+            epoch: result.epoch)
+    }
+
+    private func noteBoot(_ vm: VMName, _ result: TakeOverReport, _ reason: String) {
+        roster.metrics(of: vm)?.coldBoots.add()
+        roster.change(vm) { $0.coldBoot = ColdBootReport(epoch: result.epoch.number, at: Date()) }
+        let text =
+            "the memory of \(vm) was lost: it was booted here from its disk as of epoch \(result.epoch),"
+            + " \(milliseconds(result.decisionToRunning)) ms after the decision (\(reason))"
+        log.warning("\(text)", metadata: ["vm": "\(vm)"])
+        chronicle.note(vm, .coldBoot, text, epoch: result.epoch)
     }
 }
 

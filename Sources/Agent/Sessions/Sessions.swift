@@ -54,7 +54,8 @@ final class Sessions: Sendable {
     func custody(of vm: VMName) -> Custody {
         Custody(
             node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
-            reprotection: configuration.reprotection(of: vm), fences: hosts.fences, record: store[vm].local,
+            reprotection: configuration.reprotection(of: vm), fences: hosts.fences,
+            bootsFromDisk: configuration.defaults.coldBoot, record: store[vm].local,
             identify: { [identities] (found, isFresh) throws(SessionError) in
                 try identities.identify(vm, found, isFresh)
             },
@@ -117,6 +118,7 @@ final class Sessions: Sendable {
             metrics: roster.metrics(of: vm, peer: peer), qmp: asked.qmpPath, pid: nil,
             state: ProtectionState(session.status.phase))
         record.request = request
+        if case .tookOver = origin { record.coldBoot = roster[vm]?.coldBoot }
         try roster.takeUp(record)
         if origin.isNamed {
             chronicle.note(vm, .request, "protection of \(vm) was asked for, with \(peer) as standby")

@@ -52,6 +52,14 @@ public enum StatusText {
         if let latency = vm.outputLatency { lines.append(("output latency", percentiles(latency), .plain)) }
         if let epoch = vm.lastEpoch { lines += report(epoch, vm.model) }
         if let desired = vm.desired, vm.role == .primary { lines.append(report(desired, now)) }
+        if let boot = vm.coldBoot {
+            lines.append(
+                (
+                    "cold boot",
+                    "\(Units.age(now.timeIntervalSince(boot.at))) ago, from its disk as of epoch \(boot.epoch): its memory was lost",
+                    .bad
+                ))
+        }
         if let error = vm.lastError { lines.append(("last error", error, .bad)) }
         let width = lines.map(\.0.count).max() ?? 0
         return lines.map { line in
@@ -99,7 +107,7 @@ public enum StatusText {
         var parts = [Units.time(event.time), event.vm?.description ?? "-"]
         let style: Style =
             switch event.kind {
-            case .error: .bad
+            case .error, .coldBoot: .bad
             case .detected, .standbyLost, .refused, .fenced: .warning
             case .forced, .promoted: .bold
             default: .plain

@@ -28,7 +28,7 @@ public enum WhyText {
         let event = step.event
         let style: Style =
             switch event.kind {
-            case .error: .bad
+            case .error, .coldBoot: .bad
             case .detected, .standbyLost, .refused, .fenced, .fencingFailed: .warning
             default: .bold
             }
@@ -55,6 +55,7 @@ public enum WhyText {
         case .refused: "Refused"
         case .forced: "Forced"
         case .promoted: "Promoted"
+        case .coldBoot: "Booted from its disk"
         case .firstOutput: "First output"
         case .fenced: "Fenced"
         case .fencingAsked: "Fencing asked"
@@ -74,7 +75,8 @@ public enum WhyText {
         let decisions = events.filter(\.kind.isDecision)
         guard let first = decisions.first, let last = decisions.last else { return nil }
         let goals: [(EventKind, String)] = [
-            (.promoted, "the guest running here"), (.firstOutput, "its first output"),
+            (.promoted, "the guest running here"), (.coldBoot, "the guest booting here"),
+            (.firstOutput, "its first output"),
             (.protected, "being protected"), (.reProtected, "being protected again"),
         ]
         let parts = goals.compactMap { kind, words in
