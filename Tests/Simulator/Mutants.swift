@@ -59,6 +59,10 @@ enum Mutant: String, CaseIterable {
     case loadsUnasked = "the standby uses its image up for a switchover although the arbiter does not answer it"
     case standsUntilDecided = "a guest that was stopped for a switchover stands still until the arbiter decides"
     case givesBackRunning = "a standby gives the guest of a switchover back while its own copy runs"
+    case bootsUnasked = "a guest whose state is refused is booted from its disk before the arbiter agreed"
+    case bootsUnapplied = "a guest is booted from what its disk was when the arbiter was asked"
+    case bootsAtSwitchover =
+        "a guest that a switchover's new host cannot load is booted there, and goes on at the old one"
     case standbyActsAlone = "without an arbiter, the standby takes over by itself"
     case mergesForks = "without an arbiter, two histories are merged by giving the older term up silently"
     case takesAskingForConfirmation = "a peer counts as off as soon as its fence command is started"

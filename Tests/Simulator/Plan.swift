@@ -56,6 +56,8 @@ struct Plan {
     var isSingleFault = false
     /// The hosts hear each other on another way, which is never cut.
     var hasSecondPath = false
+    /// A guest whose state is refused is booted from its disk.
+    var bootsFromDisk = true
     /// Frames that come once more when their connection is long gone, per mille.
     var lateFrames = 0
     /// Requests to the arbiter that arrive after the asker gave up, come twice, or whose reply is lost; per mille.
@@ -91,6 +93,7 @@ struct Plan {
         operatorIsNervous = random.chance(perMille: 80)
         // Drawn apart, so that it does not change what else happens in a run.
         hasSecondPath = seed % 4 == 3
+        bootsFromDisk = seed % 8 != 5
         fencing = FencingPlan(seed: seed, rule)
         if fencing.replacesOperator {
             faultPhase += 800

@@ -45,14 +45,22 @@ struct CheckpointRule {
 
     /// I7, I8: what is resumed is the primary's state at the end of this epoch, page by page.
     func resume(_ replica: Replica, _ epoch: Epoch, _ verdict: inout Verdict) {
+        compare(replica, epoch, in: 0..<Guest.groups, &verdict)
+    }
+
+    /// I8, I37: what is booted is the primary's disk at the end of this epoch, block by block.
+    func boot(_ replica: Replica, _ epoch: Epoch, _ verdict: inout Verdict) {
+        compare(replica, epoch, in: Guest.disk, &verdict)
+    }
+
+    private func compare(_ replica: Replica, _ epoch: Epoch, in groups: Range<Int>, _ verdict: inout Verdict) {
         guard let session = sessions.last(where: { $0.id == replica.session }),
             (1...session.tips.count).contains(Int(epoch.number))
         else { return verdict.fail("I7", "epoch \(epoch) of session \(replica.session) never was") }
         let index = Int(epoch.number) - 1
-        let memory = session.memory[index * Guest.groups..<(index + 1) * Guest.groups]
-        if !memory.elementsEqual(replica.memory) {
-            verdict.fail("I7", "the image is \(replica.memory), the primary had \(Array(memory)) at epoch \(epoch)")
-        }
+        let memory = groups.map { session.memory[index * Guest.groups + $0] }
+        let image = Array(replica.memory[groups])
+        if memory != image { verdict.fail("I7", "the image is \(image), the primary had \(memory) at epoch \(epoch)") }
         if replica.tip != session.tips[index] {
             verdict.fail("I7", "the image is of step \(replica.tip), epoch \(epoch) was of step \(session.tips[index])")
         }

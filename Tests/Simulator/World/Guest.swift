@@ -13,6 +13,8 @@ struct Guest {
     }
 
     static let groups = 6
+    /// Those that are blocks of its disk; the others are memory.
+    static let disk = 4..<groups
     /// Packets that may be held before the guest is kept standing (I19).
     static let heldMax = 96
 
@@ -59,10 +61,14 @@ struct Replica {
     var applied = Epoch.firstCopy
     /// The guest ran from it, or its QEMU was ended: it is no checkpoint any more.
     var isUsedUp = false
+    /// A QEMU waits for it, or has loaded it.
+    var hasQEMU = true
     /// What its QEMU has of it, which does not run yet and lives on when the agent dies.
     var loaded: (memory: [Int], tip: Int)?
     /// Held output of committed epochs, until it is known to have left.
     var outputs: [(epoch: Epoch, packet: Int)] = []
+    /// What was in it when it asked to take over; of a shell that boots from that.
+    var whenAsked: (memory: [Int], tip: Int)?
     /// It asked to take over: nothing may be acknowledged any more (I5).
     var hasAsked = false
 }

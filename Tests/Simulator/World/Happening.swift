@@ -45,6 +45,7 @@ enum AgentWork {
     case applyRest(SessionID, Epoch)
     case load(SessionID, Epoch)
     case resume(SessionID, Epoch)
+    case boot(SessionID, Epoch)
     case replicaIsGone(SessionID)
     case standbyBeats
     case runFence(Nonce)

@@ -15,7 +15,11 @@ extension World {
         case .apply(let epoch): beginApplying(epoch, session, host)
         case .load(let epoch): later(host, 30, .load(session, epoch))
         case .resume(let epoch): later(host, 30, .resume(session, epoch))
+        case .boot(let epoch):
+            host.replica?.hasQEMU = false
+            later(host, 80, .boot(session, epoch))
         case .endReplica:
+            if mutant == .bootsAtSwitchover { bootUnnoticed(host) }
             endQEMU(host)
             if mutant == .givesBackRunning { runUnnoticed(host) }
             later(host, random.within(5...500), .replicaIsGone(session))
@@ -76,8 +80,9 @@ extension World {
     /// QEMU has the state and does not run it yet.
     func load(from epoch: Epoch, _ session: SessionID, _ host: Host) {
         guard let replica = host.replica, replica.session == session, !replica.isUsedUp else { return }
-        guard !host.resumeFails else {
+        guard !host.resumeFails, replica.hasQEMU else {
             host.resumeFails = false
+            if mutant == .bootsUnasked, host.standbyState == .arbitrating { bootUnnoticed(host) }
             return endWork(host) { $0.failToLoad(SessionError(.qemu, "planted")) }
         }
         if replica.loaded == nil { host.replica?.loaded = (replica.memory, replica.tip) }
@@ -99,17 +104,24 @@ extension World {
         trace("\(host.name) resumes from epoch \(epoch), step \(replica.tip)")
         registers.act(on: register.term, host.durable, "the guest was resumed", &verdict)
         checkpoints.resume(replica, epoch, &verdict)
+        checkSwitchover(replica, host)
+        begin(Guest(id: newID(), tip: replica.tip, memory: replica.memory), from: replica, epoch, register, host)
+    }
+
+    /// What clients saw is contained in the state from which the guest goes on, which is the replica's.
+    private func begin(
+        _ begun: Guest, from replica: Replica, _ epoch: Epoch, _ register: Register, _ host: Host
+    ) {
         clients.resume(replica.tip, of: register.lineage, history, &verdict)
         if register.lineage != replica.lineage, hosts[host.other].durable.register?.standby == replica.identity {
             // Forced, but the primary had never let go of anything beyond its acknowledgements.
             clients.resume(replica.tip, of: replica.lineage, history, &verdict)
         }
-        checkSwitchover(replica, host)
         if register.lineage != replica.lineage, !host.isForced {
             verdict.fail("I16", "\(host.name) began another history without the operator's word")
         }
         if mutant != .resumesTwice { host.replica?.isUsedUp = true }
-        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
+        var guest = begun
         guest.lineage = register.lineage
         host.guest = guest
         host.lastFree = -1
@@ -126,13 +138,56 @@ extension World {
         becomePrimary(won, host)
     }
 
+    // MARK: - Booting
+
+    func boot(from epoch: Epoch, _ session: SessionID, _ host: Host) {
+        guard let replica = host.replica, replica.session == session, let register = host.standby?.machine.register
+        else { return }
+        guard !host.resumeFails, isHealing || !random.chance(perMille: 100) else {
+            host.resumeFails = false
+            return endWork(host) { $0.resumed(.failure(SessionError(.qemu, "planted"))) }
+        }
+        registers.act(on: register.term, host.durable, "the guest was booted", &verdict)
+        var booted = replica
+        if mutant == .bootsUnapplied, let then = replica.whenAsked { (booted.memory, booted.tip) = then }
+        checkpoints.boot(booted, epoch, &verdict)
+        begin(bootedGuest(booted, host), from: booted, epoch, register, host)
+    }
+
+    /// Its memory is new; what it does next is in the history of its disk.
+    private func bootedGuest(_ replica: Replica, _ host: Host) -> Guest {
+        checkNothingIsBooted(host)
+        let first = history.step(after: replica.tip)
+        trace("\(host.name) boots from the disk of step \(replica.tip): step \(first)")
+        var memory = replica.memory
+        for group in 0..<Guest.disk.lowerBound { memory[group] = first }
+        return Guest(id: newID(), tip: first, memory: memory)
+    }
+
+    /// I37: unless this host has won. While a guest stands still to be handed over, its own host has.
+    private func checkNothingIsBooted(_ host: Host) {
+        let register = rules(host)
+        guard register?.owner != host.name || register?.mode != .solo else { return }
+        verdict.fail("I37", "\(host.name) boots the guest, and the register is \(describe(register))")
+    }
+
+    /// The guest is booted although its agent did not want that.
+    private func bootUnnoticed(_ host: Host) {
+        guard let replica = host.replica else { return }
+        start(bootedGuest(replica, host), replica.lineage, host)
+    }
+
+    private func start(_ begun: Guest, _ lineage: Lineage, _ host: Host) {
+        var guest = begun
+        guest.lineage = lineage
+        host.guest = guest
+        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+    }
+
     /// The guest runs although its agent did not want that.
     private func runUnnoticed(_ host: Host) {
         guard let replica = host.replica else { return }
-        var guest = Guest(id: newID(), tip: replica.tip, memory: replica.memory)
-        guest.lineage = replica.lineage
-        host.guest = guest
-        queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
+        start(Guest(id: newID(), tip: replica.tip, memory: replica.memory), replica.lineage, host)
     }
 
     /// A planned change of host loses nothing, not even what nobody saw.

@@ -9,7 +9,7 @@ extension World {
         duty(
             StandbyMachine(
                 node: host.name, rule: plan.rule, record: record ?? host.unwritten.last ?? host.durable,
-                fences: fences(host), seed: standbySeed(host)), isLinked: false)
+                fences: fences(host), bootsFromDisk: plan.bootsFromDisk, seed: standbySeed(host)), isLinked: false)
     }
 
     func duty(_ machine: StandbyMachine, isLinked: Bool) -> StandbyDuty {
@@ -33,7 +33,8 @@ extension World {
         host.replica?.staged = staged
         let machine = StandbyMachine(
             node: host.name, rule: plan.rule, record: host.durable, fences: fences(host),
-            seed: standbySeed(host), found: image, staged: staged, applied: applied, isLoaded: isLoaded)
+            bootsFromDisk: plan.bootsFromDisk, seed: standbySeed(host), found: image, staged: staged, applied: applied,
+            isLoaded: isLoaded)
         var duty = StandbyDuty(
             machine, of: Self.vm, arbiter: nil, ceiling: UInt64(Self.silence) * 1_000_000, isLinked: false,
             listensSince: nanoseconds, applied: applied)

@@ -54,8 +54,21 @@ extension World {
         guard host.replica != nil, host.isUp else { return }
         host.losesImage = false
         host.isTold = true
-        tellStandby(host) { $0.loseQEMU("ended") }
+        if now.isMultiple(of: 2) { loseQEMU(host) } else { failStorage(host) }
         host.isTold = false
+    }
+
+    private func loseQEMU(_ host: Host) {
+        if host.standby?.machine.mayBoot == true {
+            host.replica?.hasQEMU = false
+            host.replica?.loaded = nil
+        }
+        tellStandby(host) { $0.loseQEMU("ended") }
+    }
+
+    func failStorage(_ host: Host) {
+        let (time, lives) = (nanoseconds, hearsPeer(host))
+        tellStandby(host) { $0.fail(SessionError(.storage, "planted"), at: time, hostLives: lives) }
     }
 
     /// The agent dies. Its kernel closes its sockets.
@@ -104,7 +117,7 @@ extension World {
             return tellPrimary(host) { $0.handle(.started) }
         }
         if mutant == .dropsLoaded, host.replica?.loaded != nil { dismantle(host) }
-        if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp {
+        if let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp, replica.hasQEMU {
             recover(replica, host)
         } else {
             host.replica = nil

@@ -57,7 +57,7 @@ extension World {
         if mutant == .givesUpWhileAsking, host.standbyState == .arbitrating {
             // The answer to what was asked is not waited for.
             host.isTold = false
-            return tellStandby(host) { $0.loseQEMU("is given up") }
+            return failStorage(host)
         }
         let (time, lives) = (nanoseconds, hearsPeer(host))
         tellStandby(host) { $0.dismiss(because: "given up", at: time, hostLives: lives) }

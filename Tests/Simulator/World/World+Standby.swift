@@ -82,6 +82,9 @@ extension World {
         if mutant == .loadsUnapplied, let replica = host.replica, replica.loaded == nil {
             host.replica?.loaded = (replica.memory, replica.tip)
         }
+        if mutant == .bootsUnapplied, let replica = host.replica, replica.whenAsked == nil {
+            host.replica?.whenAsked = (replica.memory, replica.tip)
+        }
         host.replica?.hasAsked = true
         registers.ask(expecting, host.replica, &verdict)
         if mutant == .takesOverWithoutAsking {

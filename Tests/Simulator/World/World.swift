@@ -137,6 +137,7 @@ final class World {
         case .applyRest(let session, let epoch): applyRest(of: epoch, session, host)
         case .load(let session, let epoch): load(from: epoch, session, host)
         case .resume(let session, let epoch): resume(from: epoch, session, host)
+        case .boot(let session, let epoch): boot(from: epoch, session, host)
         case .replicaIsGone(let session): replicaIsGone(session, host)
         case .standbyBeats: beat(host)
         case .runFence(let nonce): runFence(nonce, host)
@@ -253,6 +254,8 @@ final class World {
 
     func canGoOn(fromImageAt host: Host) -> Bool {
         guard let replica = host.replica, replica.applied > .firstCopy, !replica.isUsedUp else { return false }
+        // Only the agent that lost the QEMU boots the guest without it.
+        guard replica.hasQEMU || host.isUp else { return false }
         guard plan.rule == .arbiter, let register = arbiter.register else { return true }
         return register.standby == replica.identity
             || (register.owner == host.name && register.mode == .solo && register.term > replica.term)
