@@ -17,12 +17,16 @@ public struct PlantedFaults: OptionSet, Sendable {
     /// Disks count as if they could not write into memory unseen.
     public static let forgetPins = PlantedFaults(rawValue: 32)
 
+    /// As `spoilLastState`, at every checkpoint.
+    public static let spoilStates = PlantedFaults(rawValue: 64)
+
     public init?(name: String) {
         switch name {
         case "release-before-acknowledgement": self = .releaseBeforeAcknowledgement
         case "skip-dirty-page": self = .skipDirtyPage
         case "skip-disk-write": self = .skipDiskWrite
         case "spoil-last-state": self = .spoilLastState
+        case "spoil-states": self = .spoilStates
         case "block-event-loop": self = .blockEventLoop
         case "forget-pins": self = .forgetPins
         default: return nil

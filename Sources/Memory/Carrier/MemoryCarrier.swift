@@ -37,6 +37,8 @@ package final class MemoryCarrier: Carrier {
         package var losesPages = false
         /// The last state names a device that no QEMU has.
         package var spoilsLastState = false
+        /// So does every one.
+        package var spoilsStates = false
 
         package init() {}
     }
@@ -136,7 +138,7 @@ package final class MemoryCarrier: Carrier {
     package func complete(_ epoch: Epoch, _ timings: inout EpochTimings) throws(SessionError) {
         var deviceState = try guest.takeDeviceState()
         timings.deviceStateBytes = UInt64(deviceState.count)
-        if isLast, faults.spoilsLastState { deviceState[20] ^= 0xff }
+        if faults.spoilsStates || (isLast && faults.spoilsLastState) { deviceState[20] ^= 0xff }
         shipper.push(.deviceState(epoch, deviceState))
         try guest.confirmCheckpoint()
         precopying.record(precopied: timings.precopiedPages, left: timings.dirtyPages)

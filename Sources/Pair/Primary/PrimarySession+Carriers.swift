@@ -46,6 +46,7 @@ extension PrimarySession {
         faults.forgetsPins = shell.options.planted.contains(.forgetPins)
         faults.losesPages = shell.options.planted.contains(.skipDirtyPage)
         faults.spoilsLastState = shell.options.planted.contains(.spoilLastState)
+        faults.spoilsStates = shell.options.planted.contains(.spoilStates)
         return try MemoryCarrier(
             of: guest, for: session, through: shipper, base: base, verification: shell.verification,
             MemoryCarrier.Hooks(
