@@ -37,6 +37,9 @@ public struct LeaseMachine: Sendable, Equatable {
         case goingOn
         /// The guest is to start here, be it for the first time or after a restart of the agent or the host.
         case toStart
+        /// The guest ran here under the former term, its QEMU is proven dead, and it is to start here again. Its first start
+        /// was waited for, and nobody else was let start since.
+        case restarting
     }
 
     public enum Event: Sendable, Equatable {
@@ -180,6 +183,14 @@ public struct LeaseMachine: Sendable, Equatable {
         case (_, .toStart):
             if case .open = state { actions.append(.close) }
             state = .waiting(term, until: now + timing.wait)
+        case (.waiting(_, let until), .restarting):
+            // What is still waited for never ran here, whatever it is that died.
+            state = .waiting(term, until: until)
+        case (_, .restarting):
+            if case .open = state { actions.append(.close) }
+            // A confirmation of this term is all that is waited for.
+            state = .waiting(term, until: now)
+            (confirmedUntil, questions) = (0, [])
         }
         nextQuestion = now
         return actions + advance(now)

@@ -3,7 +3,9 @@ import Model
 /// Sessions and epochs: the straight line from an offer to released output.
 extension PrimaryMachine {
     mutating func consider(_ candidate: NodeName, asked: Bool, _ actions: inout [Action]) {
-        guard case .solo = state, request == nil, let register, asked || reprotection == .automatic else { return }
+        guard case .solo = state, request == nil, !guestIsGone, let register, asked || reprotection == .automatic else {
+            return
+        }
         let id = SessionID(random.next())
         state = .offering(id, to: candidate)
         actions.append(
@@ -32,8 +34,8 @@ extension PrimaryMachine {
             checkOrder(epoch, after: session.sealed)
             session.sealed = epoch
             state = .pairing(session)
-            // Before the register can say PAIRED, nothing more may leave by itself.
-            actions.append(.hold)
+            // Before the register can say PAIRED, nothing more may leave by itself, or only as long as a lease lives.
+            actions.append(level.holdsOutput ? .hold : .guardOutput)
         case .pairing(var session) where session.id == id:
             checkOrder(epoch, after: session.sealed)
             session.sealed = epoch
@@ -61,10 +63,7 @@ extension PrimaryMachine {
             session.acknowledged = epoch
             state = .pairing(session)
             actions.append(.release(through: epoch))
-            if epoch == Epoch(1) {
-                promised = waits(for: session.standby.node)
-                ask(.pair, from: register, &actions)
-            }
+            if epoch == Epoch(1) { pairIfReady(session, &actions) }
         case .paired(var session) where session.id == id:
             guard isExpected(epoch, digestMatches, session, &actions) else { return }
             session.acknowledged = epoch
@@ -74,6 +73,19 @@ extension PrimaryMachine {
         default:
             break
         }
+    }
+
+    mutating func beGuarded(_ id: SessionID, _ actions: inout [Action]) {
+        guard case .pairing(var session) = state, session.id == id, !session.isGuarded else { return }
+        session.isGuarded = true
+        state = .pairing(session)
+        if session.acknowledged >= Epoch(1) { pairIfReady(session, &actions) }
+    }
+
+    private mutating func pairIfReady(_ session: Session, _ actions: inout [Action]) {
+        guard level.holdsOutput || session.isGuarded else { return }
+        promised = waits(for: session.standby.node)
+        ask(.pair, from: register, &actions)
     }
 
     private mutating func isExpected(
@@ -130,7 +142,7 @@ extension PrimaryMachine {
     }
 
     /// SOLO is asked for while the standby is well.
-    private mutating func goForSolo(_ actions: inout [Action]) {
+    mutating func goForSolo(_ actions: inout [Action]) {
         guard request?.purpose != .solo else { return }
         if case .paired = state, promised {
             // The standby could go on for as long as it does not know better: `letGo` comes first.
@@ -145,11 +157,13 @@ extension PrimaryMachine {
         (isParting, promised) = (false, false)
         state = .solo
         actions += [.dismissStandby, .closeLink, .releaseEverything, .detach]
+        startIfGone(&actions)
     }
 
     /// I12: whatever was asked for before may still take effect; only SOLO at a later term lets output leave again.
     private mutating func beLonely(_ actions: inout [Action]) {
-        actions += [.closeLink, .report("the standby is lost: output is held until it is decided who goes on")]
+        let waits = level.holdsOutput ? "output is held" : "disk writes wait"
+        actions += [.closeLink, .report("the standby is lost: \(waits) until it is decided who goes on")]
         letRunHeld(&actions)
         if rule == .manual(.freeze), !isLeaving {
             state = .frozen
@@ -169,6 +183,10 @@ extension PrimaryMachine {
         else {
             actions.append(.refuseSwitchover("a switchover needs a pair, and no other change under way"))
             return
+        }
+        guard level.holdsOutput else {
+            let text = "at level \(level.rawValue) a guest is not moved while it runs: turn the dial to system first"
+            return actions.append(.refuseSwitchover(text))
         }
         guard !rule.isManual else { return stopForSwitchover(&actions) }
         session.isSounding = true
@@ -247,135 +265,10 @@ extension PrimaryMachine {
         actions += [.resumeGuest, .refuseSwitchover("\(session.standby.node) did not go on: \(reason)")]
     }
 
-    private mutating func takeBack(_ actions: inout [Action]) {
+    mutating func takeBack(_ actions: inout [Action]) {
         actions.append(.closeLink)
         letRunHeld(&actions)
         state = .lonely
         ask(.solo, from: register, &actions)
-    }
-
-    // MARK: - The guest and its operator
-
-    /// Whether nothing but the guest's death is missing for the standby to go on with it.
-    public var isReplaceable: Bool {
-        guard case .paired(let session) = state else { return false }
-        return request == nil && !isDismissing && !guestStandsStill && !session.isSounding && session.last == nil
-    }
-
-    mutating func loseGuest(_ actions: inout [Action]) {
-        switch state {
-        case .pairing where request == nil:
-            loseGuestAlone(&actions)
-        case .pairing, .paired:
-            // The standby decides with the arbiter, or by this message alone when there is none.
-            actions.append(.askTakeOver(max(seen, request?.new.term ?? seen).next, guestStands: false))
-            beFenced(&actions)
-        case .adopting, .lonely, .handingOver, .fencing:
-            beFenced(&actions)
-        case .solo, .offering, .copying, .frozen, .forked:
-            loseGuestAlone(&actions)
-        case .fenced, .ended:
-            break
-        }
-    }
-
-    private mutating func loseGuestAlone(_ actions: inout [Action]) {
-        end(&actions)
-        actions.append(.report("the guest is gone, and no standby can go on with it"))
-    }
-
-    private mutating func beFenced(_ actions: inout [Action]) {
-        state = .fenced
-        request = nil
-        actions += [.dropHeld, .becomeStandby(record)]
-    }
-
-    mutating func endGuest(_ actions: inout [Action]) {
-        switch state {
-        // Being killed, or gone: `guestLost` says when.
-        case .fencing, .fenced, .ended: break
-        default: end(&actions)
-        }
-    }
-
-    mutating func unprotect(_ actions: inout [Action]) {
-        switch state {
-        case .solo, .offering, .copying:
-            leave(&actions)
-        case .pairing where request == nil:
-            leave(&actions)
-        case .pairing, .paired:
-            // Acknowledgements go on releasing until SOLO is won.
-            guard !guestStandsStill else {
-                actions.append(.report("a switchover is under way"))
-                return
-            }
-            isLeaving = true
-            if !isParting { goForSolo(&actions) }
-        case .adopting, .lonely:
-            isLeaving = true
-        case .frozen:
-            isLeaving = true
-            goOn(&actions)
-        case .handingOver, .forked, .fencing, .fenced, .ended:
-            actions.append(.report("protection cannot be ended now"))
-        }
-    }
-
-    /// The register says SOLO for certain.
-    mutating func leave(_ actions: inout [Action]) {
-        actions += [.dismissStandby, .closeLink, .releaseEverything, .detach, .end]
-        state = .ended
-        request = nil
-    }
-
-    private mutating func end(_ actions: inout [Action]) {
-        stopFencing(&actions)
-        if session != nil { actions.append(.dismissStandby) }
-        actions += [.closeLink, .end]
-        state = .ended
-        request = nil
-    }
-
-    mutating func setLevel(_ level: Level, _ actions: inout [Action]) {
-        guard request == nil, !guestStandsStill, !isDismissing else {
-            actions.append(.report("another change is under way: turn the dial again when it is done"))
-            return
-        }
-        guard !isSwitchingOver else {
-            actions.append(.report("a switchover is under way: turn the dial when it is done"))
-            return
-        }
-        switch state {
-        case .solo, .paired:
-            // I21. In `paired` output is held already; in `solo` the register says SOLO before and after.
-            ask(.level(level), from: register, &actions)
-        default:
-            actions.append(.report("the dial can be turned when the guest runs alone or paired"))
-        }
-    }
-
-    mutating func goOn(_ actions: inout [Action]) {
-        switch state {
-        case .frozen, .forked:
-            stopFencing(&actions)
-            // What was promised is broken by the operator's word: what comes now is another history (I31).
-            if promised { lineage = Lineage(random.next()) }
-            state = .lonely
-            ask(.solo, from: register, &actions)
-        case .handingOver where rule.isManual:
-            // Nobody could be asked whether the standby runs: what comes now is another history.
-            lineage = Lineage(random.next())
-            takeBack(&actions)
-        default:
-            actions.append(.report("there is nothing to decide here"))
-        }
-    }
-
-    mutating func giveUp(_ actions: inout [Action]) {
-        switch state {
-        case .frozen, .forked: fence(&actions)
-        default: actions.append(.report("there is nothing to decide here"))
-        }
     }
 }

@@ -69,7 +69,7 @@ extension PrimaryMachine {
         case .solo:
             return Register(
                 term: term, owner: node, mode: .solo, session: .none, standby: nil, lineage: lineage,
-                level: current?.level ?? level)
+                level: current?.level ?? firstLevel)
         case .pair:
             guard let session, let current else { return nil }
             return Register(
@@ -154,6 +154,7 @@ extension PrimaryMachine {
             if isLeaving { return leave(&actions) }
             state = .solo
             actions += [.releaseEverything, .detach]
+            startIfGone(&actions)
         case (.pair, .pairing(let session)):
             state = .paired(session)
             actions.append(.tellRegister(register))
@@ -225,6 +226,10 @@ extension PrimaryMachine {
 
     mutating func fence(_ actions: inout [Action]) {
         stopFencing(&actions)
+        guard !guestIsGone else {
+            actions.append(.closeLink)
+            return beFenced(&actions)
+        }
         state = .fencing
         request = nil
         actions += [

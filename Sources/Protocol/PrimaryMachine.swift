@@ -46,6 +46,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         public var last: Epoch?
         /// A switchover was asked for, and the arbiter is read before the guest is stopped.
         public var isSounding = false
+        /// The gate that stands in place of holding is there, and a lease that was confirmed opens it (I36).
+        public var isGuarded = false
 
         public init(id: SessionID, standby: StandbyIdentity) {
             self.id = id
@@ -98,6 +100,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case sealed(SessionID, Epoch)
         /// As `sealed`, after `sealLast`: the guest keeps standing still.
         case sealedLast(SessionID, Epoch)
+        /// After `guardOutput`: the gate stands, and was opened by a lease that is confirmed.
+        case guarded(SessionID)
         /// The standby staged the epoch whole; `digestMatches` tells whether it acknowledged what we sent.
         case acknowledged(SessionID, Epoch, digestMatches: Bool)
         /// The link broke or fell silent, or the session failed on our side.
@@ -112,6 +116,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case standbyLeaves(SessionID)
         /// The guest's QEMU is gone without having been asked to, or after `killGuest`.
         case guestLost
+        /// After `startGuest`: the guest is there again.
+        case guestStarted
         /// The guest was shut down, or its QEMU was told to quit.
         case guestEnded
         /// The operator wants no more protection.
@@ -151,6 +157,9 @@ public struct PrimaryMachine: Sendable, Equatable {
         /// still. Where no gate is attached (a guest that was running alone), none needs to be: it is asked for only to
         /// make sure.
         case hold
+        /// At a level whose output is not held: put the kernel's gate before it, open by a lease that is confirmed; `guarded`
+        /// follows.
+        case guardOutput
         /// Let the output of all epochs up to and including this one leave, in order, and tell the standby.
         case release(through: Epoch)
         /// Let everything leave, held or not, from now on.
@@ -199,6 +208,9 @@ public struct PrimaryMachine: Sendable, Equatable {
         case detach
         /// Kill the guest's QEMU; `guestLost` when the process is proven gone (I15).
         case killGuest
+        /// The guest's QEMU died here, under a register that this host won since: start the guest from its disks, once
+        /// `LeaseMachine` lets it (`restarting`, at this term); `guestStarted` or `guestLost` follows.
+        case startGuest(Term)
         /// The guest is gone from this host: go on with a `StandbyMachine` that has this record. A link that
         /// `askTakeOver` was sent on stays open until the standby closes it.
         case becomeStandby(LocalRecord)
@@ -240,7 +252,8 @@ public struct PrimaryMachine: Sendable, Equatable {
     var isParting = false
     /// The standby is told that it is not needed, and its end of the session is no loss.
     public var isDismissing: Bool { isLeaving || isParting }
-    var level: Level
+    /// Asked for when there is no register yet.
+    var firstLevel: Level
     var seen: Term
     public internal(set) var lineage: Lineage
     var isFresh: Bool
@@ -249,6 +262,10 @@ public struct PrimaryMachine: Sendable, Equatable {
     /// VM that could go on under it. It is claimed by compare-and-set, and another one is not touched.
     public var yielded: Register?
     var guestStandsStill = false
+    /// The term of the register from which a change of the level was last asked for.
+    var turnedFrom: Term?
+    /// The guest's QEMU is proven dead, and it is to be started here again.
+    var guestIsGone = false
     /// The standby of the pair was promised that nothing leaves here alone before it is confirmed off (I31).
     var promised = false
     var fencing: FencingRequest?
@@ -265,7 +282,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         self.rule = rule
         self.reprotection = reprotection
         self.fences = fences
-        self.level = level
+        firstLevel = level
         seen = record.seen
         promised = rule.isManual && record.waits == true
         register = rule.isManual ? record.register : nil
@@ -293,7 +310,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         self.reprotection = reprotection
         self.fences = fences
         self.register = register
-        level = register.level
+        firstLevel = register.level
         seen = register.term
         lineage = register.lineage
         isFresh = false
@@ -319,7 +336,9 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .handedBack(let session): beHandedBack(session, &actions)
         case .declined(let session, let reason): beDeclined(session, reason, &actions)
         case .standbyLeaves(let session): letStandbyGo(session, &actions)
+        case .guarded(let session): beGuarded(session, &actions)
         case .guestLost: loseGuest(&actions)
+        case .guestStarted: guestIsGone = false
         case .guestEnded: endGuest(&actions)
         case .unprotect: unprotect(&actions)
         case .switchOver: switchOver(&actions)
@@ -343,6 +362,25 @@ public struct PrimaryMachine: Sendable, Equatable {
         switch state {
         case .copying(let session), .pairing(let session), .paired(let session), .handingOver(let session): session
         default: nil
+        }
+    }
+
+    /// The level of the register, as far as is known.
+    public var level: Level { register?.level ?? firstLevel }
+
+    /// A change of the level was asked for, and it is not known, and durable, yet what the register says. What is asked for
+    /// instead does not end that: the turn may still take effect (I12).
+    public var isTurning: Bool {
+        guard let turnedFrom else { return false }
+        return request != nil || register?.term ?? turnedFrom <= turnedFrom
+    }
+
+    /// The term under which this host owns the register, as far as is known and durable; nil while it does not.
+    public var ownTerm: Term? {
+        guard let register, register.owner == node, request?.isGranted != true else { return nil }
+        switch state {
+        case .solo, .offering, .copying, .pairing, .paired, .handingOver, .lonely: return register.term
+        case .adopting, .frozen, .forked, .fencing, .fenced, .ended: return nil
         }
     }
 

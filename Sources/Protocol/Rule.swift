@@ -84,6 +84,12 @@ struct RandomSource: Sendable, Equatable {
     }
 }
 
+extension Level {
+    /// Output waits for the acknowledgement of its epoch. Where it does not, it flows as long as a lease lives, and who takes
+    /// over waits for the end of that and starts the guest from its disks.
+    public var holdsOutput: Bool { self == .system }
+}
+
 extension Term {
     /// The term of the change that follows this one.
     var next: Term { Term(number + 1) }

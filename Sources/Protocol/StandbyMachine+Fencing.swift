@@ -34,7 +34,12 @@ extension StandbyMachine {
     /// The primary is off. By its promise it let out nothing in this lineage beyond what was acknowledged here: what
     /// comes now is the same history (I31).
     mutating func takeOverFenced(_ nonce: Nonce, _ actions: inout [Action]) {
-        guard case .orphaned = state, let image, let register, let fencing, fencing.nonce == nonce else { return }
+        guard let image, let register, let fencing, fencing.nonce == nonce else { return }
+        if case .takingOver = state {
+            self.fencing = nil
+            return actions.append(.endWait)
+        }
+        guard case .orphaned = state else { return }
         self.fencing = nil
         primaryIsSilent = false
         actions.append(.report("\(fencing.peer) is confirmed off: \(node) takes over"))
@@ -59,10 +64,11 @@ extension StandbyMachine {
     }
 
     /// The arbiter said that this host goes on: a primary that only fell silent is fenced too, so that a half-dead host
-    /// is really off. Nothing waits for it.
+    /// is really off. At level `system` nothing waits for it; else it ends the wait for that host's lease.
     mutating func fenceBeaten(_ actions: inout [Action]) {
         guard !rule.isManual, primaryIsSilent, let image, fences.contains(image.primary) else { return }
         primaryIsSilent = false
+        guard level.holdsOutput else { return fence(image.primary, &actions) }
         actions.append(.fencePeer(image.primary, Nonce(random.next())))
     }
 }

@@ -30,7 +30,7 @@ extension StandbyMachine {
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary, waits: offer.waits)
         (staged, applied, loading, request, handOver) = (.firstCopy, .firstCopy, .waiting, nil, nil)
-        primaryIsSilent = false
+        (offeredLevel, isCleared, primaryIsSilent) = (offer.level, false, false)
         state = .preparing(isPrepared: false, isRecorded: false)
         seen = max(seen, offer.term)
         actions += [.persist(record), .prepare(offer, identity)]
@@ -96,6 +96,7 @@ extension StandbyMachine {
             for number in 1...staged.number { actions.append(.acknowledge(Epoch(number))) }
         case .arbitrating, .takingOver, .loading:
             loadIfReady(&actions)
+            resumeIfReady(&actions)
         default:
             break
         }

@@ -178,17 +178,26 @@ extension StandbyMachine {
         seen = max(seen, won.term)
         request = nil
         state = .takingOver(isRecorded: false)
+        isCleared = false
         // A primary that has the guest standing still is told what comes of it.
         if handOver == nil { actions.append(.closeLink) }
         actions.append(.persist(record))
+        if !won.level.holdsOutput { actions.append(.awaitLease(won.term)) }
         loadIfReady(&actions)
         fenceBeaten(&actions)
+    }
+
+    /// I26: whatever the former owner's gate let out has left.
+    mutating func beCleared(_ actions: inout [Action]) {
+        guard case .takingOver = state else { return }
+        isCleared = true
+        resumeIfReady(&actions)
     }
 
     /// I8: everything committed is in the replica, and nothing comes any more. Loading is no decision: what is loaded stands
     /// still, and can be given up like any image.
     mutating func loadIfReady(_ actions: inout [Action]) {
-        guard loading == .waiting, applied == staged else { return }
+        guard loading == .waiting, applied == staged, level.holdsOutput else { return }
         loading = .underWay
         actions.append(.load(from: staged))
     }
@@ -226,6 +235,7 @@ extension StandbyMachine {
     /// I8, I11: QEMU has everything committed, and the term is durable.
     mutating func resumeIfReady(_ actions: inout [Action]) {
         guard case .takingOver(isRecorded: true) = state else { return }
+        guard level.holdsOutput else { return startIfReady(&actions) }
         switch loading {
         case .waiting, .underWay: break
         case .done:
@@ -242,6 +252,13 @@ extension StandbyMachine {
             actions.append(.report("\(node) may go on, and its QEMU did not load checkpoint \(staged)"))
             fail(&actions)
         }
+    }
+
+    /// At a level whose output is not held the memory may be behind what was seen, and the disks are not.
+    private mutating func startIfReady(_ actions: inout [Action]) {
+        guard isCleared, applied == staged else { return }
+        state = .resuming
+        actions.append(.startFromDisk)
     }
 
     mutating func run(_ actions: inout [Action]) {

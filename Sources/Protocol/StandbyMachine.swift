@@ -59,9 +59,11 @@ public struct StandbyMachine: Sendable, Equatable {
         /// The arbiter is asked whether this host may take over; nothing is acknowledged any more. Meanwhile the rest is
         /// applied and loaded.
         case arbitrating
-        /// This host may run the guest; the rest is being applied and loaded, and the term made durable.
+        /// This host may run the guest; the rest is being applied and loaded, and the term made durable. At a level whose output
+        /// is not held, nothing is loaded, and the former owner's lease is waited for.
         case takingOver(isRecorded: Bool)
-        /// QEMU, which has the state, lets the guest run; or, where none took it, the guest is booted from its disk.
+        /// QEMU, which has the state, lets the guest run; or the guest is started from its disks, because none took it, or at a
+        /// level that has no memory of it.
         case resuming
         /// The guest runs here: a `PrimaryMachine` goes on.
         case running
@@ -121,6 +123,9 @@ public struct StandbyMachine: Sendable, Equatable {
         case registerUnreadable(String)
         /// The record of this term (`LocalRecord.seen`) is durable.
         case persisted(Term)
+        /// After `awaitLease`: the former owner's gate is shut for certain, and the register named this host since
+        /// (`LeaseMachine.Action.mayRun`).
+        case cleared
         /// After `load`.
         case loaded
         /// Also of a QEMU that was lost with what it had loaded, where the guest is to be booted then.
@@ -173,6 +178,14 @@ public struct StandbyMachine: Sendable, Equatable {
         /// No QEMU took the state: end the one that was to, and when it is proven gone boot the guest from its disk, which is
         /// flushed before. Everything else as for `resume`, which this takes the place of.
         case boot(from: Epoch)
+        /// This host won this term, at a level whose output is not held: wait until the former owner's lease has run out
+        /// (`LeaseMachine`, `toStart`); `cleared` follows.
+        case awaitLease(Term)
+        /// The former owner's host is off: that ends the wait (`LeaseMachine`, `peerFenced`).
+        case endWait
+        /// Everything committed is applied: end the standby QEMU, if there is one, mark the image as used up (durably with
+        /// the image), and start the guest from the disks. `resumed` or `resumeFailed` follows.
+        case startFromDisk
         /// Tell the primary on the session's link that the guest runs here, under this register.
         case tellRunning(Register)
         /// Go on with `PrimaryMachine(tookOver:)` under this register.
@@ -216,6 +229,10 @@ public struct StandbyMachine: Sendable, Equatable {
     /// The register as last told, read or won.
     public internal(set) var register: Register?
     var seen: Term
+    /// Of the offer under which the image was begun; nil for one that was found.
+    var offeredLevel: Level?
+    /// The former owner's lease is not waited for any more.
+    var isCleared = false
     var request: Request?
     /// The primary asked for a switchover under this term at least, and has the guest standing still.
     var handOver: Term?
@@ -279,6 +296,7 @@ public struct StandbyMachine: Sendable, Equatable {
         case .registerRead(let current): learn(current, &actions)
         case .registerUnreadable(let reason): failToRead(reason, &actions)
         case .persisted(let term): note(durable: term, &actions)
+        case .cleared: beCleared(&actions)
         case .resumed: run(&actions)
         case .loaded: beLoaded(&actions)
         case .loadFailed(let reason): failToLoad(reason, &actions)
@@ -287,6 +305,15 @@ public struct StandbyMachine: Sendable, Equatable {
         }
         return actions
     }
+
+    /// The level of the register, as far as is known.
+    public var level: Level {
+        if let register, register.term >= image?.term ?? Term(0) { return register.level }
+        return offeredLevel ?? .system
+    }
+
+    /// Writes to the disks that do not belong to an epoch are taken up, and answered for (I5).
+    public var takesWrites: Bool { state == .receiving || state == .holding }
 
     public var record: LocalRecord { LocalRecord(seen: seen, register: register) }
 }

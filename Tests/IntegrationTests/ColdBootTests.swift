@@ -58,12 +58,12 @@ import Testing
             try await scene.pair.protect(scene.guest)
             try await Task.sleep(for: .seconds(2))
             bed.a.killAll()
-            let booted = try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
-            let qemu = try #require(booted.pid)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
             try await judge(scene, verifier)
             // It is a guest like any other: the old host becomes its standby, and goes on with it where that is needed.
             try await scene.pair.start(bed.a)
-            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
+            let there = try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(60))
+            let qemu = try #require(there.pid)
             let again = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
             kill(qemu, SIGKILL)
             try await scene.pair.wait(bed.a, Scene.vm, for: "running", within: .seconds(60))
@@ -88,8 +88,7 @@ import Testing
             try await Task.sleep(for: .seconds(1))
             kill(waiting, SIGKILL)
             try await scene.pair.restartArbiter()
-            let booted = try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
-            #expect(booted.pid != waiting)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
             try await judge(scene, verifier)
         }
     }
@@ -104,7 +103,7 @@ import Testing
             #expect(status.lastError?.contains("its QEMU did not load checkpoint") == true, "\(status)")
             #expect(try scene.pair.romulus(bed.b, ["events", "--kind", "cold_boot"]).output.isEmpty)
             // Nobody holds its disk.
-            try Child.run(["qemu-img", "check", "--image-opts", "driver=raw,file.filename=\(scene.standbyDisk)"])
+            try Child.run(["qemu-img", "info", "-f", "raw", scene.standbyDisk])
         }
     }
 

@@ -42,7 +42,8 @@ import Testing
             persist: { _ in })
         return try StandbyShell(
             replica: try scene.recover(), machine: nil, custody: custody, link: nil, heartbeatMilliseconds: 50,
-            secondPath: nil, log: scene.log, report: { [told] report in told.reports.withLock { $0.append(report) } })
+            diskTimeoutMilliseconds: 5000, secondPath: nil, log: scene.log,
+            report: { [told] report in told.reports.withLock { $0.append(report) } })
     }
 
     private func takeOver(_ shell: StandbyShell) async -> Result<TakeOverReport, SessionError> {

@@ -14,6 +14,7 @@ func words(_ outputs: [StandbyDuty.Output]) -> [String] {
         case .enqueue(.load(let epoch)): "load \(epoch)"
         case .enqueue(.resume(let epoch)): "resume \(epoch)"
         case .enqueue(.boot(let epoch)): "boot \(epoch)"
+        case .enqueue(.startFromDisk): "startFromDisk"
         case .enqueue(.endReplica): "endReplica"
         case .enqueue(.dismantle): "dismantle"
         case .discard(let epoch): "discard \(epoch)"
@@ -23,6 +24,7 @@ func words(_ outputs: [StandbyDuty.Output]) -> [String] {
         case .persist(let record): "persist \(record.seen)"
         case .fence(let peer, _, _): "fence \(peer)"
         case .stopFencing: "stopFencing"
+        case .lease(let event): "lease \("\(event)".prefix { $0 != "(" })"
         case .settle(let outcome): if case .success = outcome { "settle" } else { "settle with a failure" }
         case .answer: "answer"
         case .report: nil
@@ -47,6 +49,9 @@ func words(_ outputs: [PrimaryDuty.Output]) -> [String] {
         case .persist(let record): "persist \(record.seen)"
         case .fence(let peer, _, _): "fence \(peer)"
         case .stopFencing: "stopFencing"
+        case .attach(let part): "attach \(part.rawValue)"
+        case .detach(let part): "detach \(part.rawValue)"
+        case .lease(let event): "lease \("\(event)".prefix { $0 != "(" })"
         case .account(let timings): "account for \(timings.epoch)"
         case .report: nil
         }

@@ -174,6 +174,25 @@ extension [LeaseMachine.Action] {
         #expect(machine.state == .waiting(Term(8), until: 102 * second + timing.wait))
     }
 
+    /// Its first start was waited for, and it is proven dead: a fresh confirmation is all that is needed.
+    @Test func aRestartHereWithProofWaitsForAConfirmationOnly() {
+        var (machine, question, standby) = owner()
+        _ = machine.handle(.confirmed(question: question, Term(5)), at: 100 * second + 1)
+        let asked = machine.handle(.won(Term(6), .restarting), at: 101 * second)
+        #expect(asked.without() == [.close])
+        #expect(machine.handle(.confirmed(question: standby, Term(6)), at: 101 * second + 1) == [], "asked before")
+        #expect(
+            machine.handle(.confirmed(question: asked.asked(.arbiter)[0], Term(6)), at: 101 * second + 2)
+                == [.mayRun, .open(until: 104 * second)])
+    }
+
+    @Test func aRestartDoesNotShortenAWaitForSomebodyElse() {
+        var machine = LeaseMachine(seed: 1)
+        _ = machine.handle(.won(Term(6), .toStart), at: 100 * second)
+        _ = machine.handle(.won(Term(7), .restarting), at: 101 * second)
+        #expect(machine.state == .waiting(Term(7), until: 100 * second + timing.wait))
+    }
+
     @Test func aStandbyPromisesUntilItAsks() {
         var machine = LeaseMachine(seed: 1)
         #expect(machine.handle(.promiseAsked(question: 1, Term(5)), at: second) == [])

@@ -100,7 +100,7 @@ extension PrimaryMachine.Event {
         "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",
         "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
-        "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined",
+        "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined", "guarded", "guestStarted",
     ]
     var number: Int {
         switch self {
@@ -132,6 +132,8 @@ extension PrimaryMachine.Event {
         case .fencingFailed: 25
         case .peerHeard: 26
         case .declined: 27
+        case .guarded: 28
+        case .guestStarted: 29
         }
     }
 }
@@ -174,6 +176,7 @@ extension StandbyMachine.Event {
         "started", "offered", "prepared", "prepareFailed", "staged", "applied", "registerTold", "linkLost", "takeOver",
         "dismissed", "force", "giveUp", "imageLost", "answered", "registerRead", "registerUnreadable", "persisted",
         "loaded", "loadFailed", "resumed", "resumeFailed", "replicaEnded", "peerFenced", "fencingFailed", "peerHeard",
+        "cleared",
     ]
     var number: Int {
         switch self {
@@ -202,6 +205,7 @@ extension StandbyMachine.Event {
         case .peerFenced: 22
         case .fencingFailed: 23
         case .peerHeard: 24
+        case .cleared: 25
         }
     }
 }

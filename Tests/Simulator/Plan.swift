@@ -28,6 +28,7 @@ enum Fault {
 
 enum Command {
     case switchOver, unprotect, setLevel
+    case turn(Level)
     case giveUp(HostIndex)
     case force(HostIndex, truthfully: Bool)
     case endGuest
@@ -69,6 +70,7 @@ struct Plan {
     var failedPreparations = 0
     var operatorIsNervous = false
     var fencing = FencingPlan()
+    var levels = LevelPlan()
     /// Timers of each host run so much too slow, per mille.
     var drift = [0, 0]
 
@@ -112,9 +114,12 @@ struct Plan {
             faultPhase += 800
             (lostCloses, failedPreparations, operatorIsNervous) = (0, 0, false)
             faults = [(random.within(800...faultPhase), fault(of: random.pick(kinds), &random))]
+            levels = LevelPlan(seed: seed, rule, before: faultPhase)
+            levels.faults = []
             return
         }
         let kinds = Kind.allCases.filter { _ in random.chance(perMille: 300) }
+        defer { addLevels(seed) }
         guard !kinds.isEmpty else { return }
         for _ in 0..<random.within(1...9) {
             faults.append((random.within(0...faultPhase), fault(of: random.pick(kinds), &random)))
@@ -152,6 +157,15 @@ struct Plan {
             let stall = Fault.stall(random.below(2), milliseconds: random.within(900...2200))
             faults += [(begin, .command(.switchOver)), (min(begin + random.within(5...90), faultPhase), stall)]
         }
+    }
+
+    private mutating func addLevels(_ seed: UInt64) {
+        let (end, added) = (faultPhase, 900)
+        levels = LevelPlan(seed: seed, rule, before: end + added)
+        guard !levels.faults.isEmpty else { return }
+        faultPhase = max(end + added, levels.until)
+        if levels.losesCloses { lostCloses = 1000 }
+        faults = (faults + levels.faults).sorted { $0.at < $1.at }
     }
 
     private func fault(of kind: Kind, _ random: inout Random) -> Fault {

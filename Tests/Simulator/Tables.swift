@@ -6,14 +6,14 @@ enum Tables {
         (
             "solo",
             "candidate peerRegister guestLost guestEnded "
-                + "unprotect setLevel answered registerRead registerUnreadable persisted"
+                + "unprotect setLevel answered registerRead registerUnreadable persisted guestStarted"
         ),
         ("offering", "accepted refused peerRegister standbyLost guestLost guestEnded unprotect"),
         ("copying", "sealed standbyLost standbyLeaves guestLost guestEnded unprotect"),
         (
             "pairing",
             "peerRegister acknowledged standbyLost standbyLeaves guestLost guestEnded "
-                + "unprotect answered registerRead registerUnreadable persisted"
+                + "unprotect answered registerRead registerUnreadable persisted guarded"
         ),
         (
             "paired",
@@ -39,7 +39,7 @@ enum Tables {
             "arbitrating",
             "offered applied giveUp imageLost answered registerRead registerUnreadable loaded loadFailed"
         ),
-        ("takingOver", "applied imageLost persisted loaded loadFailed"),
+        ("takingOver", "applied imageLost persisted loaded loadFailed cleared peerFenced"),
         ("resuming", "resumed resumeFailed"),
         ("consulting", "offered linkLost dismissed imageLost registerRead registerUnreadable"),
         ("loading", "offered applied imageLost loaded loadFailed"),

@@ -23,7 +23,7 @@ import Testing
         scene.standbys.failing = [.load]
         let replica = try scene.make()
         try replica.noteApplied(Epoch(3), deviceState: [9])
-        try [7, 7].withUnsafeBytes { try replica.disk(0).writeThrough(offset: 4096, data: $0) }
+        try [UInt8]([7, 7]).withUnsafeBytes { try replica.disk(0).writeThrough(offset: 4096, data: $0) }
         #expect(throws: SessionError.self) { try replica.load(from: Epoch(3), deviceState: [9]) }
         scene.standbys.failing = []
         return replica

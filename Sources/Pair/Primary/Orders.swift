@@ -23,6 +23,8 @@ struct Orders: Sendable {
         case .stopGuest: stopGuest = true
         case .killGuest: killGuest = true
         case .sealLast: sealLast = true
+        // No level of this version starts a guest from its disks.
+        case .startGuest: break
         case .becomeStandby(let record): standby = record
         case .end: end = true
         }

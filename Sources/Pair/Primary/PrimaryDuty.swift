@@ -9,70 +9,10 @@ import Wire
 /// Every method takes one thing that happened and returns what is to be done, in that order, before the next one is told.
 /// All times are nanoseconds of one monotonic clock.
 package struct PrimaryDuty: Sendable {
-    /// What the thread that has the guest in hand is to do.
-    package enum Order: Sendable {
-        case offer(SessionOffer)
-        case detach
-        /// An earlier run, or a switchover, may have stopped the guest.
-        case resumeGuest
-        case stopGuest
-        case killGuest
-        /// The next checkpoint is the last of this session: the guest goes on standing still.
-        case sealLast
-        /// The guest is gone from this host for good.
-        case becomeStandby(LocalRecord)
-        case end
-    }
-
-    package enum Output: Sendable {
-        /// Output is kept back from here on: whoever seals the epoch did that while the guest stood still.
-        case hold
-        case release(through: Epoch)
-        case releaseEverything
-        case dropHeld
-        case send(PrimaryMessage)
-        case closeLink
-        /// The standby has agreed: whoever has the guest in hand goes on with the first copy.
-        case startCopy
-        case order(Order)
-        /// `learn` follows.
-        case ask(RegisterQuestion)
-        /// `handle` with `persisted`, or `failToPersist` follows.
-        case persist(LocalRecord)
-        /// `handle` with what the command says follows.
-        case fence(NodeName, Nonce, reason: String)
-        case stopFencing
-        case report(SessionReport)
-        /// The epoch is acknowledged, and its output has left: its costs are known but for those of the release.
-        case account(EpochTimings)
-    }
-
-    /// What of an operator's wish cannot be followed, said at once; else what is to be done for it.
-    package enum Reply: Sendable {
-        case refused(String)
-        case done([Output])
-    }
-
-    /// The agent's part in it, which does not change.
-    package struct Names: Sendable {
-        var vm: VMName
-        /// The standby that the operator named.
-        var standby: NodeName
-        /// The arbiter's name; nil where there is none.
-        var arbiter: String?
-        /// The operator named the guest: a first session that fails is told, and not tried again.
-        var isNamed: Bool
-        /// The guest was resumed here by this agent.
-        var tookOver: Bool
-
-        package init(_ vm: VMName, standby: NodeName, arbiter: String?, isNamed: Bool, tookOver: Bool) {
-            self.vm = vm
-            self.standby = standby
-            self.arbiter = arbiter
-            self.isNamed = isNamed
-            self.tookOver = tookOver
-        }
-    }
+    package typealias Order = PrimaryOrder
+    package typealias Output = PrimaryOutput
+    package typealias Reply = PrimaryReply
+    package typealias Names = PrimaryNames
 
     /// A standby that was asked to go on with the guest says what came of it within this time.
     package static let handOverMax: UInt64 = 2_000_000_000
@@ -105,6 +45,9 @@ package struct PrimaryDuty: Sendable {
     /// An epoch was acknowledged in this life of the agent.
     var hasProtected = false
     package internal(set) var sealed = Epoch.firstCopy
+    /// What is attached to a guest that is paired, and how its level is changed; nil for one that runs alone.
+    package internal(set) var dial: DialMachine?
+    var lease = OutputLease()
     /// The time as it was told last.
     var time: UInt64 = 0
     /// The session with a standby, or the last one.
@@ -143,16 +86,20 @@ package struct PrimaryDuty: Sendable {
 
     mutating func perform(_ actions: [PrimaryMachine.Action], _ outputs: inout [Output]) {
         for action in actions { perform(action, &outputs) }
+        followRegister(&outputs)
     }
 
     private mutating func perform(_ action: PrimaryMachine.Action, _ outputs: inout [Output]) {
         switch action {
-        case .hold: outputs.append(.hold)
+        case .hold: hold(&outputs)
+        case .guardOutput: attach(.gate, &outputs)
+        case .startGuest(let term): outputs += lease.restart(term)
         case .release(let epoch):
             outputs.append(.release(through: epoch))
             send(.released(epoch), &outputs)
         case .releaseEverything: outputs.append(.releaseEverything)
-        case .dropHeld: outputs.append(.dropHeld)
+        case .dropHeld:
+            outputs += [.dropHeld] + lease.end()
         case .compareAndSet(let expected, let new, let nonce):
             outputs.append(.report(.event(.asked, new.question(to: names.arbiter))))
             outputs.append(.ask(.compareAndSet(expecting: expected, to: new, nonce: nonce)))
@@ -163,10 +110,14 @@ package struct PrimaryDuty: Sendable {
         case .resumeGuest: outputs.append(.order(.resumeGuest))
         case .stopGuest: outputs.append(.order(.stopGuest))
         case .sealLast: outputs.append(.order(.sealLast))
-        case .detach: outputs.append(.order(.detach))
+        case .detach:
+            outputs.append(.order(.detach))
+            outputs += lease.end()
         case .killGuest: outputs.append(.order(.killGuest))
         case .becomeStandby(let record): outputs.append(.order(.becomeStandby(record)))
-        case .end: outputs.append(.order(.end))
+        case .end:
+            outputs.append(.order(.end))
+            outputs += lease.end()
         case .tellRegister, .askTakeOver, .dismissStandby: tellStandby(action, &outputs)
         case .closeLink: closeLink("the session ended", &outputs)
         case .fencePeer(let peer, let nonce):

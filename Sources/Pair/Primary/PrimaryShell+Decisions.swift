@@ -23,6 +23,8 @@ extension PrimaryShell {
             switch output {
             // The capture switched the gates while the guest stood still, and the thread goes on with the copy by itself.
             case .hold, .startCopy: break
+            // No level of this version attaches parts one by one, and its output waits for no lease.
+            case .attach, .detach, .lease: break
             case .release(let epoch):
                 let released = state.gates.flatMap { $0.release(through: epoch) }
                 held = max(held, released.map(\.held).max() ?? 0)

@@ -33,7 +33,9 @@ struct ApplyQueue: Sendable {
     var isLeaving: Bool {
         items[head...].contains { item in
             switch item {
-            case .decided(.load), .decided(.resume), .decided(.boot), .decided(.endReplica), .decided(.dismantle): true
+            case .decided(.load), .decided(.resume), .decided(.boot), .decided(.startFromDisk), .decided(.endReplica),
+                .decided(.dismantle):
+                true
             default: false
             }
         }

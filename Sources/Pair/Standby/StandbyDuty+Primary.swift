@@ -8,7 +8,12 @@ extension StandbyDuty {
     package mutating func take(_ message: PrimaryMessage, at now: UInt64) throws(SessionError) -> [Output] {
         var outputs: [Output] = []
         switch message {
-        case .register(let register): feed(.registerTold(session, register), &outputs)
+        case .register(let register):
+            feed(.registerTold(session, register), &outputs)
+            if machine.state == .holding, machine.register == register, !register.level.holdsOutput {
+                promised = register.term
+                outputs.append(.lease(.standsBy(register.term)))
+            }
         case .takeOver(let term, let stands):
             let reason =
                 stands

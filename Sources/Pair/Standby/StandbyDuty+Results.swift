@@ -57,6 +57,8 @@ extension StandbyDuty {
         case .success:
             phase = .running
             feed(.resumed, &outputs)
+            // Alone, the guest needs no lease.
+            endLease(&outputs)
             isFinished = true
             outputs.append(.settle(outcome))
         case .failure(let error): feed(.resumeFailed(error.message), &outputs)

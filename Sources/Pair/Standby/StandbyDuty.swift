@@ -17,6 +17,7 @@ package struct StandbyDuty: Sendable {
         case resume(from: Epoch)
         /// In the place of `resume`; `resumed` follows.
         case boot(from: Epoch)
+        case startFromDisk
         case endReplica
         /// Keeps the memory where `keepsMemory` says so by then.
         case dismantle(reason: String)
@@ -36,6 +37,8 @@ package struct StandbyDuty: Sendable {
         /// `handle` with what the command says follows.
         case fence(NodeName, Nonce, reason: String)
         case stopFencing
+        /// For this host's `LeaseMachine`; `handle` with `cleared` follows its `mayRun`.
+        case lease(LeaseMachine.Event)
         case report(SessionReport)
         /// What came of the operator's word that the guest shall go on here, for whoever waits for it.
         case settle(Result<TakeOverReport, SessionError>)
@@ -90,6 +93,10 @@ package struct StandbyDuty: Sendable {
     var firstCopy = Synced(frameCount: 0, byteCount: 0)
     /// The link is lost, and the primary's host is heard: the primary may ask first, until then.
     package internal(set) var heldBack: (reason: String, until: UInt64)?
+    /// The last term of whose owner this host's `LeaseMachine` may promise something.
+    var promised: Term?
+    /// The former owner's lease is waited for, under one of this host's own.
+    var isLeased = false
     /// Under which the guest runs here.
     package internal(set) var won: Register?
     /// There is nothing left to do.
@@ -226,10 +233,16 @@ package struct StandbyDuty: Sendable {
         case .load(let epoch): outputs.append(.enqueue(.load(from: epoch)))
         case .resume(let epoch): outputs.append(.enqueue(.resume(from: epoch)))
         case .boot(let epoch): outputs.append(.enqueue(.boot(from: epoch)))
+        case .startFromDisk: outputs.append(.enqueue(.startFromDisk))
+        case .awaitLease(let term):
+            isLeased = true
+            outputs.append(.lease(.won(term, .toStart)))
+        case .endWait: outputs.append(.lease(.peerFenced))
         case .becomePrimary(let register): won = register
         case .endReplica: outputs.append(.enqueue(.endReplica))
         case .reportPrimaryLost: phase = .peerLost
         case .dismantle:
+            endLease(&outputs)
             let reason = lastError ?? "the primary ended protection"
             outputs.append(.settle(.failure(SessionError(.refused, reason))))
             outputs.append(.enqueue(.dismantle(reason: reason)))
@@ -245,7 +258,12 @@ package struct StandbyDuty: Sendable {
         }
     }
 
-    private func ask(_ action: StandbyMachine.Action, _ outputs: inout [Output]) {
+    private mutating func ask(_ action: StandbyMachine.Action, _ outputs: inout [Output]) {
+        // Nothing is promised any more (I27).
+        if let term = promised {
+            promised = nil
+            outputs.append(.lease(.asksToTakeOver(term)))
+        }
         if case .compareAndSet(let expected, let new, let nonce) = action {
             outputs.append(.report(.event(.asked, new.question(to: arbiter))))
             outputs.append(.ask(.compareAndSet(expecting: expected, to: new, nonce: nonce)))
@@ -271,6 +289,11 @@ package struct StandbyDuty: Sendable {
             send(.goodbye(GoodbyeMessage(kind: .handedBack, reason: reason, staysStandby: true)), &outputs)
         default: break
         }
+    }
+
+    mutating func endLease(_ outputs: inout [Output]) {
+        if isLeased { outputs.append(.lease(.ended)) }
+        isLeased = false
     }
 
     func send(_ message: StandbyMessage, _ outputs: inout [Output]) {

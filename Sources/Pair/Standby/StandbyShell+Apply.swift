@@ -70,6 +70,9 @@ extension StandbyShell {
         case .load(let epoch): load(from: epoch, applier.deviceState)
         case .resume(let epoch): goOn(from: epoch, Replica.run)
         case .boot(let epoch): goOn(from: epoch, Replica.boot)
+        case .startFromDisk:
+            let error = SessionError(.refused, "\(vm) is not started from its disks: this version resumes guests only")
+            tell { $0.resumed(.failure(error)) }
         case .endReplica:
             replica.endQEMU()
             tell { $0.handle(.replicaEnded) }

@@ -37,6 +37,8 @@ extension StandbyShell {
                     self?.tell { $0.handle(StandbyMachine.Event(ending, of: peer, nonce)) }
                 }
             case .stopFencing: for fence in custody.fences.values { fence.stop(for: vm) }
+            // No level of this version lets output flow under a lease.
+            case .lease: break
             case .report(let news): report(news)
             case .settle(let outcome):
                 let completions = state.completions

@@ -19,25 +19,7 @@ import Wire
 /// does everything that may take long. One lock guards the state machine, so staging, acknowledging and resuming are
 /// serialised: nothing is acknowledged once the guest was resumed here.
 public final class StandbyShell: LinkHandler, Sendable {
-    struct State {
-        var duty: StandbyDuty
-        /// The phase as it is told, and since when.
-        var shown: (phase: SessionPhase, since: Date)
-        var stage: Stage
-        var link: Link?
-        var queue = ApplyQueue()
-        var directBytes = 0
-        var firstCopyBytes: UInt64 = 0
-        var pending: [(header: FrameHeader, body: ByteBuffer)] = []
-        var readingPaused = false
-        var outputs: [HeldOutput] = []
-        var watch: PeerWatch
-        var applyWatch: ApplyWatch
-        /// When the arbiter is read next, only to have it near.
-        var nextReading: UInt64 = 0
-        /// Those who wait for what comes of the operator's word.
-        var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
-    }
+    typealias State = StandbyState
 
     /// How often the arbiter is read while nothing is to be asked, in nanoseconds.
     static let readingPeriod: UInt64 = 10_000_000_000

@@ -47,11 +47,6 @@ public final class DiskImage: Sendable {
     public init(
         path: String, format: ImageFormat, expectedSize: UInt64?, kept: KeptDigests? = nil
     ) throws(StorageError) {
-        do throws(SystemError) {
-            file = try OwnedDescriptor.open(path, O_RDONLY)
-        } catch {
-            throw .cannotOpen(path: path, reason: String(cString: strerror(error.errno)))
-        }
         switch format {
         case .raw:
             let raw = try RawImage(path: path)
@@ -62,6 +57,11 @@ public final class DiskImage: Sendable {
             let exported = try ExportedImage(path: path, format: format.rawValue)
             (store, size) = (.exported(exported), exported.size)
             table = Mutex(nil)
+        }
+        do throws(SystemError) {
+            file = try OwnedDescriptor.open(path, O_RDONLY)
+        } catch {
+            throw .cannotOpen(path: path, reason: String(cString: strerror(error.errno)))
         }
         self.path = path
         self.format = format
@@ -198,7 +198,9 @@ public final class DiskImage: Sendable {
     /// Returns when everything that this host wrote to the image at `path`, which is closed, is on stable storage (fdatasync).
     public static func makeDurable(_ path: String) throws(StorageError) {
         do throws(SystemError) {
-            let result = rml_sync_data(try OwnedDescriptor.open(path, O_RDONLY).number)
+            let file = try OwnedDescriptor.open(path, O_RDONLY)
+            let result = rml_sync_data(file.number)
+            try file.close()
             guard result == 0 else { throw SystemError(operation: "fdatasync", errno: -result, subject: path) }
         } catch {
             throw .flushFailed(path: path, reason: String(cString: strerror(error.errno)))

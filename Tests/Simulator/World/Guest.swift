@@ -12,6 +12,15 @@ struct Guest {
         case closed
     }
 
+    enum Disk {
+        /// A write is done when it is done here, and no other copy counts.
+        case alone
+        /// A write is done when both copies have it.
+        case both
+        /// A write is done when it is done here, and travels with its epoch.
+        case staged
+    }
+
     static let groups = 6
     /// Those that are blocks of its disk; the others are memory.
     static let disk = 4..<groups
@@ -33,6 +42,11 @@ struct Guest {
     var lineage: Lineage?
     /// The epoch that runs.
     var epoch = Epoch.firstCopy
+    var disk = Disk.alone
+    /// A write that is not done yet; the guest waits for it.
+    var pending: Int?
+    /// What the host's kernel has before its NICs.
+    var kernelGate: SimKernelGate?
 }
 
 /// The standby's copy of a guest, as it lies in the memory directory: it survives the agent, not the host.
@@ -54,7 +68,10 @@ struct Replica {
     /// What the primary promised.
     var waits = false
     var memory = [Int](repeating: -1, count: Guest.groups)
+    /// What the disks are like.
     var tip = -1
+    /// What the memory is like: the newest epoch that is applied.
+    var memoryTip = -1
     var copySteps = 0
     var slots: [Slot] = []
     var staged = Epoch.firstCopy

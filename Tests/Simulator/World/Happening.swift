@@ -50,6 +50,17 @@ enum AgentWork {
     case standbyBeats
     case runFence(Nonce)
     case fenceEnds(Nonce, isConfirmed: Bool)
+    case leaseTimer
+    case leaseAnswer(question: UInt64, Register?)
+    case gate(SimKernelGate.Request, guest: Int, until: UInt64, _ milliseconds: UInt64, attempts: Int)
+    case partAttached(SessionID, DialMachine.Part)
+    case partFails(SessionID, DialMachine.Part)
+    case partDetached(SessionID, DialMachine.Part)
+    case memoryStep(SessionID, Int)
+    case beginHolding(SessionID)
+    case endHolding(SessionID)
+    case shipWrite(SessionID, Int)
+    case startFromDisk(SessionID)
 }
 
 /// A question to the arbiter.
@@ -57,6 +68,8 @@ struct Question {
     enum Kind {
         case read
         case compareAndSet(expecting: Register?, new: Register, nonce: Nonce)
+        /// A reading for the lease, by its number.
+        case lease(UInt64)
     }
     var id: Int
     var host: HostIndex
@@ -71,6 +84,11 @@ enum Message {
     case copy(SessionID, step: Int, [Change])
     case data(SessionID, Epoch, part: Int, [Change], outputs: [Int], isDamaged: Bool)
     case checkpointEnd(SessionID, Epoch, tip: Int, CheckpointDigest)
+    case memory(SessionID, [Change])
+    case write(SessionID, Int)
+    case written(SessionID, Int)
+    case promiseAsked(UInt64, Term)
+    case promise(UInt64, Term)
     case fromPrimary(SessionID, PrimaryMessage)
     case fromStandby(SessionID, StandbyMessage)
     case closed

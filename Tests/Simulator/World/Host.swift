@@ -33,6 +33,13 @@ final class Host {
     var deferred: [AgentWork] = []
     var actionsUntilCrash = -1
     var downMilliseconds = 0
+    /// CLOCK_BOOTTIME.
+    var clock = SimClock(rate: 1_000_000, reading: 0, at: 0)
+    var lease = LeaseMachine(seed: 0)
+    /// When a timer of the lease comes.
+    var leaseArmedAt: Int?
+    /// For a mutant: the newest question of the lease.
+    var newestQuestion: UInt64 = 0
     var primary: PrimaryDuty?
     var primaryState: PrimaryMachine.State? { primary?.machine.state }
     /// A session with a standby is under way, from the dialling of its link on.
@@ -54,6 +61,15 @@ final class Host {
     var sealed = Epoch.firstCopy
     var held: [(epoch: Epoch, packet: Int)] = []
     var copyIsDone = false
+    /// The guest's memory and output travel by epochs.
+    var isByEpochs = false
+    /// A gate is to stand before the guest as soon as a lease opens it.
+    var isGuarding = false
+    /// The epochs whose acknowledgements end the beginning and the end of holding.
+    var holdsFrom: Epoch?
+    var freesAfter: Epoch?
+    /// Writes for the standby's disks that came and are not in them yet.
+    var writes: [Int] = []
     var question = 0
     /// When the arbiter was last heard, in this life; -1 before.
     var answeredAt = -1
@@ -64,6 +80,8 @@ final class Host {
     var readings = 0
     /// What the standby's apply thread has to do; the first is under way.
     var work: [StandbyDuty.Work] = []
+    /// The standby's image was found after a restart.
+    var isRecovered = false
     var resumeFails = false
     var losesImage = false
     /// A command of the operator is being carried out that may destroy the last copy.
@@ -106,6 +124,8 @@ final class Host {
         offers = []
         newestOffer = -1
         (sealed, held, copyIsDone) = (.firstCopy, [], false)
+        (isByEpochs, isGuarding, holdsFrom, freesAfter) = (false, false, nil, nil)
+        (writes, leaseArmedAt) = ([], nil)
         (question, readings, answeredAt) = (0, 0, -1)
         stoodSince = nil
         work = []

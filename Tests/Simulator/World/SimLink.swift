@@ -70,7 +70,10 @@ extension World {
         let isLate = number < 0
         let link = isLate ? -1 - number : number
         if isLate {
-            if case .closed = message { return }
+            switch message {
+            case .closed, .memory, .write, .written, .promiseAsked, .promise: return
+            default: break
+            }
             if links[link].isOpen == [true, true] { return }
         } else {
             guard links[link].isOpen[host.index] else { return }
@@ -91,19 +94,22 @@ extension World {
         if links[link].isOpen[peer.index], peer.isAwake(at: now), isReachable(from: peer.index) {
             links[link].lastHeard[host.index] = now
         } else if now - links[link].lastHeard[host.index] > Self.silence {
-            if mutant != .acknowledgesAfterAsking || links[link].primary == host.index { close(link, at: host) }
+            if !keepsLink || links[link].primary == host.index { close(link, at: host) }
             loseLink(link, host)
             return
         }
         later(host, 100, .checkSilence(connection: link))
     }
 
+    /// A standby listens on while and after it asks.
+    var keepsLink: Bool { mutant == .acknowledgesAfterAsking || mutant == .takesWritesAfterAsking }
+
     func loseLink(_ link: Int, _ host: Host) {
         guard link == host.link else {
             host.offers.removeAll { $0.link == link }
             return
         }
-        if mutant != .acknowledgesAfterAsking || links[link].primary == host.index { host.link = -1 }
+        if !keepsLink || links[link].primary == host.index { host.link = -1 }
         if links[link].primary == host.index {
             tellPrimary(host) { $0.noteClosedLink("lost") }
             takeAnswer(host)

@@ -18,6 +18,7 @@ extension World {
         case .boot(let epoch):
             host.replica?.hasQEMU = false
             later(host, 80, .boot(session, epoch))
+        case .startFromDisk: later(host, 60, .startFromDisk(session))
         case .endReplica:
             if mutant == .bootsAtSwitchover { bootUnnoticed(host) }
             endQEMU(host)
@@ -28,7 +29,7 @@ extension World {
     }
 
     /// The first work is done, and that is told.
-    private func endWork(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
+    func endWork(_ host: Host, _ happened: (inout StandbyDuty) -> [StandbyDuty.Output]) {
         if !host.work.isEmpty { host.work.removeFirst() }
         let (life, isIdle) = (host.life, host.work.isEmpty)
         tellStandby(host, happened)
@@ -62,10 +63,13 @@ extension World {
         if mutant == .appliesPartly, !changes.isEmpty, random.chance(perMille: 50) { changes.removeLast() }
         write(Array(changes.dropFirst(slot.changes.count / 2)), host)
         host.replica?.tip = slot.tip
+        host.replica?.memoryTip = slot.tip
         host.replica?.slots.removeAll { $0.epoch == epoch }
         guard mutant != .reportsAppliedEarly else { return endWork(host) { _ in [] } }
         host.replica?.applied = epoch
+        let life = host.life
         endWork(host) { $0.apply(epoch) }
+        if host.life == life { applyWrites(host) }
     }
 
     func replicaIsGone(_ session: SessionID, _ host: Host) {
@@ -113,6 +117,7 @@ extension World {
         _ begun: Guest, from replica: Replica, _ epoch: Epoch, _ register: Register, _ host: Host
     ) {
         clients.resume(replica.tip, of: register.lineage, history, &verdict)
+        disks.start(replica.tip, of: register.lineage, history, &verdict)
         if register.lineage != replica.lineage, hosts[host.other].durable.register?.standby == replica.identity {
             // Forced, but the primary had never let go of anything beyond its acknowledgements.
             clients.resume(replica.tip, of: replica.lineage, history, &verdict)
@@ -124,14 +129,18 @@ extension World {
         var guest = begun
         guest.lineage = register.lineage
         host.guest = guest
-        host.lastFree = -1
         host.tag = (guest.id, register.lineage)
         host.hasClaimed = true
         queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
         for (held, packet) in replica.outputs where held <= epoch || mutant == .standbyReleasesUncommitted {
             clients.see(packet, of: register.lineage, history, &verdict)
         }
-        lastOutput = now
+        goOnAsPrimary(host)
+    }
+
+    /// The guest runs here.
+    func goOnAsPrimary(_ host: Host) {
+        (lastOutput, host.lastFree, host.hasClaimed) = (now, -1, true)
         let life = host.life
         endWork(host) { $0.resumed(.success(TakeOverReport())) }
         guard host.life == life, let won = host.standby?.won else { return }

@@ -37,9 +37,13 @@ extension World {
         guard arbiter.isUp, question.store == arbiter.store else { return }
         let host = hosts[question.host]
         let reply: AgentWork
+        var delay = 0
         switch question.kind {
         case .read:
             reply = .answerRead(question: question.id, arbiter.register)
+        case .lease(let number):
+            reply = .leaseAnswer(question: number, mutant == .readsLeaseFromCopy ? lagging : arbiter.register)
+            if !isHealing, levelRandom.chance(perMille: plan.lateRequests) { delay += levelRandom.within(100...700) }
         case .compareAndSet(let expecting, let new, let nonce):
             let before = arbiter.register
             let answer = arbiter.compareAndSet(
@@ -47,6 +51,7 @@ extension World {
                 nonce: mutant == .reusesNonces ? Nonce(UInt64(2 * question.life + question.host + 1)) : nonce,
                 mutant: mutant)
             if arbiter.register != before {
+                replaced.append((before, now))
                 trace("arbiter: \(describe(before)) -> \(describe(arbiter.register)), asked by \(host.name)")
                 if mutant != .comparesOwnerOnly, mutant != .trustsEmptyArbiter {
                     registers.change(before, to: new, &verdict)
@@ -68,7 +73,7 @@ extension World {
         guard cutFromArbiter[question.host] <= now, isHealing || !random.chance(perMille: plan.lostReplies) else {
             return
         }
-        queue.add(.agent(question.host, life: question.life, reply), at: now + random.within(1...10))
+        queue.add(.agent(question.host, life: question.life, reply), at: now + delay + random.within(1...10))
     }
 
     /// I34: nothing stands still, or is used up, for a question to an arbiter that did not answer the one before.
@@ -117,10 +122,21 @@ extension World {
             }
         case .compareAndSet(_, let new, let nonce):
             feedAnswer(mutant == .takesSilenceForYes ? .applied(new) : .unknown("no answer"), nonce, host)
+        case .lease: break
         }
     }
 
+    /// The register as a copy has it that lags behind.
+    private var lagging: Register? { replaced.first { $0.until > now - 1500 }?.register ?? arbiter.register }
+
     func feedAnswer(_ answer: RegisterAnswer, _ nonce: Nonce, _ host: Host) {
+        if case .unknown = answer, let machine = host.primary?.machine, machine.isTurning {
+            let isFalling = machine.level.holdsOutput
+            if mutant == (isFalling ? .takesUnknownTurnForDone : .takesUnknownTurnForFailed) {
+                if host.guest?.gate == .holding { host.guest?.gate = .detached }
+                letOutAllFreely(host)
+            }
+        }
         if host.primary != nil {
             tellPrimary(host) { $0.learn(.answered(nonce, answer)) }
         } else {

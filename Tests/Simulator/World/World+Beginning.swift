@@ -40,6 +40,7 @@ extension World {
             listensSince: nanoseconds, applied: applied)
         duty.recorded.steps = []
         host.standby = duty
+        host.isRecovered = true
         if applied < staged {
             host.work = (applied.number + 1...staged.number).map { .apply(Epoch($0)) }
             beginWork(host)

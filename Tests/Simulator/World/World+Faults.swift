@@ -30,7 +30,14 @@ extension World {
             cutPower(hosts[index])
             queue.add(.powerReturns(index), at: now + milliseconds)
         case .guestDies:
-            for host in hosts { if let guest = host.guest, guest.isAlive { endGuest(guest.id) } }
+            for host in hosts {
+                guard let guest = host.guest, guest.isAlive else { continue }
+                if mutant == .restartsWithoutProof, host.isUp {
+                    later(host, 5, .guestIsGone(guest.id))
+                } else {
+                    endGuest(guest.id)
+                }
+            }
         case .resumeFails(let index): hosts[index].resumeFails = true
         case .imageLost(let index):
             loseImage(hosts[index])
@@ -99,6 +106,7 @@ extension World {
         guard host.isPowered, !host.isUp else { return }
         host.isUp = true
         host.life += 1
+        host.lease = newLease(host)
         trace("\(host.name)'s agent starts")
         later(host, 50, .lookForStandby)
         if let guest = host.guest, guest.isAlive {
@@ -183,7 +191,9 @@ extension World {
     var isWell: Bool {
         guard now - lastOutput < 200, now > plan.faultPhase + 50 else { return false }
         for host in hosts {
-            if case .paired(let session) = host.primaryState, session.acknowledged > Epoch(1),
+            // Without epochs, the first one is all that is acknowledged.
+            let least = host.primary?.machine.level.holdsOutput == true ? Epoch(1) : .firstCopy
+            if case .paired(let session) = host.primaryState, session.acknowledged > least,
                 hosts[host.other].standbyState == .holding
             {
                 if plan.isSingleFault, wasPairedAtFault, boots > 0 {

@@ -21,7 +21,10 @@ extension World {
 
     func fencePeer(_ nonce: Nonce, _ host: Host) {
         host.fencing = Host.Fencing(nonce: nonce, askedAt: now)
-        if mutant == .takesAskingForConfirmation || (mutant == .usesOldConfirmation && host.hasConfirmation) {
+        let isWaiting = if case .takingOver = host.standbyState { true } else { false }
+        if mutant == .takesAskingForConfirmation || (mutant == .endsWaitUnconfirmed && isWaiting)
+            || (mutant == .usesOldConfirmation && host.hasConfirmation)
+        {
             return later(host, 1, .fenceEnds(nonce, isConfirmed: true))
         }
         var delay = plan.fencing.delay[host.index]

@@ -21,7 +21,8 @@ extension World {
             }
         case .setLevel:
             let level = random.pick([Level.restart, .component, .system])
-            for host in hosts { tellPrimary(host) { $0.handle(.setLevel(level)) } }
+            for host in hosts { tellPrimary(host) { $0.turn(to: level) } }
+        case .turn(let level): for host in hosts { tellPrimary(host) { $0.turn(to: level) } }
         case .giveUp(let index):
             let host = hosts[index]
             host.isTold = true
@@ -89,7 +90,11 @@ extension World {
         queue.add(.operatorLooks, at: now + 250)
         for host in hosts where host.isUp && host.isPowered && host.stalledUntil <= now {
             checkStandstill(host)
+            checkLevel(host)
             lookAfter(host)
+            if host.primary?.dial?.reason != nil, levelRandom.chance(perMille: 300) {
+                tellPrimary(host) { $0.hear(.tryAgain) }
+            }
         }
         lookAfterBoots()
     }

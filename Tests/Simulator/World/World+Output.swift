@@ -13,14 +13,34 @@ extension World {
 
     /// I1, I2: output that no acknowledgement covers leaves only under SOLO.
     private func letOutFreely(_ packet: Int, _ host: Host) {
-        if host.guest?.lineage != nil {
-            let register = rules(host)
-            if register?.owner != host.name || register?.mode != .solo {
-                verdict.fail("I1", "step \(packet) left \(host.name) freely; the register is \(describe(register))")
-            }
-        }
+        guard passesGate(host) else { return }
+        if host.guest?.lineage != nil { judgeFreeOutput(packet, host) }
         host.lastFree = packet
         letOut(packet, host)
+    }
+
+    private func judgeFreeOutput(_ packet: Int, _ host: Host) {
+        let register = rules(host)
+        let isGuarded = host.guest?.kernelGate != nil
+        let text = { "step \(packet) left \(host.name) freely; the register is \(self.describe(register))" }
+        guard register?.owner == host.name else {
+            // Who waits for the end of this lease has not started the guest.
+            if !isGuarded {
+                verdict.fail("I1", text())
+            } else if hosts[host.other].guest?.isAlive == true {
+                verdict.fail("I26", text())
+            }
+            return
+        }
+        if register?.mode == .solo { return }
+        if register?.level == .system { return verdict.fail("I1", text()) }
+        if !isGuarded { verdict.fail("I36", text()) }
+    }
+
+    func letOutAllFreely(_ host: Host) {
+        let held = host.held
+        host.held = []
+        for (_, packet) in held { letOutFreely(packet, host) }
     }
 
     private func checkClaim(_ host: Host, _ term: Term) {
@@ -68,7 +88,7 @@ extension World {
         var kept = 0
         while kept < host.held.count, host.held[kept].epoch <= epoch {
             checkpoints.release(host.session, host.held[kept].epoch, &verdict)
-            letOut(host.held[kept].packet, host)
+            if passesGate(host) { letOut(host.held[kept].packet, host) }
             kept += 1
         }
         host.held.removeFirst(kept)
@@ -79,9 +99,7 @@ extension World {
         if guest.gate != .detached, let register = host.primary?.machine.register, guest.lineage != nil {
             checkClaim(host, register.term)
         }
-        let held = host.held
-        host.held = []
-        for (_, packet) in held { letOutFreely(packet, host) }
+        letOutAllFreely(host)
         if guest.gate != .detached { host.guest?.gate = .flowing }
     }
 

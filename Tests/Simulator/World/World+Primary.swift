@@ -43,6 +43,9 @@ extension World {
         case .persist(let record): persist(record, host)
         case .fence(_, let nonce, _): fencePeer(nonce, host)
         case .stopFencing: stopFencing(host)
+        case .attach(let part): attach(part, host)
+        case .detach(let part): detach(part, host)
+        case .lease(let event): tellLease(event, host)
         case .report, .account: break
         }
     }
@@ -55,8 +58,9 @@ extension World {
             host.isServing = true
             connect(offer, host)
         case .detach:
-            if host.guest?.gate != .closed { host.guest?.gate = .detached }
+            detachEverything(host)
             endServing(SessionError(.peerLost, "the session is over"), host)
+        case .startGuest: startAgain(host)
         case .resumeGuest:
             if mutant == .standsUntilDecided, case .lonely = host.primaryState { break }
             host.stoodSince = nil
@@ -141,8 +145,11 @@ extension World {
 
     private func startCopy(_ host: Host) {
         guard host.guest?.isAlive == true else { return }
-        host.guest?.gate = .flowing
-        host.guest?.gateLife = host.life
+        host.isByEpochs = host.primary?.machine.level.holdsOutput == true
+        if host.isByEpochs {
+            host.guest?.gate = .flowing
+            host.guest?.gateLife = host.life
+        }
         host.guest?.epoch = Epoch(1)
         host.guest?.dirty = 0
         host.held = []
@@ -150,18 +157,14 @@ extension World {
         later(host, plan.copyStep, .copyStep(host.session, 0))
     }
 
-    private func isServing(_ session: SessionID, _ host: Host) -> Bool {
+    func isServing(_ session: SessionID, _ host: Host) -> Bool {
         host.session == session && host.primary?.machine.session?.id == session
     }
 
     func copy(_ step: Int, of session: SessionID, _ host: Host) {
         guard isServing(session, host), let guest = host.guest, guest.isAlive else { return }
-        let per = Guest.groups / 3
-        var changes: [Change] = []
-        for group in step * per..<(step + 1) * per {
-            changes.append(Change(group: group, version: guest.memory[group]))
-            host.guest?.dirty &= ~(1 << UInt64(group))
-        }
+        // Of the disks there is nothing to be seen here: they are as the guest is when the copy is whole.
+        let changes = host.isByEpochs ? takeCopy(step, of: guest, host) : []
         send(.copy(session, step: step, changes), on: host.link, from: host)
         if step == 2 {
             host.copyIsDone = true
@@ -175,6 +178,7 @@ extension World {
         guard isServing(session, host), let guest = host.guest, guest.isAlive,
             let acknowledged = host.primary?.machine.acknowledged
         else { return }
+        guard host.isByEpochs || host.sealed == .firstCopy else { return }
         later(host, plan.epoch, .cutEpoch(session))
         guard guest.isRunning, host.sealed.number < acknowledged.number + 3 else { return }
         seal(session, isLast: false, host)
@@ -185,18 +189,19 @@ extension World {
         seal(session, isLast: true, host)
     }
 
-    private func seal(_ session: SessionID, isLast: Bool, _ host: Host) {
+    func seal(_ session: SessionID, isLast: Bool, _ host: Host) {
         guard let guest = host.guest else { return }
         let epoch = host.sealed.next
         host.sealed = epoch
         checkpoints.seal(session, epoch, guest, &verdict)
+        if guest.disk == .alone { host.guest?.disk = host.isByEpochs ? .staged : .both }
         var changes: [Change] = []
-        for group in 0..<Guest.groups where guest.dirty & (1 << UInt64(group)) != 0 {
+        for group in 0..<Guest.groups where host.isByEpochs && guest.dirty & (1 << UInt64(group)) != 0 {
             changes.append(Change(group: group, version: guest.memory[group]))
         }
         if mutant == .capturesTooLittle, !changes.isEmpty, random.chance(perMille: 100) { changes.removeLast() }
         let outputs = host.held.filter { $0.epoch == epoch }.map(\.packet)
-        host.guest?.dirty = 0
+        if host.isByEpochs { host.guest?.dirty = 0 }
         host.guest?.epoch = epoch.next
         host.guest?.isRunning = false
         let life = host.life
@@ -245,7 +250,9 @@ extension World {
             close(link, at: host)
             loseLink(link, host)
         case .fromStandby(let session, let message): hear(message, of: session, host)
-        case .offer, .copy, .data, .checkpointEnd, .fromPrimary: break
+        case .written(let session, let step): beWritten(session, step, host)
+        case .promise(let question, let term): confirm(question, term, host)
+        default: break
         }
     }
 
@@ -262,6 +269,7 @@ extension World {
         }
         tellPrimary(host) { $0.take(message, at: time) }
         takeAnswer(host)
+        if case .acknowledge = message { noteAcknowledged(host) }
     }
 
     /// The thread waits for what the standby says to the offer.
@@ -349,8 +357,9 @@ extension World {
         duty(
             PrimaryMachine(
                 node: host.name, rule: mutant == .usesManualPolicy ? .manual(.runAlone) : plan.rule,
-                reprotection: .automatic, guest: guest, level: .system, record: host.unwritten.last ?? host.durable,
-                fences: fencesOfPrimary(host), seed: random.next()), host, tookOver: false)
+                reprotection: .automatic, guest: guest, level: plan.levels.level,
+                record: host.unwritten.last ?? host.durable, fences: fencesOfPrimary(host), seed: random.next()),
+            host, tookOver: false)
     }
 
     func newPrimary(_ host: Host, tookOver register: Register) -> PrimaryDuty {
@@ -374,16 +383,17 @@ extension World {
     func stepGuest(_ id: Int) {
         guard let host = hosts.first(where: { $0.guest?.id == id }), host.guest?.isAlive == true else { return }
         queue.add(.guestStep(guest: id), at: now + plan.guestStep)
-        guard host.guest?.isRunning == true, let tip = host.guest?.tip else { return }
+        if mutant == .acknowledgesWritesAlone, case .lonely = host.primaryState { finishWrite(host) }
+        guard let guest = host.guest, guest.isRunning, guest.pending == nil else { return }
         // The agent, when it runs, keeps the guest standing while too much is held (I19); QEMU's socket does otherwise.
         if host.held.count >= Guest.heldMax, mutant != .boundless { return }
         if host.held.count > Guest.heldMax { verdict.fail("I19", "\(host.held.count) packets are held") }
-        let step = history.step(after: tip)
+        let step = history.step(after: guest.tip)
         let group = random.below(Guest.groups)
         host.guest?.tip = step
         host.guest?.memory[group] = step
         host.guest?.dirty |= 1 << UInt64(group)
-        emit(step, host)
+        if write(step, host) { emit(step, host) }
     }
 
     /// QEMU ends.

@@ -33,7 +33,7 @@ extension World {
         switch output {
         case .send(let message): say(message, host)
         case .closeLink:
-            if mutant == .acknowledgesAfterAsking, host.standbyState == .arbitrating { break }
+            if keepsLink, host.standbyState == .arbitrating { break }
             close(host.link, at: host)
             host.link = -1
         case .enqueue(.dismantle): dismantle(host)
@@ -53,6 +53,7 @@ extension World {
             if case .takingOver = host.standbyState, host.losesImage { queue.add(.imageIsLost(host.index), at: now) }
         case .fence(_, let nonce, _): fencePeer(nonce, host)
         case .stopFencing: stopFencing(host)
+        case .lease(let event): tellLease(event, host)
         case .answer(let answer): self.answer(answer, host)
         case .report, .settle: break
         }
@@ -111,7 +112,7 @@ extension World {
         }
         host.link = host.offers.last { $0.session == offer.session }?.link ?? -1
         host.offers.removeAll { $0.session == offer.session }
-        host.work = []
+        (host.work, host.writes, host.isRecovered) = ([], [], false)
         host.replica = Replica(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary, waits: offer.waits)
@@ -155,7 +156,7 @@ extension World {
             }
         }
         host.replica = nil
-        host.work = []
+        (host.work, host.writes) = ([], [])
         (host.question, host.readings) = (0, 0)
         guard host.standby != nil else { return }
         let life = host.life
@@ -192,7 +193,10 @@ extension World {
             guard belongs(session, host) else { return }
             finish(epoch, tip, digest, link, host)
         case .fromPrimary(let session, let message): hear(message, of: session, host)
-        case .fromStandby: break
+        case .memory(let session, let changes): if belongs(session, host) { write(changes, host) }
+        case .write(let session, let step): if belongs(session, host) { takeWrite(session, step, host) }
+        case .promiseAsked(let question, let term): tellLease(.promiseAsked(question: question, term), host)
+        case .fromStandby, .written, .promise: break
         }
     }
 
@@ -334,6 +338,7 @@ extension World {
     }
 
     func discard(after epoch: Epoch, _ host: Host) {
+        if mutant != .takesWritesAfterAsking { host.writes = [] }
         if mutant == .appliesIncomplete, let slot = host.replica?.slots.last, !slot.isComplete {
             write(slot.changes, host)
         }

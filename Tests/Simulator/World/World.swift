@@ -7,15 +7,20 @@ final class World {
     let mutant: Mutant?
     let isTraced: Bool
     var random: Random
+    /// Of what has to do with levels: runs at level `system` are what they were before.
+    var levelRandom: Random
     var now = 0
     var queue = EventQueue<Happening>()
     let hosts = [Host(0), Host(1)]
     var links: [SimLink] = []
     var arbiter = SimArbiter()
+    /// Registers before the present one, with when each was replaced.
+    var replaced: [(register: Register?, until: Int)] = []
     var history = History()
     var clients = ClientRule()
     var checkpoints = CheckpointRule()
     var registers = RegisterRule()
+    var disks = DiskRule()
     var verdict = Verdict()
     var coverage: Coverage
     /// `cutUntil[a]`: what host a sends to the other is not carried until then.
@@ -46,6 +51,7 @@ final class World {
     init(seed: UInt64, mutant: Mutant?, coverage: Coverage, isTraced: Bool) {
         random = Random(seed: seed)
         plan = Plan(seed: seed, random: &random)
+        levelRandom = Random(seed: seed ^ 0x6c65_6173_65)
         self.mutant = mutant
         self.coverage = coverage
         self.isTraced = isTraced
@@ -53,7 +59,11 @@ final class World {
 
     /// Runs to the end, or to the first violation.
     func run() {
-        for host in hosts { host.standby = newStandby(host) }
+        for host in hosts {
+            host.clock = SimClock(rate: plan.levels.rates[host.index], reading: 5_000_000_000, at: 0)
+            host.lease = newLease(host)
+            host.standby = newStandby(host)
+        }
         boot(0, overridesRegister: false)
         for (index, entry) in plan.faults.enumerated() { queue.add(.fault(index), at: entry.at) }
         queue.add(.faultsStop, at: plan.faultPhase)
@@ -142,6 +152,25 @@ final class World {
         case .standbyBeats: beat(host)
         case .runFence(let nonce): runFence(nonce, host)
         case .fenceEnds(let nonce, let isConfirmed): endFence(nonce, isConfirmed, host)
+        default: doLevelWork(work, host)
+        }
+    }
+
+    private func doLevelWork(_ work: AgentWork, _ host: Host) {
+        switch work {
+        case .leaseTimer: leaseTimer(host)
+        case .leaseAnswer(let question, let register): take(register, toLease: question, host)
+        case .gate(let request, let guest, let until, let milliseconds, let attempts):
+            self.request(request, guest: guest, until: until, milliseconds, attempts: attempts, host)
+        case .partAttached(let session, let part): tellPart(session, host) { $0.hear(.attached(part)) }
+        case .partFails(let session, let part): tellPart(session, host) { $0.hear(.attachFailed(part, "planted")) }
+        case .partDetached(let session, let part): tellPart(session, host) { $0.hear(.detached(part)) }
+        case .memoryStep(let session, let step): copyMemory(step, of: session, host)
+        case .beginHolding(let session): beginHolding(session, host)
+        case .endHolding(let session): endHolding(session, host)
+        case .shipWrite(let session, let step): send(.write(session, step), on: host.link, from: host)
+        case .startFromDisk(let session): startFromDisk(session, host)
+        default: break
         }
     }
 

@@ -1,0 +1,28 @@
+import Foundation
+import GuestNetwork
+import Model
+import NIOCore
+import Standby
+import Transport
+import Wire
+
+/// What a standby's shell keeps under its lock.
+struct StandbyState {
+    var duty: StandbyDuty
+    /// The phase as it is told, and since when.
+    var shown: (phase: SessionPhase, since: Date)
+    var stage: Stage
+    var link: Link?
+    var queue = ApplyQueue()
+    var directBytes = 0
+    var firstCopyBytes: UInt64 = 0
+    var pending: [(header: FrameHeader, body: ByteBuffer)] = []
+    var readingPaused = false
+    var outputs: [HeldOutput] = []
+    var watch: PeerWatch
+    var applyWatch: ApplyWatch
+    /// When the arbiter is read next, only to have it near.
+    var nextReading: UInt64 = 0
+    /// Those who wait for what comes of the operator's word.
+    var completions: [@Sendable (Result<TakeOverReport, SessionError>) -> Void] = []
+}

@@ -1,0 +1,178 @@
+import Messages
+import Model
+import Pair
+import Protocol
+import Testing
+import Wire
+
+/// In which order the duties want what a level is made of.
+@Suite struct LevelTests {
+    private static let alpha = NodeName(unchecked: "alpha")
+    private static let beta = NodeName(unchecked: "beta")
+    private static let identity = StandbyIdentity(node: beta, incarnation: 3)
+
+    private static func register(_ term: UInt64, _ level: Level) -> Register {
+        Register(
+            term: Term(term), owner: alpha, mode: .solo, session: .none, standby: nil, lineage: Lineage(9),
+            level: level)
+    }
+
+    /// Alpha's, whose first copy is sealed and acknowledged.
+    private static func sealed(_ level: Level) throws -> (duty: PrimaryDuty, wanted: [PrimaryDuty.Output]) {
+        let names = PrimaryDuty.Names(
+            VMName(unchecked: "db"), standby: beta, arbiter: "witness", isNamed: false, tookOver: false)
+        var duty = PrimaryDuty(
+            PrimaryMachine(tookOver: register(4, level), rule: .arbiter, reprotection: .automatic, seed: 1), names,
+            tuning: EpochTuning(epochMilliseconds: 20),
+            choice: StandbyChoice(beta, reserve: [], replaceAfter: 60_000_000_000), isAsked: true)
+        for case .order(.offer(let offer)) in duty.seekStandby(at: 0) { duty.begin(offer) }
+        let accepted = AcceptMessage(
+            identity: identity, qemuPID: 1, qemuVersion: "10.0", baseBytes: 0, heartbeatMilliseconds: nil,
+            verifies: nil)
+        _ = duty.take(.accept(accepted), at: 0)
+        _ = duty.agree(identity)
+        var wanted = duty.seal(Epoch(1), isLast: false)
+        duty.expect(Epoch(1), .of(1), EpochTimings(), waited: 0, at: 1)
+        wanted += duty.take(.acknowledge(Epoch(1), .of(1)), at: 2)
+        return (duty, wanted)
+    }
+
+    /// Says yes to what is asked of the arbiter, and writes it.
+    private static func agree(_ outputs: [PrimaryDuty.Output], _ duty: inout PrimaryDuty) -> [PrimaryDuty.Output] {
+        var wanted: [PrimaryDuty.Output] = []
+        for case .ask(.compareAndSet(_, let new, let nonce)) in outputs {
+            wanted += duty.learn(.answered(nonce, .applied(new)))
+            wanted += duty.persisted(new.term, at: 3)
+        }
+        return wanted
+    }
+
+    private static func paired(_ level: Level) throws -> PrimaryDuty {
+        var (duty, wanted) = try sealed(level)
+        if level != .system { wanted = duty.hear(.attached(.gate)) }
+        _ = agree(wanted, &duty)
+        let isPaired = if case .paired = duty.machine.state { true } else { false }
+        try #require(isPaired)
+        return duty
+    }
+
+    @Test func theGateStandsBeforeThePairIsAskedFor() throws {
+        var (duty, wanted) = try Self.sealed(.restart)
+        #expect(
+            words(wanted) == ["attach gate", "lease won", "release 1", "send released", "account for 0"])
+        let asked = duty.hear(.attached(.gate))
+        #expect(words(asked) == ["ask for alpha paired"])
+        #expect(words(Self.agree(asked, &duty)) == ["persist 5", "send register", "lease won"])
+        #expect(duty.dial?.inForce == .restart)
+    }
+
+    @Test func goingUpHoldsBeforeTheTurnAndTakesTheGateAwayAfterIt() throws {
+        var duty = try Self.paired(.component)
+        #expect(words(duty.turn(to: .system)) == ["attach memory"])
+        #expect(words(duty.hear(.attached(.memory))) == ["attach hold"])
+        let asked = duty.hear(.attached(.hold))
+        #expect(words(asked) == ["ask for alpha paired"])
+        #expect(
+            words(Self.agree(asked, &duty))
+                == ["persist 6", "send register", "lease won", "detach gate", "lease ended"])
+        #expect(duty.dial?.inForce == .system)
+    }
+
+    @Test func goingDownPutsTheGateBeforeTheTurnAndReleasesAfterIt() throws {
+        var duty = try Self.paired(.system)
+        #expect(words(duty.turn(to: .component)) == ["attach gate", "lease won"])
+        let asked = duty.hear(.attached(.gate))
+        #expect(words(asked) == ["ask for alpha paired"])
+        #expect(words(Self.agree(asked, &duty)) == ["persist 6", "send register", "lease won", "detach hold"])
+        #expect(words(duty.hear(.detached(.hold))) == ["detach memory"])
+    }
+
+    /// I36: what is attached suffices for both levels as long as nobody knows which of them is in force.
+    @Test func anUnknownAnswerChangesNothingThatIsAttached() throws {
+        for (from, to) in [(Level.component, Level.system), (.system, .component)] {
+            var duty = try Self.paired(from)
+            var wanted = duty.turn(to: to)
+            for part in [DialMachine.Part.gate, .memory, .hold] where to.parts.contains(part) {
+                wanted = duty.hear(.attached(part))
+            }
+            for case .ask(.compareAndSet(_, _, let nonce)) in wanted {
+                #expect(words(duty.learn(.answered(nonce, .unknown("no answer")))) == ["read"])
+            }
+            #expect(words(duty.learn(.unreadable("no answer"))) == ["read"])
+            #expect(duty.dial?.inForce == from && duty.dial?.step == .turning(to))
+            #expect(duty.dial?.attached == from.parts.union(to.parts))
+        }
+    }
+
+    /// I12: what is asked for instead of a turn does not undo it.
+    @Test func aTurnIsOpenAlthoughSomethingElseIsAskedForMeanwhile() throws {
+        var duty = try Self.paired(.component)
+        _ = duty.turn(to: .system)
+        _ = duty.hear(.attached(.memory))
+        let asked = duty.hear(.attached(.hold))
+        #expect(words(duty.unprotect()) == ["ask for alpha solo"])
+        #expect(duty.dial?.step == .turning(.system) && duty.dial?.attached.contains(.hold) == true)
+        for case .ask(.compareAndSet(_, let turned, _)) in asked {
+            #expect(words(duty.learn(.read(turned))) == ["ask for alpha solo", "lease won"])
+            #expect(duty.dial?.step == .turning(.system), "what is asked for now ends the pair")
+        }
+    }
+
+    @Test func aTurnThatIsRefusedTakesAwayWhatWasAttachedForIt() throws {
+        var duty = try Self.paired(.system)
+        _ = duty.turn(to: .component)
+        _ = duty.switchOver()
+        #expect(words(duty.hear(.attached(.gate))) == ["detach gate", "lease ended"])
+        #expect(duty.dial?.inForce == .system)
+    }
+
+    @Test func theChangeIsOverWhenTheStandbyIsLost() throws {
+        var duty = try Self.paired(.component)
+        _ = duty.turn(to: .system)
+        let lost = duty.loseStandby("silent")
+        #expect(duty.dial == nil)
+        #expect(duty.hear(.attached(.memory)).isEmpty)
+        #expect(words(Self.agree(lost, &duty)) == ["persist 6", "releaseEverything", "detach", "lease ended"])
+    }
+
+    @Test func aGuestThatDiedStartsWhenTheLeaseLetsIt() throws {
+        var duty = try Self.paired(.restart)
+        let asked = duty.handle(.guestLost)
+        #expect(words(asked) == ["ask for alpha solo"])
+        let wanted = words(Self.agree(asked, &duty))
+        #expect(wanted.suffix(3) == ["detach", "lease ended", "lease won"])
+        #expect(words(duty.mayRun()) == ["startGuest", "lease ended"])
+    }
+
+    // MARK: - The standby
+
+    @Test func aStandbyPromisesAndWaitsAtTheLowerLevelsOnly() throws {
+        for level in Level.allCases {
+            var machine = StandbyMachine(node: Self.beta, rule: .arbiter, record: LocalRecord(), seed: 1)
+            let session = SessionID(7)
+            let offer = SessionOffer(
+                session: session, term: Term(1), lineage: Lineage(9), level: level, primary: Self.alpha)
+            _ = machine.handle(.offered(offer))
+            _ = machine.handle(.persisted(Term(1)))
+            _ = machine.handle(.prepared(session))
+            var duty = StandbyDuty(
+                machine, of: VMName(unchecked: "db"), arbiter: "witness", ceiling: 500, isLinked: true,
+                applied: .firstCopy)
+            _ = duty.stage(Epoch(1), .of(1))
+            _ = duty.apply(Epoch(1))
+            let pair = Register(
+                term: Term(2), owner: Self.alpha, mode: .paired, session: session,
+                standby: duty.machine.image?.identity, lineage: Lineage(9), level: level)
+            let isLow = level != .system
+            #expect(try words(duty.take(.register(pair), at: 0)).contains("lease standsBy") == isLow)
+            let asked = duty.loseLink("silent", at: 1, hostLives: false)
+            #expect(words(asked).contains("lease asksToTakeOver") == isLow)
+            #expect(words(asked).contains("load 1") == !isLow)
+            for case .ask(.compareAndSet(_, let new, let nonce)) in asked {
+                #expect(words(duty.learn(.answered(nonce, .applied(new)))).contains("lease won") == isLow)
+            }
+            _ = duty.persisted(Term(3), at: 2)
+            #expect(words(duty.handle(.cleared)) == (isLow ? ["startFromDisk"] : []))
+        }
+    }
+}

@@ -1,0 +1,160 @@
+import Model
+import Protocol
+import Testing
+
+/// What the machines do at the levels whose output is not held.
+@Suite struct LevelTests {
+    /// A primary whose register says SOLO at that level.
+    private func solo(_ level: Level = .restart) -> PrimaryScene {
+        var scene = PrimaryScene.solo()
+        scene.feed(.setLevel(level))
+        scene.settle()
+        return scene
+    }
+
+    /// The disks are copied, and that is sealed.
+    private func pairing(_ level: Level = .restart) -> PrimaryScene {
+        var scene = solo(level)
+        scene.feed(.candidate(beta, asked: false))
+        scene.feed(.accepted(scene.session, standby))
+        scene.settle()
+        scene.feed(.sealed(scene.session, Epoch(1)))
+        return scene
+    }
+
+    private func paired(_ level: Level = .restart) -> PrimaryScene {
+        var scene = pairing(level)
+        scene.feed(.guarded(scene.session))
+        scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true))
+        scene.settle()
+        return scene
+    }
+
+    @Test func aGateStandsInPlaceOfHolding() {
+        var scene = solo()
+        scene.feed(.candidate(beta, asked: false))
+        #expect(scene.feed(.accepted(scene.session, standby)) == [.startCopy])
+        #expect(scene.feed(.sealed(scene.session, Epoch(1))) == [.guardOutput])
+    }
+
+    /// I36: both are there before the register may say PAIRED, whichever comes first.
+    @Test func aPairNeedsTheGateAndTheDisks() {
+        var scene = pairing()
+        #expect(scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true)).request == nil)
+        #expect(scene.feed(.guarded(SessionID(99))) == [])
+        #expect(scene.feed(.guarded(scene.session)).request?.new.mode == .paired)
+        #expect(scene.feed(.guarded(scene.session)) == [])
+
+        scene = pairing()
+        #expect(scene.feed(.guarded(scene.session)) == [])
+        let asked = scene.feed(.acknowledged(scene.session, Epoch(1), digestMatches: true)).request
+        #expect(asked?.new.level == .restart && asked?.new.mode == .paired)
+    }
+
+    @Test func aGuestThatDiedIsStartedHereOnceTheRegisterSaysSolo() {
+        var scene = paired()
+        #expect(scene.feed(.guestLost).request?.new.mode == .solo)
+        let actions = scene.settle()
+        #expect(actions.suffix(2) == [.detach, .startGuest(scene.register.unsafelyUnwrapped.term)])
+        #expect(scene.feed(.candidate(beta, asked: true)) == [], "there is no guest to be copied")
+        scene.feed(.guestStarted)
+        #expect(!scene.feed(.candidate(beta, asked: true)).isEmpty)
+    }
+
+    @Test func aGuestThatDiedAloneIsStartedAtOnceAndAsOftenAsItDies() {
+        var scene = solo()
+        let start = [PrimaryMachine.Action.startGuest(scene.register.unsafelyUnwrapped.term)]
+        #expect(scene.feed(.guestLost) == start)
+        #expect(scene.feed(.guestLost) == start)
+        scene = pairing()
+        #expect(scene.feed(.guestLost).last == start[0])
+        #expect(scene.machine.state == .solo)
+    }
+
+    @Test func aGuestThatDiedIsNotStartedWhereAnotherHostWon() {
+        var scene = paired()
+        scene.feed(.guestLost)
+        scene.register = scene.takenOver()
+        let actions = scene.settle()
+        #expect(!actions.contains { if case .startGuest = $0 { true } else { false } })
+        #expect(!actions.contains(.killGuest) && actions.contains(.dropHeld))
+        #expect(scene.machine.state == .fenced)
+    }
+
+    @Test func theDialGoesDownOnlyWhereLeasesAreConfirmed() {
+        var scene = PrimaryScene.paired(.manual(.runAlone))
+        #expect(scene.feed(.setLevel(.component)).deeds == [])
+        #expect(scene.machine.level == .system)
+    }
+
+    @Test func aGuestIsNotMovedWhileItRuns() {
+        var scene = paired(.component)
+        #expect(scene.feed(.switchOver).deeds == [])
+        #expect(scene.machine.level == .component)
+        #expect(!scene.machine.isSwitchingOver)
+    }
+
+    // MARK: - The standby
+
+    private func won(_ level: Level, fences: Set<NodeName> = []) -> (StandbyScene, [StandbyMachine.Action]) {
+        var scene = StandbyScene.holding(fences: fences)
+        scene.feed(.applied(offer.session, Epoch(2)))
+        var pair = scene.pair
+        pair.level = level
+        scene.feed(.registerTold(offer.session, pair))
+        let asked = scene.feed(.linkLost(offer.session))
+        var actions = asked
+        if let request = asked.request { actions += scene.feed(.answered(request.nonce, .applied(request.new))) }
+        return (scene, actions)
+    }
+
+    @Test func whoTakesOverWaitsForTheLeaseAndStartsFromTheDisks() {
+        var (scene, actions) = won(.restart)
+        #expect(actions.contains(.awaitLease(Term(6))))
+        #expect(!actions.contains { if case .load = $0 { true } else { false } })
+        #expect(scene.feed(.persisted(Term(6))) == [])
+        #expect(scene.feed(.cleared) == [.startFromDisk])
+        #expect(scene.feed(.resumed).contains { if case .becomePrimary = $0 { true } else { false } })
+    }
+
+    @Test func theWaitAloneStartsNothing() {
+        var (scene, _) = won(.component)
+        #expect(scene.feed(.cleared) == [], "the term is not durable")
+        #expect(scene.feed(.persisted(Term(6))) == [.startFromDisk])
+        (scene, _) = won(.system)
+        #expect(scene.feed(.cleared) == [], "at level system nothing is waited for, and the state is loaded")
+    }
+
+    /// The level that counts is that of the register from which the term was won.
+    @Test func theLevelIsThatOfTheRegisterThatWasWon() {
+        var scene = StandbyScene.holding()
+        scene.feed(.applied(offer.session, Epoch(2)))
+        let request = scene.feed(.linkLost(offer.session)).request.unsafelyUnwrapped
+        var turned = scene.pair
+        (turned.term, turned.level) = (Term(6), .component)
+        let again = scene.feed(.answered(request.nonce, .conflict(turned))).request.unsafelyUnwrapped
+        #expect(scene.feed(.answered(again.nonce, .applied(again.new))).contains(.awaitLease(Term(7))))
+        scene.feed(.loaded)
+        scene.feed(.persisted(Term(7)))
+        #expect(scene.feed(.cleared) == [.startFromDisk])
+    }
+
+    @Test func aConfirmedFencingEndsTheWait() {
+        var (scene, actions) = won(.restart, fences: [alpha])
+        let nonce = actions.fencing.unsafelyUnwrapped
+        #expect(scene.feed(.peerFenced(Nonce(nonce.number ^ 1))) == [])
+        #expect(scene.feed(.peerFenced(nonce)) == [.endWait])
+        #expect(scene.feed(.peerFenced(nonce)) == [])
+        (scene, actions) = won(.system, fences: [alpha])
+        #expect(scene.feed(.peerFenced(actions.fencing.unsafelyUnwrapped)) == [])
+    }
+
+    @Test func writesAreAnsweredForUntilTheTakeover() {
+        var scene = StandbyScene.receiving()
+        #expect(scene.machine.takesWrites)
+        scene = StandbyScene.holding()
+        #expect(scene.machine.takesWrites)
+        scene.feed(.linkLost(offer.session))
+        #expect(!scene.machine.takesWrites)
+    }
+}
