@@ -15,7 +15,7 @@ import Synchronization
     var showsCells = false
 
     /// Seeds within which every mutant has to be caught.
-    static let mutantSeedsMax: UInt64 = 40_000
+    static let mutantSeedsMax: UInt64 = 100_000
     /// Seeds that are run twice, to show that a run depends on nothing else.
     static let repeatedSeeds: UInt64 = 200
     /// Fewer schedules than this need not visit every cell of the tables.

@@ -59,6 +59,15 @@ import Testing
         _ = try scene.make()
     }
 
+    @Test(arguments: [Level.restart, .component]) func aLevelWithoutHoldingIsRefused(level: Level) throws {
+        scene.offer.session.level = level
+        let error = try #require(message(scene.make))
+        #expect(error.code == .refused && error.message.contains("at level \(level.rawValue)"), "\(error)")
+        #expect(scene.imageIsFree && scene.standbys.guests.isEmpty)
+        scene.offer.session.level = .system
+        _ = try scene.make()
+    }
+
     @Test func anImageOfAnotherSizeIsRefused() throws {
         try scene.makeImage(bytes: ReplicaScene.diskBytes / 2)
         let error = try #require(message(scene.make))

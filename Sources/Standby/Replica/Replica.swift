@@ -155,6 +155,13 @@ public final class Replica: @unchecked Sendable {
 
     /// The standby's command line, or everything that stands in the way of a replica.
     private static func admit(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) -> StandbyCommand {
+        // Nothing here would wait for its primary's lease.
+        guard offer.session.level == .system else {
+            throw SessionError(
+                .refused,
+                "it is offered at level \(offer.session.level.rawValue), and this version keeps standbys at level system"
+                    + " only")
+        }
         let admission = Admission(
             offer.vm, offer.guest, of: offer.session.primary, createsImages: offer.createsImages ?? false,
             places: places)
