@@ -46,6 +46,9 @@ public struct DiskPatience: Sendable {
 
     /// Whoever waits looks more often, unless it was stopped itself, in nanoseconds.
     private static let stepMax: UInt64 = 200_000_000
+    /// A drain of disks that work is over before anything is looked at, in nanoseconds: whoever waits may look every few
+    /// microseconds then.
+    private static let quiet: UInt64 = 50_000_000
 
     public init(_ bound: DiskBound?, now: UInt64) {
         self.bound = bound
@@ -55,9 +58,9 @@ public struct DiskPatience: Sendable {
     /// True when the limit is passed. Called again and again; `isHalted` says whether somebody keeps the disks' process from
     /// running.
     public mutating func isOver(at now: UInt64, isHalted: () -> Bool) -> Bool {
+        guard let bound, waited > 0 || now >= lookedAt + Self.quiet else { return false }
         waited += min(now - lookedAt, Self.stepMax)
         lookedAt = now
-        guard let bound else { return false }
         if bound.isHeldUp() || isHalted() { waited = 0 }
         return waited > bound.limit
     }

@@ -101,9 +101,9 @@ public protocol Guest: AnyObject {
     func confirmMemory() throws(SessionError)
     /// After a checkpoint that failed half-way: the guest must not stay as it stands.
     func letRunOn()
-    /// The first fault of a replicated disk that is not taken as news yet. With the disks drained it is known whatever failed
-    /// before.
-    var diskFault: DiskFault? { get }
+    /// The next fault of a replicated disk of which it was heard, one for each disk at most. With the disks drained, it was heard
+    /// of whatever failed before.
+    func takeDiskFault() -> DiskFault?
     /// What drains disks fails with `diskHangs` beyond it; nil waits for as long as the hypervisor may need.
     var diskBound: DiskBound? { get set }
 
@@ -149,8 +149,6 @@ public enum GuestNews: Sendable, Equatable {
     case deviceRemoved
     /// A mirror is over; why, as one sentence.
     case mirrorFailed(String)
-    /// A replicated disk failed at this host.
-    case diskFault(DiskFault)
 }
 
 /// A disk whose writes come to us too.

@@ -72,6 +72,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         var isEnded = false
         var isMigratedAway = false
         var diskBound: DiskBound?
+        var diskFaults: [DiskFault] = []
 
         mutating func fill(_ page: Int, _ byte: UInt8) {
             memory.replaceSubrange(
@@ -256,10 +257,14 @@ public final class FakeGuest: Guest, @unchecked Sendable {
 
     // MARK: - What happens to it
 
-    public var diskFault: DiskFault? {
-        locked { state in
-            state.news.lazy.compactMap { if case .diskFault(let fault) = $0 { fault } else { nil } }.first
-        }
+    public func takeDiskFault() -> DiskFault? {
+        locked { $0.diskFaults.isEmpty ? nil : $0.diskFaults.removeFirst() }
+    }
+
+    /// Its hypervisor tells of it.
+    public func failDisk(_ fault: DiskFault) {
+        locked { $0.diskFaults.append(fault) }
+        newsArrived.signal()
     }
 
     public func tell(_ news: GuestNews) {

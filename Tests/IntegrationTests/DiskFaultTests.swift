@@ -59,16 +59,8 @@ import Testing
     @Test(arguments: [SlowDisk.Fault.flush, .hang])
     func aStandbyWhoseStorageFailsIsNone(fault: SlowDisk.Fault) async throws {
         try await Bed.with { bed in
-            let (primary, standby) = ("\(bed.a.stateDirectory)/data.raw", "\(bed.b.stateDirectory)/data.raw")
-            for image in [primary, standby] {
-                _ = try GuestDisk.create(image, mebibytes: 16, content: .sectorNumbers)
-            }
-            let storage = try await SlowDisk.start(on: bed.b, image: standby, delayMilliseconds: 0)
-            var wishes = Scene.Wishes()
-            wishes.moreArguments = [
-                "-drive", "file=\(primary),format=raw,if=none,id=data", "-device", "virtio-blk-pci,drive=data",
-            ]
-            wishes.standbyDiskLines = ["      data: {path: \(storage.path), format: raw}"]
+            let (data, storage) = try await Scene.wishesForData(on: bed, mebibytes: 16, delayMilliseconds: 0)
+            var wishes = data
             wishes.pair.defaults = ["disk_timeout_ms: 1000"]
             let scene = try await Scene.make(on: bed, wishes)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())

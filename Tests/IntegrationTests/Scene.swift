@@ -84,6 +84,23 @@ struct Scene {
             bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk, storage: storage)
     }
 
+    /// Wishes for a second disk, `/dev/vdb`, whose image at the standby lies on storage of its own, and that storage.
+    static func wishesForData(
+        on bed: Bed, mebibytes: Int, delayMilliseconds: Int
+    ) async throws -> (Wishes, SlowDisk) {
+        let (primary, standby) = ("\(bed.a.stateDirectory)/data.raw", "\(bed.b.stateDirectory)/data.raw")
+        for image in [primary, standby] {
+            _ = try GuestDisk.create(image, mebibytes: mebibytes, content: .sectorNumbers)
+        }
+        let storage = try await SlowDisk.start(on: bed.b, image: standby, delayMilliseconds: delayMilliseconds)
+        var wishes = Wishes()
+        wishes.moreArguments = [
+            "-drive", "file=\(primary),format=raw,if=none,id=data", "-device", "virtio-blk-pci,drive=data",
+        ]
+        wishes.standbyDiskLines = ["      data: {path: \(storage.path), format: raw}"]
+        return (wishes, storage)
+    }
+
     static func load(pages: Int = 300) -> Verifier.Plan {
         var plan = Verifier.Plan()
         plan.dirtying = GuestControl.Dirtying(pages: pages, periodMs: 20, workingSet: 4096, pattern: .counter)

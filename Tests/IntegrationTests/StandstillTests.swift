@@ -8,17 +8,8 @@ import Testing
     /// all the while.
     @Test func theGuestRunsWhileTheStandbyReadsItsImage() async throws {
         try await Bed.with { bed in
-            let (primary, standby) = ("\(bed.a.stateDirectory)/data.raw", "\(bed.b.stateDirectory)/data.raw")
-            for image in [primary, standby] {
-                _ = try GuestDisk.create(image, mebibytes: 64, content: .sectorNumbers)
-            }
             // 1024 pieces of 64 KiB, by up to four threads.
-            let slow = try await SlowDisk.start(on: bed.b, image: standby, delayMilliseconds: 20)
-            var wishes = Scene.Wishes()
-            wishes.moreArguments = [
-                "-drive", "file=\(primary),format=raw,if=none,id=data", "-device", "virtio-blk-pci,drive=data",
-            ]
-            wishes.standbyDiskLines = ["      data: {path: \(slow.path), format: raw}"]
+            let (wishes, _) = try await Scene.wishesForData(on: bed, mebibytes: 64, delayMilliseconds: 20)
             let scene = try await Scene.make(on: bed, wishes)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             let clock = ContinuousClock()

@@ -25,7 +25,7 @@ import Testing
             try await scene.waitUntilProtected()
             let last = try await scene.send("before")
             try await scene.waitUntilLeft(["before"])
-            scene.guest.tell(.diskFault(Self.fault))
+            scene.guest.failDisk(Self.fault)
             try await expectGivenAway(scene, last)
         }
     }
@@ -38,7 +38,7 @@ import Testing
             try await scene.waitUntilProtected()
             let last = try await scene.send("before")
             try await scene.waitUntilLeft(["before"])
-            scene.guest.once(at: inOne ? .awaitSaved : .finishSave) { scene.guest.tell(.diskFault(Self.fault)) }
+            scene.guest.once(at: inOne ? .awaitSaved : .finishSave) { scene.guest.failDisk(Self.fault) }
             scene.guest.send("within")
             try await expectGivenAway(scene, last)
             #expect(scene.guest.left() == ["before"], "what the guest sent after the fault may tell of it")
@@ -70,8 +70,8 @@ import Testing
             $0.options.diskFaults = .report
         } _: { scene in
             try await scene.waitUntilProtected()
-            scene.guest.tell(.diskFault(Self.fault))
-            scene.guest.tell(.diskFault(Self.fault))
+            scene.guest.failDisk(Self.fault)
+            scene.guest.failDisk(Self.fault)
             try await scene.send("it lives with it")
             try await scene.waitUntilLeft(["it lives with it"])
             #expect(scene.guest.isAlive)
@@ -85,7 +85,7 @@ import Testing
         } _: { scene in
             try await scene.waitUntilProtected()
             scene.register.be(.isUnreachable)
-            scene.guest.tell(.diskFault(Self.fault))
+            scene.guest.failDisk(Self.fault)
             try await scene.send("it lives with it")
             try await scene.waitUntilLeft(["it lives with it"])
             #expect(scene.guest.isAlive)
@@ -98,7 +98,7 @@ import Testing
             $0.disks = 1
             $0.prepare = { scene in
                 scene.guest.setMirrors(progress: 0.5)
-                scene.guest.tell(.diskFault(Self.fault))
+                scene.guest.failDisk(Self.fault)
             }
         } _: { scene in
             try await scene.wait(for: "the fault") { !scene.events(.diskFault).isEmpty }

@@ -24,6 +24,12 @@ import Testing
         }
     }
 
+    @Test mutating func whoLooksSeldomSeesItToo() {
+        watch = ApplyWatch(limit: 500 * Self.millisecond, interval: 2000 * Self.millisecond)
+        #expect(look(0, begun: 7) == nil)
+        #expect(look(2000, begun: 7) != nil)
+    }
+
     @Test mutating func neitherIsRest() {
         for now in stride(from: UInt64(0), through: 5000, by: 50) { #expect(look(now, begun: 0) == nil) }
     }

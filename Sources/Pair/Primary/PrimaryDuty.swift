@@ -98,8 +98,7 @@ package struct PrimaryDuty: Sendable {
             outputs.append(.release(through: epoch))
             send(.released(epoch), &outputs)
         case .releaseEverything: outputs.append(.releaseEverything)
-        case .dropHeld:
-            outputs += [.dropHeld] + lease.end()
+        case .dropHeld: outputs += [.dropHeld] + lease.end()
         case .compareAndSet(let expected, let new, let nonce):
             outputs.append(.report(.event(.asked, new.question(to: names.arbiter))))
             outputs.append(.ask(.compareAndSet(expecting: expected, to: new, nonce: nonce)))
@@ -110,14 +109,10 @@ package struct PrimaryDuty: Sendable {
         case .resumeGuest: outputs.append(.order(.resumeGuest))
         case .stopGuest: outputs.append(.order(.stopGuest))
         case .sealLast: outputs.append(.order(.sealLast))
-        case .detach:
-            outputs.append(.order(.detach))
-            outputs += lease.end()
+        case .detach: outputs += [.order(.detach)] + lease.end()
         case .killGuest: outputs.append(.order(.killGuest))
         case .becomeStandby(let record): outputs.append(.order(.becomeStandby(record)))
-        case .end:
-            outputs.append(.order(.end))
-            outputs += lease.end()
+        case .end: outputs += [.order(.end)] + lease.end()
         case .tellRegister, .askTakeOver, .dismissStandby: tellStandby(action, &outputs)
         case .closeLink: closeLink("the session ended", &outputs)
         case .fencePeer(let peer, let nonce):

@@ -22,16 +22,15 @@ extension PrimarySession {
         throw guest.gone
     }
 
-    /// With the disks drained and before the epoch is sealed: a fault in it is known by now.
+    /// Of which it was heard by now: with the disks drained and before the epoch is sealed, of all in it.
     func meetDiskFaults() throws(SessionError) {
-        if let fault = guest.diskFault { try meet(fault) }
+        while let fault = guest.takeDiskFault() { try meet(fault) }
     }
 
     /// Disks that take longer to be drained hang, where that can be helped. They may wait for room on the link.
     func boundDisks() {
         let mayHang = shell.state.withLock { shell.reasonToLiveWithFaults($0, silence: 0) } != nil
-        let limit = UInt64(options.diskTimeoutMilliseconds) * 1_000_000
-        guest.diskBound = mayHang ? nil : DiskBound(limit: limit) { [sender] in sender.keepsDisksWaiting }
+        guest.diskBound = mayHang ? nil : diskBound
     }
 }
 

@@ -37,6 +37,8 @@ final class PrimarySession {
     private var isLinkFull = false
     /// The guest stands still for a switchover, and all of it is sealed.
     private var isLastSealed = false
+    /// What the guest's disks may keep a checkpoint waiting for, where the standby goes on otherwise.
+    let diskBound: DiskBound
     /// The disks whose faults were told of.
     var toldFaults: Set<String> = []
 
@@ -53,6 +55,9 @@ final class PrimarySession {
         self.guest = guest
         sender = FrameSender(link: link)
         wakefulness = Wakefulness(shell.options.sleep)
+        diskBound = DiskBound(limit: UInt64(shell.options.diskTimeoutMilliseconds) * 1_000_000) { [sender] in
+            sender.keepsDisksWaiting
+        }
         guest.standstill.report = { [shell] in shell.report(.stoodStill($0)) }
         do throws(SystemError) {
             pacer = try EpochPacer(shell, pid: guest.pid)
@@ -260,10 +265,10 @@ final class PrimarySession {
                 throw SessionError(
                     .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
             case .mirrorFailed(let reason): throw SessionError(.storage, reason)
-            case .diskFault(let fault): try meet(fault)
             case .paused, .resumed: break
             }
         }
+        try meetDiskFaults()
         let (orders, endGuest, failure, connection) = shell.state.withLock { state in
             defer { (state.orders.resumeGuest, state.orders.stopGuest) = (false, false) }
             return (state.orders, state.endGuestRequested, state.duty.failure, state.duty.connection)

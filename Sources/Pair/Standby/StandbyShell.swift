@@ -86,7 +86,7 @@ public final class StandbyShell: LinkHandler, Sendable {
         state = Mutex(
             State(
                 duty: duty, shown: (duty.phase, Date()), stage: stage, link: link, watch: watch,
-                applyWatch: ApplyWatch(limit: UInt64(diskTimeoutMilliseconds) * 1_000_000)))
+                applyWatch: ApplyWatch(milliseconds: diskTimeoutMilliseconds, interval: heartbeatMilliseconds)))
         // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
         state.withLock { state in
             for epoch in recovered {

@@ -5,6 +5,8 @@ import Hypervisor
 final class GuestEvents {
     private let monitor: QMPConnection
     private let errors: DiskErrors
+    /// At most one for each disk.
+    private var faults: [DiskFault] = []
     private var events: [QMPEvent] = []
     /// A removable medium came or went: another one may be read in another way. QEMU tells of it before it stops for a checkpoint
     /// that has it.
@@ -15,13 +17,16 @@ final class GuestEvents {
         errors = DiskErrors(disks)
     }
 
-    /// The first fault of a disk, of what was taken in.
-    var diskFault: DiskFault? { events.lazy.compactMap(errors.fault).first }
+    /// The next one of those that were heard of.
+    func takeDiskFault() -> DiskFault? { faults.isEmpty ? nil : faults.removeFirst() }
 
     /// Takes in what came.
     func hear() throws(QMPError) {
         let heard = try monitor.takeEvents()
         if heard.contains(where: { $0.name == "DEVICE_TRAY_MOVED" }) { hasMovedMedia = true }
+        for fault in heard.compactMap(errors.fault) where !faults.contains(where: { $0.disk == fault.disk }) {
+            faults.append(fault)
+        }
         events += heard
     }
 
@@ -55,7 +60,6 @@ final class GuestEvents {
             case "RESUME": .resumed
             case "RESET": .reset
             case "DEVICE_DELETED": .deviceRemoved
-            case "BLOCK_IO_ERROR": errors.fault(event).map { .diskFault($0) }
             default: mirrors.lazy.compactMap { $0.failure(event) }.first.map { .mirrorFailed($0) }
             }
         }

@@ -107,7 +107,7 @@ package final class GuestHandle: Guest {
     package func letRunOn() { checkpoints.letRunOn(&standstill) }
 
     package func drainDisks() throws(SessionError) { try checkpoints.drainDisks() }
-    package var diskFault: DiskFault? { events.diskFault }
+    package func takeDiskFault() -> DiskFault? { events.takeDiskFault() }
     package var diskBound: DiskBound? {
         get { checkpoints.diskBound }
         set { checkpoints.diskBound = newValue }

@@ -28,9 +28,18 @@ package struct ApplyWatch: Sendable {
     private var lookedAt: UInt64 = 0
 
     /// Whoever looks does so more often, unless it was stopped itself, in nanoseconds.
-    private static let stepMax: UInt64 = 1_000_000_000
+    private let stepMax: UInt64
 
-    package init(limit: UInt64) { self.limit = limit }
+    /// - Parameter interval: how often it is looked, in nanoseconds.
+    package init(limit: UInt64, interval: UInt64 = 0) {
+        self.limit = limit
+        stepMax = max(1_000_000_000, 3 * interval)
+    }
+
+    /// The same, as a configuration has it.
+    package init(milliseconds: Int, interval: Int) {
+        self.init(limit: UInt64(milliseconds) * 1_000_000, interval: UInt64(interval) * 1_000_000)
+    }
 
     /// Why the images count as lost; nil as long as they do not. Called now and then.
     ///
@@ -40,7 +49,7 @@ package struct ApplyWatch: Sendable {
     package mutating func look(at now: UInt64, begun: UInt64, progress: UInt64) -> SessionError? {
         defer { lookedAt = now }
         let isSame = seen.map { $0 == (begun, progress) } ?? false
-        guard begun != 0, isSame, now < lookedAt + Self.stepMax else {
+        guard begun != 0, isSame, now < lookedAt + stepMax else {
             (seen, since) = ((begun, progress), now)
             return nil
         }

@@ -32,8 +32,6 @@ package final class ImageFlusher: Sendable {
         }
     }
 
-    deinit { end() }
-
     /// A flush that is under way goes on by itself.
-    package func end() { isEnded.change { $0 = true } }
+    deinit { isEnded.change { $0 = true } }
 }

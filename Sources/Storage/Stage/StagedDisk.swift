@@ -192,9 +192,6 @@ public final class StagedDisk: @unchecked Sendable {
         try image.digests(firstChunk: firstChunk, count: count)
     }
 
-    /// Makes what was applied durable.
-    public func flush() throws(StorageError) { try image.flush() }
-
     // MARK: - With the lock held
 
     private func withLock<R>(_ body: () -> R) -> R {
