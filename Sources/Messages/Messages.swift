@@ -249,6 +249,49 @@ public struct TuningMessage: Codable, Sendable {
     }
 }
 
+/// Which part of the standby's copy the dial attaches or detaches within a session.
+public enum StandbyPart: String, Codable, Sendable {
+    /// RAM, and a QEMU that waits for a state.
+    case memory
+}
+
+/// The primary wants the standby to have more of the guest: what of it is described as in an offer.
+public struct AttachMessage: Codable, Sendable {
+    public var part: StandbyPart
+    public var blocks: [RAMBlock]
+    public var nics: [OfferedNIC]
+
+    public init(_ part: StandbyPart, blocks: [RAMBlock], nics: [OfferedNIC]) {
+        self.part = part
+        self.blocks = blocks
+        self.nics = nics
+    }
+}
+
+/// The answer: the standby has it from now on, or why not.
+public struct AttachedMessage: Codable, Sendable {
+    public var part: StandbyPart
+    /// Absent when it was attached.
+    public var refusal: String?
+    public var qemuPID: Int32
+    /// As in `AcceptMessage`.
+    public var baseBytes: UInt64
+
+    public init(_ part: StandbyPart, refusal: String? = nil, qemuPID: Int32, baseBytes: UInt64) {
+        self.part = part
+        self.refusal = refusal
+        self.qemuPID = qemuPID
+        self.baseBytes = baseBytes
+    }
+}
+
+/// The standby need not have it any more; nothing answers.
+public struct DetachMessage: Codable, Sendable {
+    public var part: StandbyPart
+
+    public init(_ part: StandbyPart) { self.part = part }
+}
+
 /// A message that travels as JSON in a control frame.
 public protocol SessionMessage: Codable, Sendable {
     static var type: FrameType { get }
@@ -264,6 +307,9 @@ extension TuningMessage: SessionMessage { public static var type: FrameType { .t
 extension CheckMessage: SessionMessage { public static var type: FrameType { .check } }
 extension CheckedMessage: SessionMessage { public static var type: FrameType { .checked } }
 extension GoodbyeMessage: SessionMessage { public static var type: FrameType { .goodbye } }
+extension AttachMessage: SessionMessage { public static var type: FrameType { .attach } }
+extension AttachedMessage: SessionMessage { public static var type: FrameType { .attached } }
+extension DetachMessage: SessionMessage { public static var type: FrameType { .detach } }
 
 extension SessionMessage {
     public init(_ body: ByteBuffer) throws(SessionError) {

@@ -29,6 +29,15 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case turn = 27
     case verify = 28
     case verifyReply = 29
+    // At levels whose output is not held.
+    case diskTaken = 30
+    case promiseAsked = 31
+    case promise = 32
+    // The dial, turned within a session.
+    case attach = 33
+    case attached = 34
+    case detach = 35
+    case through = 38
     // Instead of a session.
     case check = 36
     case checked = 37
@@ -39,9 +48,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     /// The longest body of this type, in bytes. A header that announces more is refused before its body is read.
     public var bodyMax: Int {
         switch self {
-        case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: 64 << 10
+        case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning, .attached, .detach: 64 << 10
         case .checked: 256 << 10
-        case .offer, .check: 1 << 20
+        case .offer, .check, .attach: 1 << 20
         case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
@@ -57,6 +66,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .synced: Synced.size
         case .verify: VerifyQuestion.sizeMax
         case .verifyReply: VerifyReply.sizeMax
+        case .diskTaken: DiskTaken.size
+        case .promiseAsked, .promise: PromiseAsked.size
+        case .through: Through.size
         case .registerRequest, .registerReply: 16 << 10
         }
     }
@@ -92,6 +104,13 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .turn: "turn"
         case .verify: "verify"
         case .verifyReply: "verifyReply"
+        case .diskTaken: "diskTaken"
+        case .promiseAsked: "promiseAsked"
+        case .promise: "promise"
+        case .attach: "attach"
+        case .attached: "attached"
+        case .detach: "detach"
+        case .through: "through"
         case .check: "check"
         case .checked: "checked"
         case .registerRequest: "registerRequest"

@@ -14,7 +14,8 @@ import Wire
         "hello": HelloMessage.self, "offer": OfferMessage.self, "accept": AcceptMessage.self,
         "refuse": RefuseMessage.self, "register": RegisterMessage.self, "check": CheckMessage.self,
         "checked": CheckedMessage.self, "goodbye": GoodbyeMessage.self, "wish": WishMessage.self,
-        "tuning": TuningMessage.self,
+        "tuning": TuningMessage.self, "attach": AttachMessage.self, "attached": AttachedMessage.self,
+        "detach": DetachMessage.self,
     ]
 
     static let names = ((try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []).sorted()

@@ -7,7 +7,7 @@ import Wire
         let covered = Set(BodyKind.all.map(\.type))
         let elsewhere: Set<FrameType> = [
             .hello, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
-            .registerReply, .turn, .check, .checked,
+            .registerReply, .turn, .check, .checked, .attach, .attached, .detach,
         ]
         #expect(covered.union(elsewhere) == Set(FrameType.allCases) && covered.isDisjoint(with: elsewhere))
     }

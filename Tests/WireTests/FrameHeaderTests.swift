@@ -108,9 +108,10 @@ import Wire
         ]
         for type in FrameType.allCases {
             switch type {
-            case .offer, .check: #expect(type.bodyMax == 1 << 20)
+            case .offer, .check, .attach: #expect(type.bodyMax == 1 << 20)
             case .checked: #expect(type.bodyMax == 256 << 10)
-            case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning: #expect(type.bodyMax == 64 << 10)
+            case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning, .attached, .detach:
+                #expect(type.bodyMax == 64 << 10)
             case .registerRequest, .registerReply: #expect(type.bodyMax == 16 << 10)
             case .verify: #expect(type.bodyMax == 8 + 16_384 * 12)
             case .verifyReply: #expect(type.bodyMax == 8 + 16_384 * 16)

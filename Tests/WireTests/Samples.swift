@@ -76,6 +76,10 @@ struct BodyKind: CustomStringConvertible, Sendable {
                 ]),
             BodyKind(Ack.self, [bytes(of: Ack(digest: digest()))]),
             BodyKind(Released.self, [bytes(of: Released())]),
+            BodyKind(Through.self, [bytes(of: Through())]),
+            BodyKind(DiskTaken.self, [bytes(of: DiskTaken(count: random.next() | 1))]),
+            BodyKind(PromiseAsked.self, [bytes(of: PromiseAsked(question: random.next(), term: Term(7)))]),
+            BodyKind(Promise.self, [bytes(of: Promise(question: random.next(), term: Term(.max)))]),
             BodyKind(Heartbeat.self, [bytes(of: Heartbeat(sent: random.next(), echo: random.next()))]),
             BodyKind(
                 TakeOver.self,

@@ -16,6 +16,8 @@ package enum PrimaryMessage: Sendable {
     /// What the first copy consisted of, when it is whole.
     case synced(Synced)
     case goodbye(GoodbyeMessage)
+    /// The standby is asked not to run the guest for a while.
+    case askPromise(question: UInt64, Term)
 
     /// Nil for a frame of another kind.
     init?(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
@@ -31,6 +33,11 @@ package enum PrimaryMessage: Sendable {
             self = .takeOver(asked.term, guestStands: asked.guestStands)
         case .synced:
             self = .synced(try body.parsed(from: "primary") { (bytes) throws(WireError) in try Synced(parsing: bytes) })
+        case .promiseAsked:
+            let asked = try body.parsed(from: "primary") { (bytes) throws(WireError) in
+                try PromiseAsked(parsing: bytes)
+            }
+            self = .askPromise(question: asked.question, asked.term)
         default: return nil
         }
     }
@@ -44,6 +51,7 @@ package enum PrimaryMessage: Sendable {
         case .tuning(let tuning, let isStalled): TuningMessage(tuning, isStalled: isStalled).frame
         case .synced(let synced): controlFrame(synced)
         case .goodbye(let message): message.frame
+        case .askPromise(let question, let term): controlFrame(PromiseAsked(question: question, term: term))
         }
     }
 }

@@ -14,6 +14,8 @@ package enum StandbyMessage: Sendable {
     case register(Register)
     case goodbye(GoodbyeMessage)
     case wish(WishMessage)
+    /// It does not run the guest for a while.
+    case promise(question: UInt64, Term)
 
     /// Nil for a frame of another kind.
     init?(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
@@ -26,6 +28,9 @@ package enum StandbyMessage: Sendable {
         case .ack:
             let ack = try body.parsed(from: "standby") { (bytes) throws(WireError) in try Ack(parsing: bytes) }
             self = .acknowledge(Epoch(header.epoch), ack.digest)
+        case .promise:
+            let promise = try body.parsed(from: "standby") { (bytes) throws(WireError) in try Promise(parsing: bytes) }
+            self = .promise(question: promise.question, promise.term)
         default: return nil
         }
     }
@@ -39,6 +44,7 @@ package enum StandbyMessage: Sendable {
         case .register(let register): RegisterMessage(register).frame
         case .goodbye(let message): message.frame
         case .wish(let message): message.frame
+        case .promise(let question, let term): controlFrame(Promise(question: question, term: term))
         }
     }
 }

@@ -29,7 +29,7 @@ private func fuzzFrames(_ start: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     switch type {
     case .hello, .turn, .offer, .accept, .refuse, .goodbye, .pages, .register, .wish, .tuning, .registerRequest,
-        .registerReply:
+        .registerReply, .check, .checked, .attach, .attached, .detach:
         break
     case .deviceState: again(DeviceStateFrame.self, body)
     case .output:
@@ -56,6 +56,10 @@ private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     case .verify: again(VerifyQuestion.self, body)
     case .verifyReply: again(VerifyReply.self, body)
     case .join: again(Join.self, body)
+    case .through: again(Through.self, body)
+    case .diskTaken: again(DiskTaken.self, body)
+    case .promiseAsked: again(PromiseAsked.self, body)
+    case .promise: again(Promise.self, body)
     }
 }
 
