@@ -102,6 +102,41 @@ struct MirrorTests {
         #expect(server.statistics.lastFailure == "the link is gone")
     }
 
+    @Test func `eight writes of a guest are under way at once, and none is done before the sink says so`() throws {
+        let path = try directory.sparseFile("disk", size: Self.size)
+        let sink = TicketSink(size: Self.size)
+        sink.grantAll()
+        let server = NBDServer(
+            .init(name: "vda", disk: 0, size: UInt64(Self.size)), threadName: "nbd-mirror", sink: sink)
+        defer {
+            sink.grantAll()
+            server.stop()
+        }
+        let guest = try start(path)
+        try mirror(guest, to: server)
+        let copied = sink.holdAll()
+        let done = try writesDone(guest)
+        for index in 0..<8 { try guest.io(Self.vda, "aio_write -P \(index + 1) \(index * 65536) 4096") }
+        sink.await(given: copied + 8)
+        #expect(try writesDone(guest) == done)
+        #expect(try guest.status() == "running")
+        sink.grantAll()
+        while try writesDone(guest) < done + 8 { sched_yield() }
+        // The drain of a stop waits for what the sink has not taken.
+        try guest.command("stop")
+        #expect(try firstDifference(sink.bytes, contents(of: path)) == nil)
+        #expect(server.statistics.failures == 0 && server.statistics.broken == 0)
+    }
+
+    /// How many writes the guest's device was told to be done.
+    private func writesDone(_ guest: QEMU) throws -> Int {
+        for device in try #require(try guest.command("query-blockstats") as? [[String: Any]]) {
+            guard device["qdev"] as? String == "/machine/peripheral/vda/virtio-backend" else { continue }
+            return try #require((device["stats"] as? [String: Any])?["wr_operations"] as? Int)
+        }
+        throw QEMU.QMPFailure(words: "there is no vda")
+    }
+
     /// The whole way of a disk: the primary's writes go through the filter, are shipped, staged by epoch where the guest
     /// was stopped, applied; the image equals the disk at the last epoch, and what came after it is not in it.
     @Test(arguments: ImageFormat.allCases)
@@ -190,7 +225,9 @@ struct MirrorTests {
         /// The guest stands still: what comes now belongs to the next epoch.
         func cut() { state.withLock { $0.epoch = $0.epoch.next } }
 
-        func write(disk index: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
+        func write(
+            disk index: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
+        ) throws(StorageError) -> DiskTicket {
             let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: data.count, alignment: 1)
             copy.copyMemory(from: data)
             held.withLock { $0.append(UInt(bitPattern: copy.baseAddress)) }
@@ -212,9 +249,12 @@ struct MirrorTests {
                 }
             }
             if let failure { throw failure }
+            return .done
         }
 
-        func zero(disk index: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool) throws(StorageError) {
+        func zero(
+            disk index: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool
+        ) throws(StorageError) -> DiskTicket {
             let failure = state.withLock { state -> StorageError? in
                 do throws(StorageError) {
                     guard state.epoch == .firstCopy else {
@@ -231,9 +271,12 @@ struct MirrorTests {
                 }
             }
             if let failure { throw failure }
+            return .done
         }
 
-        func flush(disk index: UInt16) throws(StorageError) {}
+        func flush(disk index: UInt16) throws(StorageError) -> DiskTicket { .done }
+
+        func wait(for ticket: DiskTicket) throws(StorageError) {}
 
         func read(disk index: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
             try disk.read(offset: offset, into: into)

@@ -10,14 +10,24 @@ struct NBDFuzzTests {
 
     /// Refuses in its own words what the server must never pass on.
     private final class BoundedSink: DiskSink {
-        func write(disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
+        /// Done at once or later, or not at all, as the data say.
+        func write(
+            disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
+        ) throws(StorageError) -> DiskTicket {
             check(offset, UInt64(data.count), max: 32 << 20)
             if let last = data.last, last == 0xfe { throw .unavailable("by order of the data") }
+            return DiskTicket(UInt64(data.last ?? 0) & 3)
         }
-        func zero(disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool) throws(StorageError) {
+        func zero(
+            disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool
+        ) throws(StorageError) -> DiskTicket {
             check(offset, length, max: UInt64(UInt32.max))
+            return DiskTicket(length & 3)
         }
-        func flush(disk: UInt16) throws(StorageError) {}
+        func flush(disk: UInt16) throws(StorageError) -> DiskTicket { .done }
+        func wait(for ticket: DiskTicket) throws(StorageError) {
+            if ticket == DiskTicket(3) { throw .unavailable("by order of the ticket") }
+        }
         func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
             check(offset, UInt64(into.count), max: 32 << 20)
             into.initializeMemory(as: UInt8.self, repeating: 0xaa)

@@ -266,13 +266,19 @@ struct NBDServerTests {
         final class Slow: DiskSink {
             let entered = DispatchSemaphore(value: 0)
             let go = DispatchSemaphore(value: 0)
-            func write(disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
+            func write(
+                disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
+            ) throws(StorageError) -> DiskTicket {
                 entered.signal()
                 go.wait()
+                return .done
             }
-            func zero(disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool) throws(StorageError) {}
-            func flush(disk: UInt16) throws(StorageError) {}
+            func zero(
+                disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool
+            ) throws(StorageError) -> DiskTicket { .done }
+            func flush(disk: UInt16) throws(StorageError) -> DiskTicket { .done }
             func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {}
+            func wait(for ticket: DiskTicket) throws(StorageError) {}
         }
         let slow = Slow()
         let server = NBDServer(.init(name: "disk", disk: 0, size: 4096), threadName: "nbd-slow", sink: slow)

@@ -3,9 +3,9 @@ import LinuxSystem
 
 /// The server's side of one connection, from the greeting to its end. Runs on a thread of its own.
 ///
-/// Requests are carried out one after the other, in the order in which they came, and each is answered before the next
-/// is read. What the client sends is checked before it is used; what cannot be followed any further ends the
-/// conversation, with the reason.
+/// Requests are carried out one after the other, in the order in which they came. Each is answered before the next is
+/// read, but for those whose ticket has to come true: a second thread answers them then. What the client sends is checked
+/// before it is used; what cannot be followed any further ends the conversation, with the reason.
 struct NBDConversation: ~Copyable {
     /// Why a conversation ended otherwise than by the client's wish.
     enum Ending: Error {
@@ -16,7 +16,11 @@ struct NBDConversation: ~Copyable {
     private let export: NBDServer.Export
     private let sink: any DiskSink
     private let counters: NBDCounters
+    private let threadName: String
+    private let descriptor: Int32
     private var socket: NBDSocket
+    /// Nil until the first reply has to wait.
+    private var later: NBDLaterReplies?
     /// A reply header and up to 32 MiB of data, or the payload of a write that is longer than the socket's buffer.
     /// Reserved whole, but the kernel gives pages only as far as they are used.
     private let payload: UnsafeMutableRawBufferPointer
@@ -29,18 +33,25 @@ struct NBDConversation: ~Copyable {
         var length: UInt32
     }
 
-    /// Borrows the descriptor: the caller keeps it open until this value is gone.
-    init(_ export: NBDServer.Export, sink: any DiskSink, counters: NBDCounters, borrowing descriptor: Int32) {
+    /// Borrows the descriptor: the caller keeps it open until this value is gone. `threadName` names the second thread.
+    init(
+        _ export: NBDServer.Export, sink: any DiskSink, counters: NBDCounters, threadName: String,
+        borrowing descriptor: Int32
+    ) {
         self.export = export
         self.sink = sink
         self.counters = counters
+        self.threadName = threadName
+        self.descriptor = descriptor
         socket = NBDSocket(borrowing: descriptor)
         payload = .allocate(byteCount: NBD.replySize + NBD.payloadMax, alignment: 4096)
     }
 
     deinit { payload.deallocate() }
 
+    /// Returns when every request that was carried out is answered, or cannot be.
     mutating func run() throws(Ending) {
+        defer { later?.end() }
         do {
             guard try haggle() else { return }
             while let request = try nextRequest() {
@@ -114,7 +125,9 @@ struct NBDConversation: ~Copyable {
         case NBD.Command.flush:
             counters.flushes.add(1, ordering: .relaxed)
             guard request.flags & ~NBD.CommandFlag.fua == 0 else { return try refuse(request) }
-            try reply(request, carryOut { () throws(StorageError) in try sink.flush(disk: export.disk) })
+            var ticket = DiskTicket.done
+            let failure = counters.outcome { () throws(StorageError) in ticket = try sink.flush(disk: export.disk) }
+            try reply(request, failure, after: ticket)
         case NBD.Command.cache:
             // A hint; there is nothing to fetch ahead.
             guard request.flags == 0, isInside(request) else { return try refuse(request) }
@@ -145,11 +158,11 @@ struct NBDConversation: ~Copyable {
         counters.bytesWritten.add(length, ordering: .relaxed)
         guard length > 0 else { return try reply(request, NBD.Failure.none) }
         let fua = request.flags & NBD.CommandFlag.fua != 0
-        try reply(
-            request,
-            carryOut { () throws(StorageError) in
-                try sink.write(disk: export.disk, offset: request.offset, data: data, fua: fua)
-            })
+        var ticket = DiskTicket.done
+        let failure = counters.outcome { () throws(StorageError) in
+            ticket = try sink.write(disk: export.disk, offset: request.offset, data: data, fua: fua)
+        }
+        try reply(request, failure, after: ticket)
     }
 
     private func read(_ request: Request) throws {
@@ -161,7 +174,7 @@ struct NBDConversation: ~Copyable {
         let data = UnsafeMutableRawBufferPointer(rebasing: payload[NBD.replySize..<NBD.replySize + length])
         var failure = NBD.Failure.none
         if length > 0 {
-            failure = carryOut { () throws(StorageError) in
+            failure = counters.outcome { () throws(StorageError) in
                 try sink.read(disk: export.disk, offset: request.offset, into: data)
             }
         }
@@ -170,19 +183,18 @@ struct NBDConversation: ~Copyable {
         try reply(request, failure, dataLength: length)
     }
 
-    private func zero(_ request: Request, known: UInt16, mayUnmap: Bool) throws {
+    private mutating func zero(_ request: Request, known: UInt16, mayUnmap: Bool) throws {
         guard request.flags & ~known == 0 else { return try refuse(request) }
         guard isInside(request) else { return try refuse(request, with: NBD.Failure.noSpace) }
         counters.zeroes.add(1, ordering: .relaxed)
         guard request.length > 0 else { return try reply(request, NBD.Failure.none) }
         let fua = request.flags & NBD.CommandFlag.fua != 0
-        try reply(
-            request,
-            carryOut { () throws(StorageError) in
-                try sink.zero(
-                    disk: export.disk, offset: request.offset, length: UInt64(request.length), mayUnmap: mayUnmap,
-                    fua: fua)
-            })
+        var ticket = DiskTicket.done
+        let failure = counters.outcome { () throws(StorageError) in
+            ticket = try sink.zero(
+                disk: export.disk, offset: request.offset, length: UInt64(request.length), mayUnmap: mayUnmap, fua: fua)
+        }
+        try reply(request, failure, after: ticket)
     }
 
     private func isInside(_ request: Request) -> Bool {
@@ -191,19 +203,6 @@ struct NBDConversation: ~Copyable {
 
     private func endedInside(_ request: Request) throws {
         throw Ending.brokenByClient("the client hung up within a write of \(request.length) bytes")
-    }
-
-    /// The error number for the reply, 0 when the sink took it.
-    private func carryOut(_ work: () throws(StorageError) -> Void) -> UInt32 {
-        do {
-            try work()
-            return NBD.Failure.none
-        } catch {
-            counters.failures.add(1, ordering: .relaxed)
-            counters.lastFailure.withLock { $0 = error.description }
-            if case .outOfSpace = error { return NBD.Failure.noSpace }
-            return NBD.Failure.io
-        }
     }
 
     private func refuse(_ request: Request, with failure: UInt32 = NBD.Failure.invalid) throws {
@@ -217,11 +216,25 @@ struct NBDConversation: ~Copyable {
         try reply(request, failure)
     }
 
+    /// Replies now, or once `ticket` has come true.
+    private mutating func reply(_ request: Request, _ failure: UInt32, after ticket: DiskTicket) throws {
+        guard failure == NBD.Failure.none, ticket != .done else { return try reply(request, failure) }
+        if later == nil {
+            later = try? NBDLaterReplies(
+                threadName: "\(threadName)-late", sink: sink, counters: counters, borrowing: descriptor)
+        }
+        if let later {
+            later.push(cookie: request.cookie, ticket)
+        } else {
+            // Without a second thread the requests that follow have to wait too.
+            try reply(request, counters.outcome { () throws(StorageError) in try sink.wait(for: ticket) })
+        }
+    }
+
     /// Sends the reply, and `dataLength` bytes that lie behind the place of its header.
     private func reply(_ request: Request, _ failure: UInt32, dataLength: Int = 0) throws {
-        payload.put(NBD.simpleReplyMagic, at: 0)
-        payload.put(failure, at: 4)
-        payload.put(request.cookie, at: 8)
-        try socket.send(UnsafeRawBufferPointer(rebasing: payload[..<(NBD.replySize + dataLength)]))
+        payload.putReply(failure, to: request.cookie)
+        let reply = UnsafeRawBufferPointer(rebasing: payload[..<(NBD.replySize + dataLength)])
+        if let later { try later.send(reply) } else { try socket.send(reply) }
     }
 }

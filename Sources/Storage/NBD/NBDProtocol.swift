@@ -102,6 +102,13 @@ extension UnsafeMutableRawBufferPointer {
     func put<T: FixedWidthInteger & BitwiseCopyable>(_ value: T, at offset: Int) {
         storeBytes(of: value.bigEndian, toByteOffset: offset, as: T.self)
     }
+
+    /// Writes the header of a simple reply at the front.
+    func putReply(_ failure: UInt32, to cookie: UInt64) {
+        put(NBD.simpleReplyMagic, at: 0)
+        put(failure, at: 4)
+        put(cookie, at: 8)
+    }
 }
 
 extension [UInt8] {

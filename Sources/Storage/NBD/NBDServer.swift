@@ -11,7 +11,7 @@ import LinuxSystem
 import Synchronization
 
 /// Serves one disk over NBD (fixed new-style, simple replies) to any number of connections up to `connectionsMax`, each
-/// on a thread of its own.
+/// on a thread of its own, and on a second one where replies have to wait.
 ///
 /// Tested with QEMU's client (blockdev-add, qemu-io, qemu-img). Reads, writes, flush, trim, write-zeroes, cache, FUA;
 /// block sizes 1 / 4096 / 32 MiB. Buffers belong to the connection; serving a request allocates nothing.
@@ -89,7 +89,7 @@ public final class NBDServer: Sendable {
     }
 
     /// Hangs up on all clients and waits until no sink call is under way and none will come. Must not be called from a
-    /// sink call; a sink that blocks must be let go first. Idempotent.
+    /// sink call; a sink that blocks, or lets requests wait, must be let go first. Idempotent.
     public func stop() {
         let ended = state.withLock { state in
             state.stopped = true
@@ -170,7 +170,8 @@ public final class NBDServer: Sendable {
     private func converse(_ connection: Connection) {
         do throws(NBDConversation.Ending) {
             var conversation = NBDConversation(
-                export, sink: sink, counters: counters, borrowing: connection.descriptor.number)
+                export, sink: sink, counters: counters, threadName: threadName,
+                borrowing: connection.descriptor.number)
             try conversation.run()
         } catch {
             switch error {

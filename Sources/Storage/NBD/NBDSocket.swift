@@ -55,7 +55,9 @@ struct NBDSocket: ~Copyable, @unchecked Sendable {
         return true
     }
 
-    func send(_ bytes: UnsafeRawBufferPointer) throws(SystemError) {
+    func send(_ bytes: UnsafeRawBufferPointer) throws(SystemError) { try Self.send(bytes, to: descriptor) }
+
+    static func send(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) throws(SystemError) {
         var done = 0
         while done < bytes.count {
             let sent = rml_send(descriptor, bytes.baseAddress! + done, bytes.count - done, nil, 0)

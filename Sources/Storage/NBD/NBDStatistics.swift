@@ -31,6 +31,19 @@ final class NBDCounters: Sendable {
     let broken = Atomic(0)
     let lastFailure = Mutex<String?>(nil)
 
+    /// Asks the sink for something: the error number for the reply, 0 when it did it.
+    func outcome(of work: () throws(StorageError) -> Void) -> UInt32 {
+        do {
+            try work()
+            return NBD.Failure.none
+        } catch {
+            failures.add(1, ordering: .relaxed)
+            lastFailure.withLock { $0 = error.description }
+            if case .outOfSpace = error { return NBD.Failure.noSpace }
+            return NBD.Failure.io
+        }
+    }
+
     func snapshot(connections: Int) -> NBDStatistics {
         NBDStatistics(
             connections: connections,

@@ -25,34 +25,41 @@ final class MemorySink: DiskSink {
     /// Every call from now on fails like that.
     func fail(with error: StorageError?) { state.withLock { $0.failure = error } }
 
-    func write(disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
+    func write(
+        disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
+    ) throws(StorageError) -> DiskTicket {
         let data = Array(data)
-        try take(.write(disk: disk, offset: offset, length: data.count, fua: fua)) {
+        return try take(.write(disk: disk, offset: offset, length: data.count, fua: fua)) {
             $0.replaceSubrange(Int(offset)..<Int(offset) + data.count, with: data)
         }
     }
 
-    func zero(disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool) throws(StorageError) {
+    func zero(disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool) throws(StorageError)
+        -> DiskTicket
+    {
         try take(.zero(disk: disk, offset: offset, length: length, mayUnmap: mayUnmap, fua: fua)) {
             $0.replaceSubrange(
                 Int(offset)..<Int(offset + length), with: repeatElement(0, count: Int(length)))
         }
     }
 
-    func flush(disk: UInt16) throws(StorageError) { try take(.flush(disk: disk)) { _ in } }
+    func flush(disk: UInt16) throws(StorageError) -> DiskTicket { try take(.flush(disk: disk)) { _ in } }
 
     func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
         let length = into.count
-        try take(.read(disk: disk, offset: offset, length: length)) { _ in }
+        _ = try take(.read(disk: disk, offset: offset, length: length)) { _ in }
         into.copyBytes(from: state.withLock { Array($0.bytes[Int(offset)..<Int(offset) + length]) })
     }
 
-    private func take(_ call: Call, _ change: @Sendable (inout [UInt8]) -> Void) throws(StorageError) {
+    func wait(for ticket: DiskTicket) throws(StorageError) {}
+
+    private func take(_ call: Call, _ change: @Sendable (inout [UInt8]) -> Void) throws(StorageError) -> DiskTicket {
         let failure = state.withLock { state in
             state.calls.append(call)
             if state.failure == nil { change(&state.bytes) }
             return state.failure
         }
         if let failure { throw failure }
+        return .done
     }
 }
