@@ -2,10 +2,16 @@ import Model
 
 /// The carriers of one session. What each call says to them is in `Carrier`.
 package struct CarrierList {
-    private let carriers: [any Carrier]
+    private var carriers: [any Carrier]
 
     /// In the order in which they are attached.
     package init(_ carriers: [any Carrier]) { self.carriers = carriers }
+
+    /// Comes behind those that are there.
+    package mutating func add(_ carrier: any Carrier) { carriers.append(carrier) }
+
+    /// Does not detach it.
+    package mutating func remove(_ kind: CarrierKind) { carriers.removeAll { $0.kind == kind } }
 
     /// Of the first copy, 0 to 1; 1 where there is no such carrier.
     package func progress(of kind: CarrierKind) -> Double { carriers.first { $0.kind == kind }?.progress ?? 1 }

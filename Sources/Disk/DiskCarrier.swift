@@ -4,9 +4,12 @@ import LinuxSystem
 import Logging
 import Model
 import Shipping
+import Wire
 
 /// A guest's disks, each by its mirror. They travel by themselves, at any time: a cut says to which epoch their writes belong
 /// from then on.
+///
+/// Behind a cut they go by epochs, or through: a write travels as a through frame then, and is done when the standby has taken it.
 package final class DiskCarrier: Carrier {
     package let kind = CarrierKind.disks
     package private(set) var progress = 0.0
@@ -17,13 +20,19 @@ package final class DiskCarrier: Carrier {
     private let log: Logger
     private let tell: (String) -> Void
     private let loses: (@Sendable (Int) -> Bool)?
+    private let writes: WriteAnswers
+    /// Behind the next cut they go through, and not by epochs.
+    private var goesThrough: Bool
+    private var isThrough = false
 
     /// - Parameters:
     ///   - tell: takes one sentence for the operator.
     ///   - loses: for the test bed only: whether the write of that number of a disk is lost.
+    ///   - writes: what the standby says that it has of them while they go through.
+    ///   - goesThrough: of a level at which both hosts have each write before it is done; else epochs make writes safe.
     package init(
         of guest: any Guest, answers: DiskAnswers, sender: FrameSender, log: Logger, tell: @escaping (String) -> Void,
-        loses: (@Sendable (Int) -> Bool)? = nil
+        loses: (@Sendable (Int) -> Bool)? = nil, writes: WriteAnswers = WriteAnswers(), goesThrough: Bool = false
     ) {
         self.guest = guest
         self.answers = answers
@@ -31,13 +40,29 @@ package final class DiskCarrier: Carrier {
         self.log = log
         self.tell = tell
         self.loses = loses
+        self.writes = writes
+        self.goesThrough = goesThrough
     }
+
+    /// Behind the next cut each write is done when the standby has it. The hypervisor hears of it with the guest running: within a
+    /// pause it need not listen.
+    package func goThrough() throws(SessionError) {
+        for mirror in mirrors { try mirror.hold() }
+        goesThrough = true
+    }
+
+    /// Behind the next cut writes belong to epochs; `letGo` follows that.
+    package func goByEpochs() { goesThrough = false }
+
+    /// Writes belong to epochs by now: should this process end, they are done without it.
+    package func letGo() { for mirror in mirrors { mirror.letGo() } }
 
     /// Learns what the standby's images hold, which takes as long as reading them.
     package func prepare(_ look: Look) throws(SessionError) -> String? {
         let began = MonotonicClock.now()
         for disk in guest.offeredDisks {
-            let mirror = DiskMirror(disk, of: guest, answers: answers, sender: sender, log: log, loses: loses)
+            let mirror = DiskMirror(
+                disk, of: guest, answers: answers, sender: sender, writes: writes, log: log, loses: loses)
             mirrors.append(mirror)
             if let ended = try mirror.learn(look: { () throws(SessionError) in try look(20) }) { return ended }
         }
@@ -51,6 +76,7 @@ package final class DiskCarrier: Carrier {
 
     package func attach() throws(SessionError) {
         for mirror in mirrors { try mirror.start() }
+        if goesThrough { try goThrough() }
     }
 
     package func catchUp() throws(SessionError) -> Rest {
@@ -60,7 +86,21 @@ package final class DiskCarrier: Carrier {
         return isReady ? .little : .coming
     }
 
-    package func cut(_ epoch: Epoch, isFirst: Bool) { sender.advance(to: epoch.next) }
+    package func cut(_ epoch: Epoch, isFirst: Bool) {
+        guard goesThrough else {
+            sender.advance(to: epoch.next)
+            if isThrough { writes.pause() }
+            isThrough = false
+            return
+        }
+        guard !isThrough else { return }
+        sender.link.send(controlFrame(Through(), epoch: epoch.next))
+        sender.goThrough(in: epoch.next)
+        // Nothing that the guest writes from here on is left out, so that every write has a frame that is answered.
+        endFirstCopy()
+        writes.begin(with: sender)
+        isThrough = true
+    }
 
     package func endFirstCopy() { for mirror in mirrors { mirror.endFirstCopy() } }
 
@@ -68,8 +108,9 @@ package final class DiskCarrier: Carrier {
         timings.diskBytes = mirrors.reduce(0) { $0 + $1.takeShippedBytes() }
     }
 
+    /// Where they go through, they are released by then: QEMU ends a mirror only when all writes are done.
     package func detach() { for mirror in mirrors { mirror.stop() } }
 
-    /// The link is closed by then: a disk's server may wait for room on it.
+    /// The link is closed by then, and `writes` released or closed: a disk's server may wait for room, and for an answer.
     package func close() { for mirror in mirrors { mirror.close() } }
 }

@@ -16,18 +16,20 @@ package final class DiskMirror {
     private let log: Logger
     private let shipment: DiskShipment
     private let server: NBDServer
+    /// The server's end of QEMU's connection, once more.
+    private var serverEnd: OwnedDescriptor?
 
     /// Nothing is copied yet: `learn` and `start` follow.
     ///
     /// - Parameter loses: for the test bed only: whether the write of that number is lost.
     package init(
-        _ disk: OfferedDisk, of guest: any Guest, answers: DiskAnswers, sender: FrameSender, log: Logger,
-        loses: (@Sendable (Int) -> Bool)? = nil
+        _ disk: OfferedDisk, of guest: any Guest, answers: DiskAnswers, sender: FrameSender, writes: WriteAnswers,
+        log: Logger, loses: (@Sendable (Int) -> Bool)? = nil
     ) {
         self.disk = disk
         self.guest = guest
         self.log = log
-        shipment = DiskShipment(disk: disk, answers: answers, sender: sender, loses: loses)
+        shipment = DiskShipment(disk: disk, answers: answers, sender: sender, writes: writes, loses: loses)
         server = NBDServer(
             NBDServer.Export(name: "", disk: disk.index, size: disk.size), threadName: "nbd-\(disk.index)",
             sink: shipment)
@@ -45,6 +47,7 @@ package final class DiskMirror {
             let pair = try DescriptorPair.sockets()
             // QEMU greets the server while it adds the node, so the server has to be there first.
             let ours = try pair.first.duplicate()
+            serverEnd = try pair.first.duplicate()
             try server.serve(ours)
             tap = try guest.mirror(disk, to: pair.second.number)
         } catch let error as SessionError {
@@ -55,6 +58,14 @@ package final class DiskMirror {
             throw SessionError(.storage, "disk \(disk.id) of \(guest.vm) cannot be mirrored: \(error)")
         }
     }
+
+    /// Should this process end, the guest's writes wait, and are not done, until whoever comes after it takes the mirror out.
+    package func hold() throws(SessionError) {
+        guard let tap, let number = serverEnd?.number else { return }
+        try tap.hold(number)
+    }
+
+    package func letGo() { tap?.letGo() }
 
     /// True once everything was copied and only new writes travel.
     package func isReady() throws(SessionError) -> Bool {

@@ -13,6 +13,10 @@ import Wire
 /// writes wait. When the link is lost, writes are taken and dropped: no epoch of this session is acknowledged any more,
 /// the next session compares the disks, and a mirror that failed meanwhile would end protection while it is still being
 /// decided who goes on.
+///
+/// With `writes` begun, a write is done only when the standby has taken its frames. One that is dropped waits as well,
+/// until it is decided who goes on: no guest's write is done in one copy before the register says that this one counts
+/// alone.
 package final class DiskShipment: DiskSink {
     /// Writes are cut into pieces of this size, in bytes.
     private static let pieceMax = 1 << 20
@@ -33,17 +37,20 @@ package final class DiskShipment: DiskSink {
     /// Whether a write is to be lost, given how many there were: for the test bed only.
     private let loses: (@Sendable (Int) -> Bool)?
     private let sender: FrameSender
+    private let writes: WriteAnswers
     private let state = Mutex(State())
     /// What the standby's image holds already; nil once the first copy is over.
     private let filter: Mutex<ChangedBlockFilter?>
 
-    init(
-        disk: OfferedDisk, answers: DiskAnswers, sender: FrameSender, loses: (@Sendable (Int) -> Bool)?
+    package init(
+        disk: OfferedDisk, answers: DiskAnswers, sender: FrameSender, writes: WriteAnswers,
+        loses: (@Sendable (Int) -> Bool)?
     ) {
         self.disk = disk
         self.answers = answers
         self.loses = loses
         self.sender = sender
+        self.writes = writes
         filter = Mutex(ChangedBlockFilter(size: disk.size))
     }
 
@@ -92,55 +99,72 @@ package final class DiskShipment: DiskSink {
         }
     }
 
-    package func write(disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool) throws(StorageError) {
-        let writes = state.withLock { state in
+    package func write(
+        disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
+    ) throws(StorageError) -> DiskTicket {
+        let number = state.withLock { state in
             state.bytes += UInt64(data.count)
             state.writes += 1
             return state.writes
         }
-        if let loses, loses(writes) { return }
+        if let loses, loses(number) { return .done }
         let changed = filter.withLock { filter -> [Range<Int>] in
             var ranges: [Range<Int>] = []
             guard filter != nil else { return [0..<data.count] }
             filter?.filter(offset: offset, data: data) { ranges.append($0) }
             return ranges
         }
+        var last: UInt64? = 0
         for range in changed {
-            send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
+            last = send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
         }
+        return ticket(for: last)
     }
 
-    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) {
+    /// Returns what `FrameSender.sendDisk` said of the last piece; nil when the link is lost.
+    private func send(_ disk: UInt16, _ offset: UInt64, _ data: UnsafeRawBufferPointer) -> UInt64? {
         var head = ByteSink(capacity: DiskWrite.headSize)
         var start = 0
+        var last: UInt64?
         while start < data.count {
             let end = min(start + Self.pieceMax, data.count)
             let piece = UnsafeRawBufferPointer(rebasing: data[start..<end])
             head.reset()
             DiskWrite(disk: disk, offset: offset + UInt64(start), data: piece).writeHead(into: &head)
-            guard (try? sender.send(.diskWrite, head: head.bytes, payload: piece)) != nil else { return }
+            last = try? sender.sendDisk(.diskWrite, head: head.bytes, payload: piece)
+            if last == nil { return nil }
             start = end
         }
+        return last
     }
 
     package func zero(
         disk: UInt16, offset: UInt64, length: UInt64, mayUnmap: Bool, fua: Bool
-    ) throws(StorageError) {
+    ) throws(StorageError) -> DiskTicket {
         let changed = filter.withLock { filter -> [Range<UInt64>] in
             var ranges: [Range<UInt64>] = []
             guard filter != nil else { return [offset..<offset + length] }
             filter?.filterZero(offset: offset, length: length) { ranges.append($0) }
             return ranges
         }
+        var body = ByteSink(capacity: 64)
+        var last: UInt64? = 0
         for range in changed {
-            let zero = DiskZero(
-                disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count))
-            guard (try? sender.send(zero)) != nil else { return }
+            body.reset()
+            DiskZero(disk: disk, mayUnmap: mayUnmap, offset: range.lowerBound, length: UInt64(range.count))
+                .write(into: &body)
+            last = try? sender.sendDisk(.diskZero, head: body.bytes)
         }
+        return ticket(for: last)
     }
 
-    /// The epoch's commit is what makes writes safe; a flush needs nothing of its own.
-    package func flush(disk: UInt16) throws(StorageError) {}
+    /// Where no frame was a through frame nothing is waited for: epochs are asked nothing more than before.
+    private func ticket(for last: UInt64?) -> DiskTicket { last == 0 ? .done : writes.ticket(for: last) }
+
+    /// The epoch's commit is what makes writes safe, or the standby's answer: a flush needs nothing of its own.
+    package func flush(disk: UInt16) throws(StorageError) -> DiskTicket { writes.ticketForAll() }
+
+    package func wait(for ticket: DiskTicket) throws(StorageError) { try writes.wait(for: ticket) }
 
     /// Asks the standby, which merges what is staged over its image.
     package func read(disk: UInt16, offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StorageError) {

@@ -13,6 +13,9 @@ import Wire
 /// reached, which is how a slow link slows the guest instead of filling memory. A guest that is being stopped does not wait:
 /// QEMU drains the disks first, so the writes that are under way then go past both (`isStopping`). They are as many as the
 /// guest has under way at once.
+///
+/// At a level whose output is not held the disks' frames are through frames from the first checkpoint on: they belong to no
+/// checkpoint, so they are only counted (docs/PROTOCOL.md, item 11).
 package final class FrameSender: FrameTarget, Sendable {
     private struct Account {
         var sequence: UInt32 = 0
@@ -35,6 +38,9 @@ package final class FrameSender: FrameTarget, Sendable {
 
     private struct State {
         var current = Epoch.firstCopy
+        /// The disks' frames are through frames.
+        var isThrough = false
+        var throughFrames: UInt64 = 0
         var accounts: [(epoch: Epoch, account: Account)] = []
         var failure: LinkError?
     }
@@ -100,11 +106,25 @@ package final class FrameSender: FrameTarget, Sendable {
         return max(capped, UInt64(min(Double(queued) * 1e9 / linkBytesPerSecond, 1e18)))
     }
 
-    /// Sends one frame of `epoch`, or of the epoch that disk writes belong to now when it is nil. The body is `head`
-    /// followed by `payload`.
+    /// Sends one frame of `epoch`. The body is `head` followed by `payload`.
     package func send(
-        _ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
+        _ type: FrameType, epoch: Epoch, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
     ) throws(LinkError) {
+        _ = try queue(type, of: epoch, head, payload)
+    }
+
+    /// Sends one frame of a disk, in the epoch that disk writes belong to now. Returns how many through frames were
+    /// queued by then, this one included; 0 while there are none.
+    package func sendDisk(
+        _ type: FrameType, head: UnsafeRawBufferPointer,
+        payload: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0)
+    ) throws(LinkError) -> UInt64 {
+        try queue(type, of: nil, head, payload)
+    }
+
+    private func queue(
+        _ type: FrameType, of epoch: Epoch?, _ head: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer
+    ) throws(LinkError) -> UInt64 {
         let length = head.count + payload.count
         var buffer = allocator.buffer(capacity: FrameHeader.size + length)
         buffer.moveWriterIndex(to: FrameHeader.size)
@@ -112,35 +132,58 @@ package final class FrameSender: FrameTarget, Sendable {
         buffer.writeBytes(payload)
         let bodyCRC = crc32c(payload, continuing: crc32c(head))
         waitForTurn(FrameHeader.size + length, isDisk: epoch == nil)
-        let failure = state.withLock { state -> LinkError? in
-            if let failure = state.failure { return failure }
-            let epoch = epoch ?? state.current
-            let index = Self.account(of: epoch, in: &state)
+        let outcome = state.withLock { state -> Result<UInt64, LinkError> in
+            if let failure = state.failure { return .failure(failure) }
             let header = FrameHeader(
-                type: type, length: UInt32(length), epoch: epoch.number,
-                sequence: state.accounts[index].account.sequence, bodyCRC: bodyCRC)
-            buffer.withUnsafeMutableReadableBytes { bytes in
-                header.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
-                state.accounts[index].account.digest.update(
-                    bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
-            }
-            state.accounts[index].account.count(type, bytes: UInt64(FrameHeader.size + length))
-            // Queued under the lock: the order on the link is the order of the sequence numbers.
+                type: type, length: UInt32(length), epoch: (epoch ?? state.current).number, sequence: 0,
+                bodyCRC: bodyCRC)
+            let isThrough = epoch == nil && state.isThrough
+            if isThrough { Self.put(header, into: &buffer) } else { Self.put(header, into: &buffer, counting: &state) }
+            // Queued under the lock: the order on the link is the order of the sequence numbers, and of the count.
             do throws(LinkError) {
                 try link.enqueue(buffer)
-                return nil
             } catch {
                 state.failure = error
-                return error
+                return .failure(error)
             }
+            if isThrough { state.throughFrames += 1 }
+            return .success(isThrough ? state.throughFrames : 0)
         }
-        if let failure { throw failure }
+        return try outcome.get()
+    }
+
+    private static func put(_ header: FrameHeader, into buffer: inout ByteBuffer) {
+        buffer.withUnsafeMutableReadableBytes { bytes in
+            header.write(into: UnsafeMutableRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+        }
+    }
+
+    /// Gives the frame its number within its epoch, and notes it in the epoch's account.
+    private static func put(_ header: FrameHeader, into buffer: inout ByteBuffer, counting state: inout State) {
+        let index = account(of: Epoch(header.epoch), in: &state)
+        var header = header
+        header.sequence = state.accounts[index].account.sequence
+        put(header, into: &buffer)
+        buffer.withUnsafeReadableBytes { bytes in
+            state.accounts[index].account.digest.update(
+                bufferPointer: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.size]))
+        }
+        state.accounts[index].account.count(header.type, bytes: UInt64(FrameHeader.size) + UInt64(header.length))
     }
 
     /// From here on, disk writes belong to `epoch`. Call while the guest stands still.
     package func advance(to epoch: Epoch) {
-        state.withLock { $0.current = epoch }
+        state.withLock { ($0.current, $0.isThrough) = (epoch, false) }
     }
+
+    /// From here on the disks' frames are through frames, and carry `epoch`, which never ends. Call while the guest stands
+    /// still.
+    package func goThrough(in epoch: Epoch) {
+        state.withLock { ($0.current, $0.isThrough) = (epoch, true) }
+    }
+
+    /// How many through frames were queued, those of all disks together, in the order of the link.
+    package var throughFrames: UInt64 { state.withLock { $0.throughFrames } }
 
     /// Closes the account of `epoch`: what its checkpoint end frame has to say.
     package func finish(_ epoch: Epoch) -> CheckpointEnd {

@@ -6,16 +6,16 @@ import Wire
 package protocol FrameTarget: AnyObject {
     /// Takes one frame, whose body is `head` followed by `payload`.
     func send(
-        _ type: FrameType, epoch: Epoch?, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
+        _ type: FrameType, epoch: Epoch, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
     ) throws(LinkError)
 }
 
 extension FrameTarget {
-    package func send(_ type: FrameType, epoch: Epoch? = nil, head: UnsafeRawBufferPointer) throws(LinkError) {
+    package func send(_ type: FrameType, epoch: Epoch, head: UnsafeRawBufferPointer) throws(LinkError) {
         try send(type, epoch: epoch, head: head, payload: UnsafeRawBufferPointer(start: nil, count: 0))
     }
 
-    package func send(_ body: borrowing some FrameBody, epoch: Epoch? = nil) throws(LinkError) {
+    package func send(_ body: borrowing some FrameBody, epoch: Epoch) throws(LinkError) {
         var sink = ByteSink(capacity: 64)
         body.write(into: &sink)
         try send(type(of: copy body).type, epoch: epoch, head: sink.bytes)
@@ -29,7 +29,7 @@ package final class CountingTarget: FrameTarget {
     package init() {}
 
     package func send(
-        _ type: FrameType, epoch: Epoch?, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
+        _ type: FrameType, epoch: Epoch, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
     ) throws(LinkError) {
         bytes += UInt64(FrameHeader.size + head.count + payload.count)
     }

@@ -1,0 +1,90 @@
+import LinuxSystem
+import Shipping
+import Storage
+
+/// What the standby of one session has taken of the guest's writes, at a level at which a write is done only when both
+/// hosts have it; and the writes that wait for that.
+///
+/// Waited for on the threads of the disks' NBD servers, answered on the link's. Who goes on is decided elsewhere: this
+/// knows counts only.
+package final class WriteAnswers: Sendable {
+    private enum End {
+        case released, closed
+    }
+
+    private struct State {
+        /// Whose through frames they are; nil before there are any.
+        var sender: FrameSender?
+        /// A write is done when the standby has taken it.
+        var isWaitedFor = false
+        var taken: UInt64 = 0
+        var waiting = 0
+        var end: End?
+    }
+
+    /// The ticket of a write that could not be queued whole: no standby takes it.
+    private static let never = DiskTicket(.max)
+
+    private let state = Monitor(State())
+
+    package init() {}
+
+    // MARK: - What the session says
+
+    /// From here on a write is done when the standby has taken it. `sender` sends through frames by now, and the guest
+    /// stands still.
+    package func begin(with sender: FrameSender) { state.look { ($0.sender, $0.isWaitedFor) = (sender, true) } }
+
+    /// From here on a write waits for nothing again. None is under way.
+    package func pause() { state.look { $0.isWaitedFor = false } }
+
+    /// The standby has taken so many of the through frames. False when that is more than were sent, or less than it said
+    /// before.
+    package func take(_ count: UInt64) -> Bool {
+        state.change { state in
+            guard let sender = state.sender, count >= state.taken, count <= sender.throughFrames else { return false }
+            state.taken = count
+            return true
+        }
+    }
+
+    /// The standby is waited for no more: all that wait are done, and all that follow. For a guest that goes on alone;
+    /// nothing ends that.
+    package func release() { state.change { $0.end = $0.end ?? .released } }
+
+    /// The guest is gone: all that wait fail, and all that follow, unless they were released. Never while QEMU lives and
+    /// nothing was released: a write whose copy failed is done for it, and so for the guest.
+    package func close() { state.change { $0.end = $0.end ?? .closed } }
+
+    /// Writes and flushes of the guest that wait for the standby.
+    package var waiting: Int { state.look(\.waiting) }
+
+    // MARK: - What the disks ask
+
+    /// What a write waits for whose last frame was that one of the through frames, or of which a frame could not be queued
+    /// (nil). Each ticket that is not done is waited for once.
+    func ticket(for count: UInt64?) -> DiskTicket {
+        state.look { state in
+            guard state.isWaitedFor, state.end != .released, count != 0 else { return .done }
+            if let count, count <= state.taken, state.end == nil { return .done }
+            state.waiting += 1
+            return count.map { DiskTicket($0) } ?? Self.never
+        }
+    }
+
+    /// What a flush waits for: all that was queued so far.
+    func ticketForAll() -> DiskTicket {
+        guard let sender = state.look(\.sender) else { return .done }
+        return ticket(for: sender.throughFrames)
+    }
+
+    /// Blocks until the standby has taken it, or is waited for no more. Throws once the guest is gone.
+    func wait(for ticket: DiskTicket) throws(StorageError) {
+        let end = state.wait { state -> End? in
+            guard state.end != nil || state.taken >= ticket.number else { return nil }
+            state.waiting -= 1
+            return state.end ?? .released
+        }
+        if end == .closed { throw .unavailable("the guest is gone, and its write was not copied to the standby") }
+    }
+}
