@@ -151,10 +151,21 @@ public enum GuestNews: Sendable, Equatable {
     case mirrorFailed(String)
 }
 
+extension GuestNews {
+    /// Whether a guest that was shut down for this reason is to stay down: it was not, when its kernel panicked (`guest-panic` of
+    /// QEMU's ShutdownCause, qapi/run-state.json).
+    public static func isWanted(shutdown reason: String?) -> Bool { reason != "guest-panic" }
+}
+
 /// A disk whose writes come to us too.
 public protocol DiskTap: AnyObject {
     /// How much is copied, 0 to 1; 1 once only new writes travel. Throws when it is over.
     func progress() throws(SessionError) -> Double
+    /// While it is on, the hypervisor itself keeps the server's end of the connection open, `descriptor`: should this process
+    /// end, the guest's writes wait until whoever comes after it takes the mirror out, and are not done without us.
+    func hold(_ descriptor: Int32) throws(SessionError)
+    /// Takes that back. Never fails: what is refused goes with the mirror.
+    func letGo()
     /// Call while the guest stands still.
     func remove() throws(SessionError)
 }

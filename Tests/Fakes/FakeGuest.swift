@@ -68,6 +68,9 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         var progress = 1.0
         var mirrorFailure: SessionError?
         var mirrors = 0
+        var heldMirrors = 0
+        /// Of the last mirror.
+        var mirrorSocket: OwnedNumber?
         var direct: [[UInt8]] = []
         var isEnded = false
         var isMigratedAway = false
@@ -112,7 +115,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
 
     public init(
         _ vm: VMName = VMName(unchecked: "guest"), pages: Int = 64, nics: Int = 1, disks: Int = 0,
-        mayPinMemory: Bool = true,
+        mayPinMemory: Bool = true, hasTaps: Bool = true,
         uuid: String? = "0b5e0c3e-52a6-4a4e-9a2c-111122223333"
     ) throws {
         self.vm = vm
@@ -142,7 +145,13 @@ public final class FakeGuest: Guest, @unchecked Sendable {
                 GuestRAMBlock(
                     name: "pc.ram", length: UInt64(pages * pageSize), maximum: UInt64(pages * pageSize),
                     hostAddress: 1 << 32, regionAddress: 0, tracked: true, backend: "pc.ram")
-            ], disks: drives, nics: [], devices: [])
+            ], disks: drives,
+            nics: (0..<nics).map { index in
+                GuestNIC(
+                    name: "nic\(index)", model: "virtio-net-pci", mac: "52:54:00:00:00:0\(index)",
+                    netdev: "net\(index)",
+                    backend: hasTaps ? "tap" : "user", interface: hasTaps ? "tap\(index)" : nil)
+            }, devices: [])
         description.identity = uuid.flatMap { VMIdentity(qemu: $0) }
         self.description = description
     }
@@ -334,6 +343,10 @@ public final class FakeGuest: Guest, @unchecked Sendable {
     /// NICs whose output comes to a gate.
     public var tapped: Int { locked { _ in taps.values.count { $0.isAttached } } }
     public var mirrored: Int { locked { $0.mirrors } }
+    /// Mirrors whose server may end without the guest's writes being done.
+    public var heldMirrors: Int { locked { $0.heldMirrors } }
+    /// Where the last mirror would speak NBD, as QEMU does; it says nothing by itself.
+    public var mirrorSocket: Int32? { locked { $0.mirrorSocket?.number } }
 
     // MARK: - The port: steps
 
@@ -497,7 +510,9 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         try step(.mirror) { state in
             if state.stopsNested == 0 { state.violations.append("a mirror began while the guest ran") }
             state.mirrors += 1
-            return FakeMirror(self, descriptor)
+            let mirror = FakeMirror(self, descriptor)
+            state.mirrorSocket = mirror.socket
+            return mirror
         }
     }
 

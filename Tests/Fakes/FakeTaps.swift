@@ -85,7 +85,8 @@ final class FakeTap: NICTap, Sendable {
 /// A disk's mirror: nothing is written through it.
 final class FakeMirror: DiskTap {
     private let guest: FakeGuest
-    private let socket: OwnedNumber
+    let socket: OwnedNumber
+    private var isHeld = false
 
     init(_ guest: FakeGuest, _ descriptor: Int32) {
         self.guest = guest
@@ -98,7 +99,18 @@ final class FakeMirror: DiskTap {
         return progress
     }
 
+    func hold(_ descriptor: Int32) throws(SessionError) {
+        if !isHeld { guest.locked { $0.heldMirrors += 1 } }
+        isHeld = true
+    }
+
+    func letGo() {
+        if isHeld { guest.locked { $0.heldMirrors -= 1 } }
+        isHeld = false
+    }
+
     func remove() throws(SessionError) {
+        letGo()
         try guest.step(.unmirror) { state in
             state.mirrors -= 1
             if state.stopsNested == 0 { state.violations.append("a mirror was taken out while the guest ran") }

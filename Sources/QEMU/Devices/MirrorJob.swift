@@ -32,6 +32,27 @@ public struct MirrorJob: Hashable, Sendable {
     /// The node above the disk of that index while it is mirrored.
     static func filter(of index: Int) -> String { MirrorJob(name: "\(prefix)\(index)").filter }
 
+    /// QEMU's own copy of the server's end of its connection.
+    private static func peer(of name: String) -> String { "\(name)-peer" }
+
+    /// Has QEMU keep the server's end of the connection open too: nobody who ends closes it then, and requests wait. A monitor's
+    /// descriptors stay over the end of its connections (monitor/fds.c: `getfd` to `closefd`).
+    func hold(_ monitor: QMPConnection, _ descriptor: Int32) throws(DeviceError) {
+        do throws(QMPError) {
+            try monitor.execute("getfd", ["fdname": .string(Self.peer(of: name))], descriptors: [descriptor])
+        } catch {
+            throw DeviceError(error)
+        }
+    }
+
+    /// When the server's process is gone, its requests fail from here on.
+    func letGo(_ monitor: QMPConnection) { Self.letGo(monitor, name) }
+
+    private static func letGo(_ monitor: QMPConnection, _ name: String) {
+        // There need be none.
+        _ = try? monitor.execute("closefd", ["fdname": .string(peer(of: name))])
+    }
+
     /// Begins to copy `disk` (its top node). `index` makes the names unique within the VM. The server must offer the
     /// export `export` with the disk's size.
     public static func start(
@@ -171,6 +192,8 @@ public struct MirrorJob: Hashable, Sendable {
         let nodes = try monitor.execute("query-named-block-nodes", ["flat": true]).array ?? []
         let names = jobs.compactMap { $0["device"]?.string } + nodes.compactMap { $0["node-name"]?.string }
         let ours = Set(names.filter { $0.hasPrefix(prefix) && !$0.hasSuffix("-top") }).sorted()
+        // What waits for a server that is gone would be waited for by whatever ends the job.
+        for name in ours { letGo(monitor, name) }
         for name in ours { try cancel(monitor, name, timeout: .seconds(10)) }
         return ours.map { "mirror \($0)" }
     }

@@ -55,6 +55,8 @@ final class QEMUDiskTap: DiskTap {
     private let disk: OfferedDisk
     private let job: MirrorJob
     private unowned let guest: GuestHandle
+    /// QEMU has the server's end too.
+    private var isHeld = false
 
     init(_ disk: OfferedDisk, _ job: MirrorJob, _ guest: GuestHandle) {
         self.disk = disk
@@ -85,8 +87,24 @@ final class QEMUDiskTap: DiskTap {
         }
     }
 
+    func hold(_ descriptor: Int32) throws(SessionError) {
+        do throws(DeviceError) {
+            try job.hold(guest.monitor, descriptor)
+            isHeld = true
+        } catch {
+            throw guest.process.failed(with: "the mirror of disk \(disk.id)", error)
+        }
+    }
+
+    func letGo() {
+        guard isHeld else { return }
+        isHeld = false
+        job.letGo(guest.monitor)
+    }
+
     func remove() throws(SessionError) {
         guest.mirrors.removeAll { $0 === self }
+        letGo()
         do throws(DeviceError) {
             try job.cancel(guest.monitor)
         } catch {
