@@ -119,13 +119,14 @@ let package = Package(
                 "Model",
                 "LinuxSystem", log, .product(name: "Crypto", package: "swift-crypto"),
             ] + nio),
+        library("Leases", ["KernelGate", "Registers", "Protocol", "Model", "LinuxSystem", log]),
         library("Forecasting", ["Hypervisor", "Memory", "Shipping", "Protocol", "Model", "LinuxSystem", log]),
         library(
             "Pair",
             [
                 "Carriers", "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers",
                 "Transport",
-                "Fencing",
+                "Fencing", "Leases", "KernelGate",
                 "GuestNetwork", "Storage", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
@@ -135,7 +136,7 @@ let package = Package(
             "Agent",
             [
                 "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry",
-                "Registers",
+                "Registers", "Leases",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "TapDetour", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
@@ -172,13 +173,20 @@ let package = Package(
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("HypervisorTests", ["Hypervisor"]),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
-        tests("StorageTests", ["Storage"]),
+        tests("StorageTests", ["Storage", "CAllocations"]),
         tests("GuestNetworkTests", ["GuestNetwork", "LinuxSystem", "Model"]),
         .executableTarget(
             name: "romulus-gate-renewer", dependencies: ["KernelGate", "LinuxSystem", "Model"],
             path: "Tests/GateRenewer", swiftSettings: settings),
         tests(
-            "KernelGateTests", ["KernelGate", "Protocol", "LinuxSystem", "Model", "TestBed", "romulus-gate-renewer"]),
+            "KernelGateTests",
+            [
+                "KernelGate", "Leases", "Registers", "Protocol", "LinuxSystem", "Model", "TestBed", "Literals", log,
+                "romulus-gate-renewer",
+            ]),
+        tests(
+            "LeasesTests",
+            ["Leases", "KernelGate", "Registers", "Protocol", "LinuxSystem", "Model", "TestBed", "Literals", log]),
         tests("TapDetourTests", ["TapDetour", "GuestNetwork", "LinuxSystem", "Model", "TestBed"]),
         tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
         tests("PKITests", ["PKI", "Model"]),
@@ -201,7 +209,7 @@ let package = Package(
             ] + nio,
             path: "Tests/Fakes", swiftSettings: settings),
         tests("MessagesTests", ["Messages", "Wire"] + nio, exclude: ["Golden"]),
-        tests("ShippingTests", ["Shipping", "Model", "LinuxSystem"]),
+        tests("ShippingTests", ["Shipping", "Fakes", "Transport", "Wire", "Model", "LinuxSystem"] + nio),
         tests("CarriersTests", ["Carriers", "Model"]),
         tests(
             "MemoryTests",
@@ -209,6 +217,12 @@ let package = Package(
                 "Memory", "Hypervisor", "Fakes", "Model", "Wire", "LinuxSystem", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ]),
+        tests(
+            "DiskTests",
+            [
+                "Disk", "Fakes", "Carriers", "Hypervisor", "Shipping", "Transport", "Storage", "Wire", "Model",
+                "LinuxSystem", log,
+            ] + nio),
         tests(
             "StandbyTests",
             [
@@ -218,8 +232,8 @@ let package = Package(
         tests(
             "PairTests",
             [
-                "Pair", "Fakes", "Carriers", "Standby", "Hypervisor", "Messages", "Shipping", "Registers", "Protocol",
-                "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Literals", log,
+                "Pair", "Fakes", "Carriers", "Standby", "Hypervisor", "Messages", "Shipping", "Leases", "Registers",
+                "Protocol", "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Literals", log,
             ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model", "Literals"]),
         tests(

@@ -1,5 +1,6 @@
 import Dispatch
 import Fencing
+import Leases
 import Model
 import Protocol
 import Registers
@@ -10,6 +11,8 @@ public struct Custody: Sendable {
     public var rule: Rule
     /// Nil when the rule is `manual`.
     public var arbiter: (any Arbiter)?
+    /// For levels whose output is not held; nil without an arbiter.
+    package var leases: Leases?
     public var reprotection: PrimaryMachine.Reprotection
     /// The peers for which a fence command is configured.
     public var fences: [NodeName: PeerFence]
