@@ -1,5 +1,6 @@
 import Hypervisor
 import Model
+import Synchronization
 
 /// A waiting guest that notes what was done with it.
 package final class FakeStandbyGuest: StandbyGuest {
@@ -15,7 +16,8 @@ package final class FakeStandbyGuest: StandbyGuest {
     package let pid: Int32
     package let isLoaded: Bool
     package private(set) var deeds: [Deed] = []
-    package private(set) var ending: String?
+    private let end = Mutex<String?>(nil)
+    package var ending: String? { end.withLock { $0 } }
     /// What refuses to be done.
     package var failing: Set<FakeStandbys.Step> = []
 
@@ -47,8 +49,11 @@ package final class FakeStandbyGuest: StandbyGuest {
 
     package func kill() {
         note(.kill)
-        ending = "was ended by signal 9"
+        end(by: 9)
     }
+
+    /// It ends by itself, in a test's thread.
+    package func end(by signal: Int) { end.withLock { $0 = "was ended by signal \(signal)" } }
 
     private func note(_ deed: Deed) { deeds.append(deed) }
 

@@ -16,6 +16,10 @@ package final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
     package private(set) var guests: [FakeStandbyGuest] = []
     /// Guests that were not ended when one was booted.
     package private(set) var runningAtBoot = 0
+    /// The length of each memory file that was there when one was booted.
+    package private(set) var memoryAtBoot: [UInt64] = []
+    /// None of them had anything in it.
+    package private(set) var memoryWasFresh = true
     /// Pids of leftovers that were ended.
     package private(set) var ended: [Int32] = []
 
@@ -61,6 +65,13 @@ package final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
 
     package func boot(_ command: StandbyCommand, logPath: String) throws(SessionError) -> any StandbyGuest {
         runningAtBoot = guests.filter { $0.ending == nil }.count
+        memoryAtBoot = command.memoryFiles.compactMap { file in
+            let attributes = try? FileManager.default.attributesOfItem(atPath: file.path)
+            return (attributes?[.size] as? NSNumber)?.uint64Value
+        }
+        memoryWasFresh = command.memoryFiles.allSatisfy { file in
+            (try? Data(contentsOf: URL(fileURLWithPath: file.path)))?.allSatisfy { $0 == 0 } ?? true
+        }
         if failing.contains(.boot) { throw SessionError(.qemu, "the fake refuses to boot") }
         return make(pid: Int32(4000 + guests.count), isLoaded: false)
     }

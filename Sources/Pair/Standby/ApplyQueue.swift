@@ -1,14 +1,18 @@
+import Messages
 import Model
 import NIOCore
+import Standby
 import Wire
 
 /// What the apply thread has to do next, in order.
 struct ApplyQueue: Sendable {
     enum Item: Sendable {
-        /// A frame of the first copy.
+        /// A frame that belongs to no checkpoint: of the first copy, or of `ThroughWrites`.
         case direct(FrameHeader, ByteBuffer)
         case decided(StandbyDuty.Work)
         case question(CopyQuestion)
+        case attachMemory(AttachMessage, order: Int)
+        case detachMemory
     }
 
     private var items: [Item] = []
@@ -27,6 +31,12 @@ struct ApplyQueue: Sendable {
             }
         }
         return items[head]
+    }
+
+    /// The next item is a write of `ThroughWrites`.
+    var beginsWithWrite: Bool {
+        guard head < items.count, case .direct(let header, _) = items[head] else { return false }
+        return ThroughWrites.contains(header)
     }
 
     /// The replica is to be resumed or given up.

@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import Memory
 import Model
 import NIOCore
 import Shipping
@@ -65,8 +66,15 @@ struct CopyAnswers {
         }
     }
 
+    private func memory() throws(SessionError) -> ReplicaMemory {
+        guard let memory = replica.memory else {
+            throw SessionError(.protocolBroken, "digests of pages were asked for in a session that has disks only")
+        }
+        return memory
+    }
+
     private func pageDigests(_ request: PageDigests) throws(SessionError) -> ByteBuffer {
-        try replica.memory.digests(request).withUnsafeBytes {
+        try memory().digests(request).withUnsafeBytes {
             controlFrame(PageDigestsReply(block: request.block, first: request.first, digests: $0))
         }
     }
@@ -88,7 +96,7 @@ struct CopyAnswers {
             while first < end {
                 if isLeaving() { return nil }
                 let count = min(end - first, Self.pagesAtOnce)
-                digests += try replica.memory.digests(PageDigests(block: run.block, first: first, count: count))
+                digests += try memory().digests(PageDigests(block: run.block, first: first, count: count))
                 first += count
             }
         }

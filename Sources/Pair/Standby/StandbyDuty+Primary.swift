@@ -40,6 +40,10 @@ extension StandbyDuty {
                     .protocolBroken,
                     "the first copy is not whole: \(firstCopy.frameCount) of \(synced.frameCount) frames came")
             }
+            // Of memory that is attached later there is another one.
+            firstCopy = Synced(frameCount: 0, byteCount: 0)
+        case .askPromise(let question, let term):
+            outputs.append(.lease(.promiseAsked(question: question, term)))
         // Its output is forgotten by whoever holds it.
         case .released: break
         }
@@ -138,6 +142,8 @@ extension StandbyDuty {
     /// Without its QEMU the replica is of no use, unless the guest is to be booted from its disk: the primary must know that
     /// it has no standby any more.
     package mutating func loseQEMU(_ ending: String) -> [Output] {
+        // A guest that is started from its disks needs none.
+        guard machine.level.holdsOutput || machine.takesWrites else { return [] }
         // What is not loaded yet fails to load.
         if machine.mayBoot {
             guard machine.loading == .done else { return [] }

@@ -1,6 +1,7 @@
 import Foundation
 import GuestNetwork
 import LinuxSystem
+import Messages
 import Model
 import NIOCore
 import Protocol
@@ -14,7 +15,8 @@ import Wire
 extension StandbyShell {
     func run() {
         var applier = Applier(memory: replica.memory, disks: replica.disks, work: imageWork)
-        var hasQEMU = true
+        // Of the QEMU that waited, and ended.
+        var ended: Int32 = 0
         defer { heartbeat.withLock { $0?.stop() } }
         defer { questions?.stop() }
         defer { flusher.withLock { $0 = nil } }
@@ -23,11 +25,11 @@ extension StandbyShell {
             let (item, finished) = state.withLock { ($0.queue.next(), $0.duty.isFinished) }
             if finished { return }
             guard let item else {
-                waitReadable(
-                    [wake.number, hasQEMU ? replica.qemuExitDescriptor : -1], nanoseconds: 1_000_000_000)
+                let waits = replica.qemuPID != ended
+                waitReadable([wake.number, waits ? replica.qemuExitDescriptor : -1], nanoseconds: 1_000_000_000)
                 _ = wake.take()
-                if hasQEMU, let ending = replica.qemuEnding {
-                    hasQEMU = false
+                if waits, let ending = replica.qemuEnding {
+                    ended = replica.qemuPID
                     state.withLock { perform($0.duty.loseQEMU(ending), &$0) }
                 }
                 continue
@@ -47,32 +49,50 @@ extension StandbyShell {
                 try applier.applyDirectly(header, bytes)
             }
             state.withLock { state in
-                state.directBytes -= body.readableBytes
-                state.firstCopyBytes += UInt64(body.readableBytes)
+                state.noteApplied(header, body.readableBytes)
                 resumeReading(&state)
             }
         case .decided(let work): try carryOut(work, &applier)
         case .question(let question): try answer(question)
+        case .attachMemory(let message, let order): attachMemory(message, order, &applier)
+        case .detachMemory:
+            try state.withLock { (state) throws(SessionError) in try state.leaveMemory(of: replica) }
+            applier.begin(with: nil)
+            try replica.detachMemory()
         }
+    }
+
+    private func attachMemory(_ message: AttachMessage, _ order: Int, _ applier: inout Applier) {
+        guard state.withLock({ $0.isWanted(order: order) }) else { return }
+        var refusal: String?
+        do throws(SessionError) {
+            try replica.attachMemory(message.blocks, message.nics)
+            applier.begin(with: replica.memory)
+        } catch {
+            refusal = error.message
+        }
+        state.withLock { $0.takeMemory(of: replica, order: order, refusal: refusal) }
+        report(.moved)
     }
 
     private func carryOut(_ work: StandbyDuty.Work, _ applier: inout Applier) throws(SessionError) {
         switch work {
         case .apply(let epoch):
-            guard let frames = state.withLock({ $0.stage.frames(of: epoch) }) else { return }
-            try applier.apply(epoch, frames)
+            // Without memory there are none.
+            if let frames = state.withLock({ $0.stage.frames(of: epoch) }) { try applier.apply(epoch, frames) }
             try replica.noteApplied(epoch, deviceState: applier.deviceState)
             state.withLock { state in
                 state.stage.free(epoch)
                 perform(state.duty.apply(epoch), &state)
+                state.releaseHeldBack()
                 resumeReading(&state)
             }
         case .load(let epoch): load(from: epoch, applier.deviceState)
         case .resume(let epoch): goOn(from: epoch, Replica.run)
         case .boot(let epoch): goOn(from: epoch, Replica.boot)
         case .startFromDisk:
-            let error = SessionError(.refused, "\(vm) is not started from its disks: this version resumes guests only")
-            tell { $0.resumed(.failure(error)) }
+            applier.begin(with: nil)
+            goOn(from: state.withLock { $0.forgetMemory(of: replica) }, Replica.start)
         case .endReplica:
             replica.endQEMU()
             tell { $0.handle(.replicaEnded) }

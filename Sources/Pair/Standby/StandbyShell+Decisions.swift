@@ -26,7 +26,7 @@ extension StandbyShell {
             case .enqueue(let work): state.queue.append(.decided(work))
             case .discard(let epoch):
                 state.stage.discardIncomplete()
-                state.pending = []
+                (state.pending, state.heldBack) = ([], [])
                 for disk in replica.disks { disk.discard(after: epoch) }
             case .ask(let question):
                 questions?.ask(question) { [weak self] finding in self?.tell { $0.learn(finding) } }
@@ -37,8 +37,7 @@ extension StandbyShell {
                     self?.tell { $0.handle(StandbyMachine.Event(ending, of: peer, nonce)) }
                 }
             case .stopFencing: for fence in custody.fences.values { fence.stop(for: vm) }
-            // No level of this version lets output flow under a lease.
-            case .lease: break
+            case .lease(let event): tellLease(event)
             case .report(let news): report(news)
             case .settle(let outcome):
                 let completions = state.completions

@@ -1,4 +1,3 @@
-import GuestNetwork
 import LinuxSystem
 import Messages
 import Model
@@ -42,40 +41,33 @@ extension StandbyShell {
             try acceptCheckpointEnd(header, body, &state)
         case .heartbeat:
             break
-        case .register, .takeOver, .released, .tuning, .synced, .goodbye:
+        case .register, .takeOver, .released, .tuning, .synced, .goodbye, .promiseAsked:
             guard let message = try PrimaryMessage(header, body) else { break }
             if case .released(let epoch) = message { state.outputs.removeAll { $0.epoch <= epoch } }
+            if case .takeOver(_, guestStands: true) = message, !state.duty.machine.level.holdsOutput {
+                throw SessionError(.protocolBroken, "a guest was to be handed over whose memory is not here")
+            }
             perform(try state.duty.take(message, at: MonotonicClock.now()), &state)
         case .diskRead, .diskDigests, .pageDigests, .verify:
             if let question = try CopyQuestion(header, body) { state.queue.append(.question(question)) }
+        case .through, .attach, .detach: try state.noteOrder(header, body)
         case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
-            .check, .checked, .registerRequest, .registerReply, .join, .turn, .verifyReply:
+            .check, .checked, .registerRequest, .registerReply, .join, .turn, .verifyReply, .diskTaken, .promise,
+            .attached:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }
     }
 
     func acceptData(_ header: FrameHeader, _ body: ByteBuffer, _ state: inout State) throws(SessionError) {
-        let epoch = Epoch(header.epoch)
-        if epoch == .firstCopy {
-            state.directBytes += body.readableBytes
-            state.duty.noteFirstCopy(FrameHeader.size + body.readableBytes)
-            state.queue.append(.direct(header, body))
+        switch try state.writes.place(header, hasMemory: state.hasMemory) {
+        case .direct:
+            state.queueDirectly(header, body)
             if state.directBytes > Self.directBytesMax { pauseReading(&state) }
-            return
-        }
-        switch try state.stage.add(header, body) {
-        case .full:
+        case .checkpoint:
+            guard try !state.stage(header, body, replica) else { return }
             state.pending.append((header, body))
             pauseReading(&state)
-        case .stored(let stored):
-            do {
-                try take(header, stored, &state)
-            } catch let error as SessionError {
-                throw error
-            } catch {
-                throw SessionError(.protocolBroken, "a \(header.type) frame of epoch \(epoch) is not valid: \(error)")
-            }
         }
     }
 
@@ -84,36 +76,8 @@ extension StandbyShell {
     ) throws(SessionError) {
         let end = try body.parsed(from: "primary") { (bytes) throws(WireError) in try CheckpointEnd(parsing: bytes) }
         let epoch = Epoch(header.epoch)
-        try state.stage.finish(epoch, end)
+        if state.hasMemory { try state.stage.finish(epoch, end) } else { try ThroughWrites.finish(epoch, end) }
         perform(state.duty.stage(epoch, end.digest), &state)
-    }
-
-    /// Puts the disk writes and the held output of a recovered epoch back to where they were.
-    func restage(_ epoch: Epoch, _ state: inout State) {
-        guard let frames = state.stage.frames(of: epoch) else { return }
-        var walk = StagedFrames(frames)
-        do {
-            while let (header, body) = try walk.next() { try take(header, body, &state) }
-        } catch {
-            fail(SessionError(.storage, "checkpoint \(epoch) cannot be taken up: \(error)"), &state)
-        }
-    }
-
-    /// Takes note of what is in a staged frame that must be known before it is applied.
-    func take(_ header: FrameHeader, _ stored: UnsafeRawBufferPointer, _ state: inout State) throws {
-        let epoch = Epoch(header.epoch)
-        switch header.type {
-        case .diskWrite:
-            let write = try DiskWrite(parsing: stored)
-            try replica.disk(write.disk).stage(epoch: epoch, offset: write.offset, data: write.data)
-        case .diskZero:
-            let zero = try DiskZero(parsing: stored)
-            try replica.disk(zero.disk).stageZero(
-                epoch: epoch, offset: zero.offset, length: zero.length, mayUnmap: zero.mayUnmap)
-        case .output:
-            state.outputs.append(HeldOutput(try OutputFrame(parsing: stored), epoch: epoch))
-        default: break
-        }
     }
 
     func pauseReading(_ state: inout State) {

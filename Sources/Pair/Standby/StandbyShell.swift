@@ -67,15 +67,7 @@ public final class StandbyShell: LinkHandler, Sendable {
         // What QEMU has loaded is the newest that was ever acknowledged.
         let recovered = replica.recovering && !replica.isLoaded ? stage.recover() : []
         firstRecovered = recovered.first
-        let machine =
-            accepted
-            ?? StandbyMachine(
-                node: custody.node, rule: custody.rule, record: custody.record,
-                fences: Set(custody.fences.keys), bootsFromDisk: custody.bootsFromDisk,
-                seed: .random(in: 1 ... .max), found: replica.image,
-                staged: recovered.last ?? replica.appliedEpoch,
-                applied: recovered.first.map { Epoch($0.number - 1) } ?? replica.appliedEpoch,
-                isLoaded: replica.isLoaded)
+        let machine = accepted ?? StandbyMachine(found: replica, custody, recovered: recovered)
         self.heartbeatMilliseconds = heartbeatMilliseconds
         let limits = SilenceJudge.Limits(
             replica.offer, interval: heartbeatMilliseconds, peerInterval: replica.offer.heartbeatMilliseconds)
@@ -85,12 +77,17 @@ public final class StandbyShell: LinkHandler, Sendable {
             listensSince: replica.recovering ? startedAt : nil, applied: replica.appliedEpoch)
         state = Mutex(
             State(
-                duty: duty, shown: (duty.phase, Date()), stage: stage, link: link, watch: watch,
+                duty: duty, shown: (duty.phase, Date()), stage: stage, hasMemory: replica.memory != nil,
+                writes: ThroughWrites(at: offer.session.level), link: link, watch: watch,
                 applyWatch: ApplyWatch(milliseconds: diskTimeoutMilliseconds, interval: heartbeatMilliseconds)))
         // An earlier run may have been killed in the middle of an apply: everything complete is applied once more.
         state.withLock { state in
             for epoch in recovered {
-                restage(epoch, &state)
+                do {
+                    try state.restage(epoch, to: replica)
+                } catch {
+                    fail(SessionError(.storage, "checkpoint \(epoch) cannot be taken up: \(error)"), &state)
+                }
                 state.queue.append(.decided(.apply(epoch)))
             }
         }
@@ -104,6 +101,7 @@ public final class StandbyShell: LinkHandler, Sendable {
             self?.wake.signal()
         }
         self.flusher.withLock { $0 = flusher }
+        attendLease()
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
     }
 

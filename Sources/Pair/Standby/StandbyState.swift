@@ -12,6 +12,13 @@ struct StandbyState {
     /// The phase as it is told, and since when.
     var shown: (phase: SessionPhase, since: Date)
     var stage: Stage
+    /// The guest's memory may come: RAM is here, slots, and a QEMU that waits.
+    var hasMemory: Bool
+    /// Which of the primary's words about it was the last one.
+    var memoryOrder = 0
+    var writes: ThroughWrites
+    /// Of `writes`, in order: what is to be in the images before them is not there yet. As many as the guest waits for at once.
+    var heldBack: [(header: FrameHeader, body: ByteBuffer)] = []
     var link: Link?
     var queue = ApplyQueue()
     var directBytes = 0

@@ -10,7 +10,8 @@ import Wire
 /// Applying an epoch twice gives the same replica: pages are written as values, not as differences, and so are disk
 /// blocks. That is what makes a killed agent harmless; it starts the interrupted apply over.
 package struct Applier: ~Copyable {
-    private let memory: ReplicaMemory
+    /// Nil where there are disks only.
+    private var memory: ReplicaMemory?
     private let disks: [StagedDisk]
     private let work: ImageWork
     private var decoder = PageDecoder()
@@ -20,13 +21,14 @@ package struct Applier: ~Copyable {
     /// The device state of the last applied checkpoint, as `xen-save-devices-state` wrote it.
     package private(set) var deviceState: [UInt8] = []
 
-    package init(memory: ReplicaMemory, disks: [StagedDisk], work: ImageWork = ImageWork()) {
+    package init(memory: ReplicaMemory?, disks: [StagedDisk], work: ImageWork = ImageWork()) {
         self.memory = memory
         self.disks = disks
         self.work = work
     }
 
-    /// Applies one frame of the first copy, which goes straight into memory and images.
+    /// Applies one frame that belongs to no checkpoint, of the first copy or a `ThroughWrites`: it goes straight into memory
+    /// and images.
     package mutating func applyDirectly(_ header: FrameHeader, _ body: UnsafeRawBufferPointer) throws(SessionError) {
         do {
             switch header.type {
@@ -47,7 +49,7 @@ package struct Applier: ~Copyable {
                 throw SessionError(.protocolBroken, "a \(header.type) frame cannot be part of the first copy")
             }
         } catch {
-            throw Self.wrap(error, "the first copy")
+            throw Self.wrap(error, Epoch(header.epoch) == .firstCopy ? "the first copy" : "a write")
         }
     }
 
@@ -90,14 +92,24 @@ package struct Applier: ~Copyable {
     /// Takes up where an earlier run of the agent left off.
     package mutating func restore(deviceState: [UInt8]) { self.deviceState = deviceState }
 
+    /// Begins anew with another memory, or with none: nothing that comes rests on what came before.
+    package mutating func begin(with memory: ReplicaMemory?) {
+        self.memory = memory
+        decoder = PageDecoder()
+        blob = BlobCodec()
+        pieces.reset()
+        deviceState = []
+    }
+
     private mutating func decodePages(_ body: UnsafeRawBufferPointer) throws(CodecError) {
         let memory = memory
-        _ = try decoder.decode(body: body) { memory.target($0) }
+        _ = try decoder.decode(body: body) { memory?.target($0) }
     }
 
     private static func wrap(_ error: any Error, _ what: String) -> SessionError {
         switch error {
         case let error as SessionError: error
+        case StorageError.outOfBounds: SessionError(.protocolBroken, "\(what) cannot be applied: \(error)")
         case let error as StorageError: SessionError(.storage, "\(what) cannot be applied: \(error)")
         default: SessionError(.protocolBroken, "\(what) cannot be applied: \(error)")
         }

@@ -5,6 +5,8 @@ public struct TakeOverReport: Sendable, Codable {
     public var epoch = Epoch.firstCopy
     /// The guest's memory was lost: it was booted from its disk as of that epoch.
     public var isBooted = false
+    /// Its level has no memory of it here: it was started from its disks, as they were written to last.
+    public var isStarted = false
     /// The guest ran.
     public var decisionToRunning: UInt64 = 0
     /// QEMU had the state; 0 where it had it before.

@@ -15,25 +15,49 @@ package struct MemoryReplica {
     private let directory: String
     private let bases: MemoryBases
 
-    /// Makes the memory directory anew, and the files in it. When that fails, the base is kept and nothing else.
+    /// Makes the files in the memory directory, which is made anew. When that fails, the base is kept and nothing else.
     ///
-    /// - Parameter command: names the files that the guest shares.
-    package init(_ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces) throws {
+    /// - Parameters:
+    ///   - command: names the files that the guest shares.
+    ///   - joins: the directory is that of a replica of disks alone, which stays as it is.
+    package init(
+        _ offer: OfferMessage, _ command: StandbyCommand, _ places: ReplicaPlaces, joins: Bool = false
+    ) throws {
         (vm, directory, bases) = (offer.vm, places.memoryDirectory, places.bases)
         let paths = try Self.paths(offer.blocks, command, directory)
-        // Removed with the replica; what an earlier one left behind is of no use any more.
-        try? FileManager.default.removeItem(atPath: directory)
-        bases.take(vm, as: directory)
+        // What an earlier one left behind is of no use any more.
+        if joins {
+            Self.withdraw(vm, directory, keepingMemory: false, bases)
+        } else {
+            try? FileManager.default.removeItem(atPath: directory)
+        }
         try Self.makeDirectory(directory)
-        baseBytes = MemoryBases.fit(
-            directory, to: Dictionary(zip(paths, offer.blocks).lazy.filter(\.1.tracked).map { ($0, $1.length) }) { $1 })
+        baseBytes = Self.layBase(of: vm, paths, offer.blocks, in: directory, bases)
         do {
-            try Self.makeRoom(for: offer.blocks, present: baseBytes, directory, bases)
+            try Self.makeRoom(Self.roomWanted(offer.blocks) - baseBytes, in: directory, bases)
             memory = try ReplicaMemory(blocks: offer.blocks, paths: paths, recovering: false)
         } catch {
-            Self.giveUp(vm, directory, keepingMemory: baseBytes > 0, bases)
+            if joins {
+                Self.withdraw(vm, directory, keepingMemory: baseBytes > 0, bases)
+            } else {
+                Self.giveUp(vm, directory, keepingMemory: baseBytes > 0, bases)
+            }
             throw error
         }
+    }
+
+    /// What an older replica left becomes the files at `paths`, where it fits. Returns its bytes.
+    private static func layBase(
+        of vm: VMName, _ paths: [String], _ blocks: [RAMBlock], in directory: String, _ bases: MemoryBases
+    ) -> UInt64 {
+        let place = "\(directory)/\(baseName)"
+        let found = { (path: String) in "\(place)/\((path as NSString).lastPathComponent)" }
+        bases.take(vm, as: place)
+        let wanted = zip(paths, blocks).filter(\.1.tracked).map { (found($0), $1.length) }
+        let bytes = MemoryBases.fit(place, to: Dictionary(wanted) { $1 })
+        for path in paths { _ = rename(found(path), path) }
+        try? FileManager.default.removeItem(atPath: place)
+        return bytes
     }
 
     /// As an earlier run of the agent left it.
@@ -44,15 +68,35 @@ package struct MemoryReplica {
             blocks: offer.blocks, paths: Self.paths(offer.blocks, command, directory), recovering: true)
     }
 
-    /// What the guest that resumed from it has mapped stays, and may be the base of a later replica.
-    func lend() { bases.lend(vm, from: directory) }
-
     /// Removes the memory directory, except for the RAM where that is to be the base of a later replica.
     package func giveUp(keepingMemory: Bool) { Self.giveUp(vm, directory, keepingMemory: keepingMemory, bases) }
+
+    static func giveUp(_ vm: VMName, _ places: ReplicaPlaces, keepingMemory: Bool) {
+        giveUp(vm, places.memoryDirectory, keepingMemory: keepingMemory, places.bases)
+    }
 
     private static func giveUp(_ vm: VMName, _ directory: String, keepingMemory: Bool, _ bases: MemoryBases) {
         if keepingMemory { return bases.keep(vm, from: directory) }
         try? FileManager.default.removeItem(atPath: directory)
+    }
+
+    // MARK: - Beside a replica of disks alone
+
+    /// Where memory lies that is on its way to a base, or comes from one.
+    private static let baseName = "base"
+
+    /// The same in the directory of a replica of disks alone, of which all stays.
+    func withdraw(keepingMemory: Bool) { Self.withdraw(vm, directory, keepingMemory: keepingMemory, bases) }
+
+    static func withdraw(_ vm: VMName, _ directory: String, keepingMemory: Bool, _ bases: MemoryBases) {
+        let place = "\(directory)/\(baseName)"
+        let stays = Set(ReplicaManifest.names + [Replica.stateName, baseName])
+        try? FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: false)
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? [] where !stays.contains(name)
+        {
+            _ = rename("\(directory)/\(name)", "\(place)/\(name)")
+        }
+        giveUp(vm, place, keepingMemory: keepingMemory, bases)
     }
 
     static func makeDirectory(_ path: String) throws(SessionError) {
@@ -93,12 +137,9 @@ package struct MemoryReplica {
         return memory + UInt64(StageFiles.bytesMin) + max(memory / 8, burstMin)
     }
 
-    /// The RAM must fit now, with a burst beside it: a standby that finds out in the middle of an apply would be none.
-    /// Bases of other VMs are given up for it.
-    private static func makeRoom(
-        for blocks: [RAMBlock], present: UInt64, _ directory: String, _ bases: MemoryBases
-    ) throws(SessionError) {
-        let wanted = roomWanted(blocks) - present
+    /// The RAM must fit now, with a burst beside it where epochs are staged: a standby that finds out in the middle of an
+    /// apply would be none. Bases are given up for it.
+    static func makeRoom(_ wanted: UInt64, in directory: String, _ bases: MemoryBases) throws(SessionError) {
         let parent = (directory as NSString).deletingLastPathComponent
         while true {
             do throws(SessionError) {

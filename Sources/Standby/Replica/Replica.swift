@@ -1,4 +1,3 @@
-import Foundation
 import GuestNetwork
 import Hypervisor
 import LinuxSystem
@@ -11,49 +10,53 @@ import Protocol
 import Storage
 import Synchronization
 
-/// The standby's copy of a VM: RAM files, disk images, slots, and the QEMU that waits to become the guest.
+/// The standby's copy of a VM: RAM files, disk images, slots, and the QEMU that waits to become the guest. At a level whose
+/// output is not held it is of disk images alone, and the guest is started from them. While the dial is turned the other parts
+/// are attached to the disks, and detached from them.
 ///
 /// Made whole or not at all: when a step fails, everything made before is removed again. Its files outlive the agent, so
 /// that a restarted one can take it up; `dismantle` removes them.
 public final class Replica: @unchecked Sendable {
-    // SAFETY: the guest, its ways out and the files are used by the apply thread only, after the thread that made the replica
-    // handed it over; everything else is immutable or thread-safe by itself.
+    // SAFETY: the guest, its ways out, the files and what changes of the offer are used by the apply thread only, after the
+    // thread that made the replica handed it over; everything else is immutable or thread-safe by itself.
 
-    public let offer: OfferMessage
+    /// Its blocks and NICs are those that are attached.
+    public internal(set) var offer: OfferMessage
     /// Which image this is; lives and dies with the files.
     public let image: StandbyMachine.Image
     public let command: StandbyCommand
     public let recovering: Bool
     /// Its QEMU has the state of the applied epoch already, from an earlier run of the agent.
-    package var isLoaded: Bool { guest.isLoaded }
+    package var isLoaded: Bool { guest?.isLoaded ?? false }
     public let peer: NodeName
     package let appliedEpoch: Epoch
-    private let places: ReplicaPlaces
-    private let memoryPart: MemoryReplica
+    let places: ReplicaPlaces
+    /// Nil for a replica of disks alone, as is the next.
+    var memoryPart: MemoryReplica?
+    var stage: StageFiles?
     private let diskPart: DiskReplica
-    private let stage: StageFiles
     private let state: DeviceStateFile
-    private var guest: any StandbyGuest
+    /// Nil where none waits and none was started.
+    var guest: ReplicaGuest?
     /// Of the guest, for whoever asks.
-    private let pid: Atomic<Int32>
-    private var output: StandbyOutput
+    let pid: Atomic<Int32>
     /// The images were let go of in order.
     private var disksAreWhole = true
-    /// From the beginning until the guest was resumed here.
-    private var priority: TakeOverPriority?
     private let log: Logger
 
-    package var memory: ReplicaMemory { memoryPart.memory }
+    /// Nil for a replica of disks alone.
+    package var memory: ReplicaMemory? { memoryPart?.memory }
     /// Bytes of its memory that an older replica left here; the rest was zero at first.
-    package var baseBytes: UInt64 { memoryPart.baseBytes }
+    package var baseBytes: UInt64 { memoryPart?.baseBytes ?? 0 }
     package var disks: [StagedDisk] { diskPart.staged }
-    package var slots: [StageSlot] { stage.slots }
+    package var slots: [StageSlot] { stage?.slots ?? [] }
+    /// 0 where there is none.
     public var qemuPID: Int32 { pid.load(ordering: .relaxed) }
     public var qmpPath: String { command.monitorPath }
-    /// Readable once the waiting QEMU has ended.
-    package var qemuExitDescriptor: Int32 { guest.exitDescriptor }
-    /// How it ended, with its last words; nil while it runs.
-    package var qemuEnding: String? { guest.ending }
+    /// Readable once the QEMU that waits has ended; -1 where none does.
+    package var qemuExitDescriptor: Int32 { guest?.exitDescriptor ?? -1 }
+    /// How it ended, with its last words; nil while it runs, and where none does.
+    package var qemuEnding: String? { guest?.ending }
 
     /// Makes everything that a standby of `offer` needs; seconds of work.
     public init(
@@ -70,21 +73,19 @@ public final class Replica: @unchecked Sendable {
         do {
             command = try Self.admit(offer, places)
             try MemoryReplica.makeDirectory(places.runtimeDirectory)
-            let memoryPart = try MemoryReplica(offer, command, places)
+            let memoryPart = try Self.makeMemory(offer, command, places)
             self.memoryPart = memoryPart
-            undo.add { memoryPart.giveUp(keepingMemory: memoryPart.baseBytes > 0) }
-            stage = try StageFiles(in: places.memoryDirectory, for: offer.blocks)
+            undo.add { MemoryReplica.giveUp(offer.vm, places, keepingMemory: (memoryPart?.baseBytes ?? 0) > 0) }
+            stage = memoryPart == nil ? nil : try StageFiles(in: places.memoryDirectory, for: offer.blocks)
             state = try DeviceStateFile(path: Self.statePath(in: places.memoryDirectory))
             let diskPart = try DiskReplica(
                 offer, places.standby, kept: places.bases.digests, makesMissing: offer.createsImages ?? false)
             self.diskPart = diskPart
             undo.add { diskPart.abandon() }
-            let guest = try places.guests.start(
-                command, of: offer.guest, logPath: Self.logPath(in: places.runtimeDirectory))
+            let guest = try Self.startGuest(offer, command, places)
             self.guest = guest
-            pid = Atomic(guest.pid)
-            undo.add { guest.kill() }
-            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
+            pid = Atomic(guest?.pid ?? 0)
+            undo.add { guest?.kill() }
             raisePriority()
             try writeManifest()
         } catch {
@@ -114,89 +115,45 @@ public final class Replica: @unchecked Sendable {
                 node: node, memoryDirectory: memoryDirectory, runtimeDirectory: runtimeDirectory,
                 standby: standby(offer), guests: guests, isRealTime: isRealTime, bases: bases)
             recovering = true
-            memoryPart = try MemoryReplica(recovering: offer, command, places)
-            stage = try StageFiles(recovering: memoryDirectory, capacity: manifest.slotCapacity)
+            let hasMemory = manifest.hasMemory
+            // Of a memory that was on its way, or had gone.
+            if !hasMemory { MemoryReplica.withdraw(offer.vm, memoryDirectory, keepingMemory: false, bases) }
+            memoryPart = hasMemory ? try MemoryReplica(recovering: offer, command, places) : nil
+            stage = hasMemory ? try StageFiles(recovering: memoryDirectory, capacity: manifest.slotCapacity) : nil
             state = try DeviceStateFile(path: Self.statePath(in: memoryDirectory))
             appliedEpoch = state.load()?.epoch ?? .firstCopy
             guard appliedEpoch > .firstCopy else {
                 throw SessionError(.refused, "no checkpoint was complete")
             }
-            guest = try guests.adopt(
-                manifest.qemuPID, command, of: offer.guest, logPath: Self.logPath(in: runtimeDirectory))
-            pid = Atomic(manifest.qemuPID)
+            let guest = try Self.adoptGuest(manifest, places)
+            self.guest = guest
+            pid = Atomic(guest?.pid ?? 0)
             // A guest that has its state has the images too.
             diskPart =
-                guest.isLoaded
+                guest?.isLoaded == true
                 ? DiskReplica(takenOver: offer, places.standby, kept: bases.digests)
                 : try DiskReplica(offer, places.standby, kept: bases.digests, makesMissing: false)
-            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
             raisePriority()
         } catch {
             throw SessionError(.refused, "the replica in \(memoryDirectory) is of no use: \(error)")
         }
     }
 
-    /// VMs whose replicas an earlier run of the agent left in `directory`.
-    public static func leftBehind(in directory: String) -> [VMName] {
-        ((try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []).compactMap(VMName.init).sorted()
-    }
-
-    /// Ends the QEMU of a replica that cannot be taken up, and keeps its memory as a base.
-    public static func keepLeftover(
-        _ vm: VMName, _ memoryDirectory: String, guests: any StandbyGuestSource, _ bases: MemoryBases
-    ) {
-        if let manifest = try? ReplicaManifest.read(from: memoryDirectory), !ReplicaManifest.isUsedUp(memoryDirectory) {
-            guests.endLeftover(manifest.qemuPID, manifest.command)
-        }
-        bases.keep(vm, from: memoryDirectory)
-    }
-
-    // MARK: - Making it
-
-    /// The standby's command line, or everything that stands in the way of a replica.
-    private static func admit(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) -> StandbyCommand {
-        // Nothing here would wait for its primary's lease.
-        guard offer.session.level == .system else {
-            throw SessionError(
-                .refused,
-                "it is offered at level \(offer.session.level.rawValue), and this version keeps standbys at level system"
-                    + " only")
-        }
-        let admission = Admission(
-            offer.vm, offer.guest, of: offer.session.primary, createsImages: offer.createsImages ?? false,
-            places: places)
-        guard admission.problems.isEmpty, let command = admission.command else {
-            throw SessionError(.refused, admission.problems.joined(separator: "; "))
-        }
-        return command
-    }
-
-    private func writeManifest() throws {
+    func writeManifest() throws {
         try ReplicaManifest(
-            offer: offer, peer: peer, command: command, qemuPID: qemuPID, slotCapacity: stage.capacity, image: image
+            offer: offer, peer: peer, command: command, qemuPID: qemuPID, slotCapacity: stage?.capacity ?? 0,
+            image: image
         ).write(to: places.memoryDirectory)
     }
 
-    private static func statePath(in directory: String) -> String { "\(directory)/device-state" }
-
-    private static func logPath(in directory: String) -> String { "\(directory)/qemu.log" }
-
     /// What an earlier run of the agent left raised is given back where that is not wanted any more.
-    private func raisePriority() {
+    func raisePriority() {
         guard places.isRealTime || recovering else { return }
         do {
-            priority = try TakeOverPriority(raising: guest)
-            if !places.isRealTime { priority = nil }
+            try guest?.raisePriority(keeps: places.isRealTime)
         } catch {
             log.warning("a failover of \(offer.vm) waits for a processor like everything else: \(error)")
         }
-    }
-
-    private static func refusal(_ offer: OfferMessage, _ node: NodeName, _ error: any Error) -> SessionError {
-        if let error = error as? SessionError {
-            return SessionError(error.code, "\(node) cannot be the standby of \(offer.vm): \(error.message)")
-        }
-        return SessionError(.refused, "\(node) cannot be the standby of \(offer.vm): \(error)")
     }
 
     package func disk(_ index: UInt16) throws(SessionError) -> StagedDisk { try disks.disk(index) }
@@ -221,8 +178,9 @@ public final class Replica: @unchecked Sendable {
 
     /// Has QEMU load the state, and not run it. Everything committed is applied.
     package func load(from epoch: Epoch, deviceState: [UInt8]) throws(SessionError) {
-        priority?.raiseCaller()
+        guest?.raiseCaller()
         do {
+            guard let guest, let memory else { throw SessionError(.qemu, "no QEMU waits for its state") }
             try releaseDisks { () throws(StorageError) in try diskPart.release() }
             try guest.load(memory.unsharedBlocks, deviceState: deviceState)
         } catch {
@@ -234,7 +192,7 @@ public final class Replica: @unchecked Sendable {
     package func run(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
         -> TakeOverReport
     {
-        priority?.lowerVCPUs()
+        guest?.lowerVCPUs()
         do throws(SessionError) {
             return try letRun(from: epoch, held, decidedAt: decidedAt)
         } catch {
@@ -242,30 +200,36 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
-    /// Boots the guest from its disks, where no QEMU took its state. Everything committed is applied. The QEMU that failed is
-    /// gone before the other one starts, and with it its locks and taps; frames of committed epochs leave before the guest runs.
+    /// Boots the guest from its disks, where no QEMU took its state, or none waits for it. Everything that came is applied. A QEMU
+    /// that failed is gone before the other one starts, and with it its locks and taps; frames of committed epochs leave before
+    /// the guest runs.
     package func boot(from epoch: Epoch, outputs held: [HeldOutput], decidedAt: UInt64) throws(SessionError)
         -> TakeOverReport
     {
-        endQEMU()
-        priority = nil
-        // They led into that QEMU, or lie at the taps that the next one opens.
-        output.detach { _ in }
+        guest?.giveWay()
+        // Of a guest that has no memory here yet.
+        let memory = memoryPart == nil ? FreshMemory(command, places) : nil
         do {
             try releaseDisks { () throws(StorageError) in try diskPart.makeDurable() }
-            guest = try places.guests.boot(command, logPath: Self.logPath(in: places.runtimeDirectory))
-            pid.store(guest.pid, ordering: .relaxed)
-            output = try StandbyOutput(offer.nics, of: offer.guest, through: guest)
+            try memory?.make()
+            let started = try ReplicaGuest(
+                places.guests.boot(command, logPath: Self.logPath(in: places.runtimeDirectory)), of: offer)
+            guest = started
+            pid.store(started.pid, ordering: .relaxed)
             try writeManifest()
             var report = try letRun(from: epoch, held, decidedAt: decidedAt)
-            report.isBooted = true
+            (report.isBooted, report.isStarted) = (memory == nil, memory != nil)
             return report
         } catch {
-            endQEMU()
+            guest?.giveWay()
+            pid.store(0, ordering: .relaxed)
+            memory?.remove()
             let reason = (error as? SessionError)?.message ?? "\(error)"
-            throw SessionError(
-                .qemu,
-                "\(offer.vm) cannot be booted from its disk as of epoch \(epoch), which stays as it is: \(reason)")
+            let what =
+                memory == nil
+                ? "booted from its disk as of epoch \(epoch), which stays as it is"
+                : "started from its disks, which stay as they are"
+            throw SessionError(.qemu, "\(offer.vm) cannot be \(what): \(reason)")
         }
     }
 
@@ -286,6 +250,7 @@ public final class Replica: @unchecked Sendable {
     private func letRun(
         from epoch: Epoch, _ held: [HeldOutput], decidedAt: UInt64
     ) throws(SessionError) -> TakeOverReport {
+        guard let guest else { throw SessionError(.qemu, "no QEMU has its state") }
         var report = TakeOverReport()
         report.epoch = epoch
         report.qmpPath = qmpPath
@@ -295,53 +260,27 @@ public final class Replica: @unchecked Sendable {
         } catch {
             throw SessionError(.system, "that \(offer.vm) runs here cannot be remembered: \(error)")
         }
-        report.framesReleased = output.send(held)
+        report.framesReleased = guest.send(held)
         try guest.run()
         report.decisionToRunning = MonotonicClock.now() - decidedAt
         return report
     }
 
-    /// The QEMU, if it runs, of a guest that was resumed from the replica in `directory` by an agent that was then
-    /// killed.
-    public static func resumed(in directory: String) -> (pid: Int32, monitorPath: String, image: StandbyMachine.Image)?
-    {
-        guard let manifest = try? ReplicaManifest.read(from: directory), ReplicaManifest.isUsedUp(directory) else {
-            return nil
-        }
-        return (manifest.qemuPID, manifest.command.monitorPath, manifest.image)
-    }
-
     /// After the guest was resumed: takes our filters out of it and removes what only a replica needs.
     package func forgetStaging() {
-        do throws(SessionError) {
-            try guest.forgetSharing()
-        } catch {
-            log.warning("\(offer.vm) cannot be migrated by others before it is started anew: \(error)")
-        }
-        output.detach { log.warning("a filter could not be taken out of \(offer.vm): \($0)") }
-        priority = nil
-        guest.close()
-        memoryPart.lend()
+        guest?.leave { log.warning("\($0)") }
+        // What it has mapped stays, and may be the base of a later replica.
+        places.bases.lend(offer.vm, from: places.memoryDirectory)
     }
 
     /// Ends the standby's QEMU; returns when the process is gone.
-    package func endQEMU() {
-        repeat { guest.kill() } while guest.ending == nil
-    }
+    package func endQEMU() { guest?.end() }
 
     /// Ends the standby's QEMU and removes the replica, except for its memory where that is to be the base of a later one.
     /// The disk images stay: they are the operator's.
     public func dismantle(keepingMemory: Bool) {
-        guest.kill()
+        guest?.kill()
         diskPart.close()
-        memoryPart.giveUp(keepingMemory: keepingMemory)
-    }
-}
-
-extension StandbyMachine.Image {
-    init(_ offer: SessionOffer, identity: StandbyIdentity) {
-        self.init(
-            session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
-            primary: offer.primary, waits: offer.waits)
+        MemoryReplica.giveUp(offer.vm, places, keepingMemory: keepingMemory)
     }
 }

@@ -11,7 +11,7 @@ package struct ReplicaManifest: Codable {
     package var peer: NodeName
     package var command: StandbyCommand
     package var qemuPID: Int32
-    /// In bytes.
+    /// In bytes; 0 where the replica is of disks alone.
     package var slotCapacity: Int
     package var image: StandbyMachine.Image
 
@@ -26,6 +26,9 @@ package struct ReplicaManifest: Codable {
         self.slotCapacity = slotCapacity
         self.image = image
     }
+
+    /// The replica has memory, and a QEMU that waits. The dial moves: the level of the offer does not tell.
+    var hasMemory: Bool { slotCapacity > 0 }
 
     /// Of the replica in `directory`.
     package static func read(from directory: String) throws -> ReplicaManifest {
@@ -46,7 +49,10 @@ package struct ReplicaManifest: Codable {
         FileManager.default.fileExists(atPath: usedUpMark(in: directory))
     }
 
-    private static func path(in directory: String) -> String { "\(directory)/manifest.json" }
+    /// The names of its files.
+    static let names = ["manifest.json", "used-up"]
 
-    private static func usedUpMark(in directory: String) -> String { "\(directory)/used-up" }
+    private static func path(in directory: String) -> String { "\(directory)/\(names[0])" }
+
+    private static func usedUpMark(in directory: String) -> String { "\(directory)/\(names[1])" }
 }
