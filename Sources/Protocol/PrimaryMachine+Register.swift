@@ -67,9 +67,10 @@ extension PrimaryMachine {
         let term = rule.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
         switch purpose {
         case .solo:
+            // A guest that is named now has the level that was asked for with it, whatever the last one had.
             return Register(
                 term: term, owner: node, mode: .solo, session: .none, standby: nil, lineage: lineage,
-                level: current?.level ?? firstLevel)
+                level: isFresh ? firstLevel : current?.level ?? firstLevel)
         case .pair:
             guard let session, let current else { return nil }
             return Register(

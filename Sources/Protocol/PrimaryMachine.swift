@@ -384,6 +384,14 @@ public struct PrimaryMachine: Sendable, Equatable {
         }
     }
 
+    /// The guest's QEMU is gone, at a level that starts it again, and it did not start yet: SOLO, or the lease, is waited for.
+    public var isRestarting: Bool {
+        switch state {
+        case .fencing, .fenced, .ended: false
+        default: guestIsGone
+        }
+    }
+
     /// The newest epoch whose output may have left by acknowledgement, in the session that is under way.
     public var acknowledged: Epoch { session?.acknowledged ?? .firstCopy }
 

@@ -271,8 +271,8 @@ extension StandbyMachine {
 
     mutating func failToResume(_ reason: String, _ actions: inout [Action]) {
         guard case .resuming = state else { return }
-        // Why it was not booted says that by itself.
-        let isBoot = loading == .refused
+        // Why it was not booted or started says that by itself.
+        let isBoot = loading == .refused || !level.holdsOutput
         actions.append(.report(isBoot ? reason : "QEMU did not go on from checkpoint \(staged): \(reason)"))
         fail(&actions)
     }

@@ -229,7 +229,7 @@ public struct StandbyMachine: Sendable, Equatable {
     /// The register as last told, read or won.
     public internal(set) var register: Register?
     var seen: Term
-    /// Of the offer under which the image was begun; nil for one that was found.
+    /// Of the offer under which the image was begun.
     var offeredLevel: Level?
     /// The former owner's lease is not waited for any more.
     var isCleared = false
@@ -257,15 +257,18 @@ public struct StandbyMachine: Sendable, Equatable {
 
     /// For a whole image that was found after a restart of the agent and was not used up: epochs after `applied` up to
     /// `staged` are applied once more, in order, and reported. `started` is the first event.
-    /// - Parameter isLoaded: its QEMU has the state of `applied` already, which is `staged` then: what came after it was
-    ///   never acknowledged.
+    /// - Parameters:
+    ///   - level: of the offer under which it was begun.
+    ///   - isLoaded: its QEMU has the state of `applied` already, which is `staged` then: what came after it was never
+    ///     acknowledged.
     public init(
         node: NodeName, rule: Rule, record: LocalRecord, fences: Set<NodeName> = [], bootsFromDisk: Bool = false,
-        seed: UInt64, found image: Image, staged: Epoch, applied: Epoch, isLoaded: Bool
+        seed: UInt64, found image: Image, level: Level = .system, staged: Epoch, applied: Epoch, isLoaded: Bool
     ) {
         precondition(!isLoaded || applied == staged, "a state is loaded only once everything is applied")
         self.init(node: node, rule: rule, record: record, fences: fences, bootsFromDisk: bootsFromDisk, seed: seed)
         self.image = image
+        offeredLevel = level
         self.staged = staged
         self.applied = applied
         if isLoaded { loading = .done }

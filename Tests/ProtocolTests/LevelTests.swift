@@ -30,6 +30,19 @@ import Testing
         return scene
     }
 
+    /// What the last one was protected at says nothing of it; one that was ours keeps its level.
+    @Test func aGuestThatIsNamedHasTheLevelThatWasAskedFor() {
+        let register = solo().register
+        var scene = PrimaryScene(register: register, seed: 8)
+        scene.feed(.started)
+        scene.settle()
+        #expect(scene.register?.level == .system && scene.machine.level == .system)
+        scene = PrimaryScene(guest: .ours(register.unsafelyUnwrapped.lineage), register: register, seed: 8)
+        scene.feed(.started)
+        scene.settle()
+        #expect(scene.register?.level == .restart)
+    }
+
     @Test func aGateStandsInPlaceOfHolding() {
         var scene = solo()
         scene.feed(.candidate(beta, asked: false))
@@ -147,6 +160,25 @@ import Testing
         #expect(scene.feed(.peerFenced(nonce)) == [])
         (scene, actions) = won(.system, fences: [alpha])
         #expect(scene.feed(.peerFenced(actions.fencing.unsafelyUnwrapped)) == [])
+    }
+
+    /// The former owner's lease is over for good.
+    @Test func aStartThatFailedIsTriedAgainByWord() {
+        var (scene, _) = won(.restart)
+        scene.feed(.persisted(Term(6)))
+        scene.feed(.cleared)
+        #expect(scene.feed(.resumeFailed("there is no room")) == [.report("there is no room")])
+        #expect(scene.feed(.force) == [.startFromDisk])
+    }
+
+    /// Its register may never have been told: nothing is to be loaded where nothing waits for it.
+    @Test(arguments: Level.allCases) func anImageThatIsFoundHasTheLevelOfItsOffer(level: Level) throws {
+        let image = try #require(StandbyScene.holding().machine.image)
+        var machine = StandbyMachine(
+            node: image.identity.node, rule: .arbiter, record: LocalRecord(), seed: 1, found: image, level: level,
+            staged: Epoch(1), applied: Epoch(1), isLoaded: false)
+        #expect(machine.level == level)
+        #expect(machine.handle(.started).contains(.load(from: Epoch(1))) == level.holdsOutput)
     }
 
     @Test func writesAreAnsweredForUntilTheTakeover() {

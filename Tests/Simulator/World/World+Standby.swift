@@ -214,7 +214,7 @@ extension World {
             host.replica?.outputs.removeAll { $0.epoch <= epoch }
         case .takeOver(_, let stands): if stands { host.handOverAskedAt = now }
         case .goodbye: host.isTold = true
-        case .register, .tuning, .synced: break
+        case .register, .tuning, .synced, .askPromise: break
         }
         take(message, host)
         host.isTold = false
