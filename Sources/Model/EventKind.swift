@@ -36,6 +36,8 @@ extension EventKind {
     public static let promoted = EventKind(rawValue: "promoted")
     /// The same, without the guest's memory: it was booted from its disk.
     public static let coldBoot = EventKind(rawValue: "cold_boot")
+    /// A guest that died, or whose host did, was started from its disk, at a level that promises no more.
+    public static let restarted = EventKind(rawValue: "restarted")
     /// The first output left after that.
     public static let firstOutput = EventKind(rawValue: "first_output")
     /// The guest that ran here was silenced: another host has the right to run it.
@@ -56,9 +58,9 @@ extension EventKind {
     public static let ended = EventKind(rawValue: "ended")
 
     public static let decisions: [EventKind] = [
-        .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .coldBoot, .firstOutput,
-        .fenced,
-        .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled, .ended,
+        .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .coldBoot, .restarted,
+        .firstOutput, .fenced, .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled,
+        .ended,
     ]
 }
 
@@ -110,7 +112,9 @@ extension EventKind {
     public var isDetection: Bool { self == .detected || self == .standbyLost }
 
     /// Whether protection was gone when this was decided: what comes after it protects again.
-    public var isLoss: Bool { isDetection || [.forced, .promoted, .coldBoot, .firstOutput, .fenced].contains(self) }
+    public var isLoss: Bool {
+        isDetection || [.forced, .promoted, .coldBoot, .restarted, .firstOutput, .fenced].contains(self)
+    }
 
     /// Whether something is still being carried out when this is the last decision.
     public var isUnderWay: Bool {

@@ -30,6 +30,9 @@ public enum SessionReport: Sendable {
     case tookOver(TakeOverReport, TakeOverCause, reason: String)
     /// The guest was found: its QEMU, and the history that it carries.
     case found(pid: Int32, lineage: Lineage)
+    /// The guest died here, and was started here again, under this register: another session goes on with it, and no `ended`
+    /// follows.
+    case restarted(StartedGuest, Register)
     /// The guest runs here from now on, and who may run it is known.
     case becamePrimary(Register)
     /// Another host goes on with the guest; this one may be its standby.
@@ -38,10 +41,24 @@ public enum SessionReport: Sendable {
     case ended(_ reason: String)
 }
 
+/// A guest that was started here from its disks, in the place of one that died.
+public struct StartedGuest: Sendable {
+    public var pid: Int32
+    /// Where its monitor is.
+    public var monitorPath: String
+    /// From the decision until it ran, in nanoseconds.
+    public var duration: UInt64 = 0
+
+    public init(pid: Int32, monitorPath: String) {
+        self.pid = pid
+        self.monitorPath = monitorPath
+    }
+}
+
 /// Where a session is; the words are those of the API.
 public enum SessionPhase: String, Sendable, Codable {
     case connecting, preparing, syncing, protected, stalled, handingOver, frozen, forked, peerLost, failingOver
-    case running, failed, ended
+    case restarting, running, failed, ended
 
     /// What the machine's state alone says; nil where it depends on more.
     init?(_ state: PrimaryMachine.State) {
@@ -127,6 +144,11 @@ public struct PrimaryStatus: Sendable {
     public var standby: NodeName?
     /// Which VM it is; nil before its QEMU was found.
     public var identity: VMIdentity?
+    /// In force, and what the operator asked for.
+    public var level = Level.system
+    public var asked = Level.system
+    /// Why these differ; nil where they do not, and while the dial is being turned.
+    public var dialReason: String?
 
     public init() {}
 }

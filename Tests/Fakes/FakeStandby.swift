@@ -75,7 +75,20 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
         /// The guest's memory at each whole epoch.
         var images: [Epoch: [UInt8]] = [:]
         var memory: [UInt8] = []
+        /// At a level whose output is not held: whether it answers for disk writes, and how many came after the first copy.
+        var isTaking = true
+        var writes: UInt64 = 0
+        var promises = 0
+        /// The disk frames of this epoch belong to no checkpoint.
+        var throughEpoch: Epoch?
+        /// What it was asked to have more of, and how often less.
+        var attached: [AttachMessage] = []
+        var detached = 0
+        /// Why it has no more.
+        var refusal: String?
         var violations: [String] = []
+
+        var holdsOutput: Bool { offers.last?.session.level.holdsOutput ?? true }
     }
 
     public let node: NodeName
@@ -168,6 +181,14 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
         }
     }
 
+    /// Answers for disk writes, at a level whose output is not held, or lets them wait.
+    public func take(writes isTaking: Bool) {
+        locked { state in
+            state.isTaking = isTaking
+            Self.answerForWrites(state)
+        }
+    }
+
     public func hangUp(_ reason: String = "by the test") {
         locked(\.link)?.close(LinkError(peer: FakeNodes.primary.description, .lost(reason)))
     }
@@ -190,6 +211,15 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
     public var output: [Epoch: [String]] { locked { $0.output } }
     /// The guest's memory at each whole epoch.
     public var images: [Epoch: [UInt8]] { locked { $0.images } }
+    /// Why it attaches nothing; nil when it does.
+    public func refuseToAttach(_ reason: String?) { locked { $0.refusal = reason } }
+    public var attached: [AttachMessage] { locked { $0.attached } }
+    public var detached: Int { locked { $0.detached } }
+    public var memory: [UInt8] { locked { $0.memory } }
+    public var isByEpochs: Bool { locked { $0.throughEpoch == nil || $0.whole.last ?? .firstCopy >= $0.throughEpoch! } }
+    public var promises: Int { locked { $0.promises } }
+    /// At a level whose output is not held: disk writes that came after the first copy.
+    public var writes: UInt64 { locked { $0.writes } }
     public var violations: [String] { locked { $0.violations } }
 
     // MARK: - The link
@@ -238,6 +268,29 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
                             disk: question.disk, chunkSize: question.chunkSize, first: question.first, digests: $0)))
             }
         case .pages where epoch == .firstCopy: try apply(body, &state)
+        case .promiseAsked:
+            let asked = try body.withUnsafeReadableBytes { try PromiseAsked(parsing: $0) }
+            state.promises += 1
+            link.send(controlFrame(Promise(question: asked.question, term: asked.term)))
+        case .attach:
+            state.attached.append(try AttachMessage(body))
+            let length = state.attached.last?.blocks.first?.length ?? 0
+            state.memory = [UInt8](repeating: 0, count: state.refusal == nil ? Int(length) : 0)
+            link.send(
+                AttachedMessage(.memory, refusal: state.refusal, qemuPID: state.refusal == nil ? 2 : 0, baseBytes: 0)
+                    .frame)
+        case .detach:
+            _ = try DetachMessage(body)
+            state.detached += 1
+            state.memory = []
+        case .through: state.throughEpoch = epoch
+        case .diskWrite where epoch == .firstCopy, .diskZero where epoch == .firstCopy: break
+        case .diskWrite where epoch == state.throughEpoch, .diskZero where epoch == state.throughEpoch:
+            if header.sequence != 0 {
+                state.violations.append("a write of no checkpoint has number \(header.sequence)")
+            }
+            state.writes += 1
+            Self.answerForWrites(state)
         case .pages, .deviceState, .output, .diskWrite, .diskZero: try stage(header, body, &state)
         case .checkpointEnd:
             try finish(epoch, try body.withUnsafeReadableBytes { try CheckpointEnd(parsing: $0) }, &state)
@@ -250,18 +303,26 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
         state.connections += 1
         (state.staged, state.whole, state.digests, state.images, state.output) = ([:], [], [:], [:], [:])
         (state.acknowledged, state.isSynced, state.released) = (.firstCopy, false, [])
+        (state.writes, state.throughEpoch) = (0, nil)
+    }
+
+    private static func answerForWrites(_ state: State) {
+        guard state.isTaking, state.writes > 0 else { return }
+        state.link?.send(controlFrame(DiskTaken(count: state.writes)))
     }
 
     private func answer(_ offer: OfferMessage, _ link: Link, _ state: inout State) {
         state.offers.append(offer)
+        if !offer.session.level.holdsOutput { state.throughEpoch = Epoch(2) }
         switch state.answer {
         case .accepts:
             state.incarnation += 1
             state.memory = [UInt8](repeating: 0, count: Int(offer.blocks.first?.length ?? 0))
             link.send(
                 AcceptMessage(
-                    identity: StandbyIdentity(node: node, incarnation: state.incarnation), qemuPID: 1,
-                    qemuVersion: "7.2.0", baseBytes: 0, heartbeatMilliseconds: 50, verifies: false
+                    identity: StandbyIdentity(node: node, incarnation: state.incarnation),
+                    qemuPID: state.holdsOutput ? 1 : 0, qemuVersion: "7.2.0", baseBytes: 0, heartbeatMilliseconds: 50,
+                    verifies: false
                 ).frame)
         case .refuses(let reason, let knows): link.send(RefuseMessage(because: reason, knows: knows).frame)
         case .fails(let reason): link.send(GoodbyeMessage(kind: .failed, reason: reason).frame)

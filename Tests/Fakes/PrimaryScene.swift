@@ -1,5 +1,6 @@
 import Foundation
 import Hypervisor
+import Leases
 import Logging
 import Messages
 import Model
@@ -23,6 +24,8 @@ public final class PrimaryScene: Sendable {
         public var nics = 1
         public var disks = 0
         public var mayPinMemory = true
+        /// Whether its NICs are on taps.
+        public var hasTaps = true
         /// What persisting says, given what is to be persisted.
         public var persist: @Sendable (LocalRecord) throws -> Void = { _ in }
         public var identify: @Sendable (VMIdentity?, Bool) throws(SessionError) -> VMIdentity
@@ -65,6 +68,8 @@ public final class PrimaryScene: Sendable {
     public let vm: VMName
     public let guest: FakeGuest
     public let register = FakeRegister()
+    package let barrier = FakeBarrier()
+    public let starter = FakeStarter()
     public let shell: PrimaryShell
     private let standbys: [NodeName: FakeStandby]
     private let told: Told
@@ -78,7 +83,8 @@ public final class PrimaryScene: Sendable {
     private init(_ setup: Setup) async throws {
         vm = setup.options.vm
         guest = try FakeGuest(
-            vm, pages: setup.pages, nics: setup.nics, disks: setup.disks, mayPinMemory: setup.mayPinMemory)
+            vm, pages: setup.pages, nics: setup.nics, disks: setup.disks, mayPinMemory: setup.mayPinMemory,
+            hasTaps: setup.hasTaps)
         if let first = setup.register { register.set(vm, first) }
         var standbys: [NodeName: FakeStandby] = [:]
         for node in setup.nodes { standbys[node] = FakeStandby(node, register: register) }
@@ -87,7 +93,7 @@ public final class PrimaryScene: Sendable {
         self.told = told
         var log = Logger(label: "scene")
         log.logLevel = .critical
-        let custody = Custody(
+        var custody = Custody(
             node: FakeNodes.primary, rule: setup.rule, arbiter: setup.rule == .arbiter ? register : nil,
             reprotection: setup.reprotection, record: setup.record,
             identify: setup.identify,
@@ -95,9 +101,12 @@ public final class PrimaryScene: Sendable {
                 try persist(record)
                 told.records.withLock { $0.append(record) }
             })
+        if setup.rule == .arbiter {
+            custody.leases = try Leases(node: FakeNodes.primary, arbiter: register, log: log) { [barrier] in barrier }
+        }
         shell = try PrimaryShell(
             options: setup.options, origin: setup.origin, custody: custody, software: "test",
-            guests: FakeSource(guest), log: log,
+            guests: FakeSource(guest), starter: starter, log: log,
             connect: { [standbys] (node, handler) throws(SessionError) in
                 guard let standby = standbys[node] else { throw SessionError(.peerLost, "there is no \(node)") }
                 return try standby.dial(handler)
@@ -140,7 +149,7 @@ public final class PrimaryScene: Sendable {
         guest.die()
         var violations: [String] = []
         do {
-            try await wait(for: "the shell's end") { self.ended != nil }
+            try await wait(for: "the shell's end") { self.ended != nil || restarted != nil }
         } catch {
             violations.append("\(error)")
         }
@@ -180,6 +189,12 @@ public final class PrimaryScene: Sendable {
     /// Why it is over; nil before.
     public var ended: String? {
         reports.lazy.compactMap { if case .ended(let reason) = $0 { reason } else { nil } }.first
+    }
+
+    /// The guest that was started in the place of one that died: another session goes on with that.
+    public var restarted: (StartedGuest, Register)? {
+        reports.lazy.compactMap { if case .restarted(let guest, let register) = $0 { (guest, register) } else { nil } }
+            .first
     }
 
     public var gaveWay: LocalRecord? {
@@ -230,42 +245,4 @@ public final class PrimaryScene: Sendable {
     }
 
     public func waitUntilEnded() async throws { try await wait(for: "the end") { ended != nil } }
-}
-
-/// So many scenes at once: more only wait for each other's processors.
-private final class Turns: Sendable {
-    static let shared = Turns(8)
-
-    private struct State {
-        var free: Int
-        var waiting: [CheckedContinuation<Void, Never>] = []
-    }
-    private let state: Mutex<State>
-
-    init(_ count: Int) { state = Mutex(State(free: count)) }
-
-    func take() async {
-        await withCheckedContinuation { continuation in
-            let isFree = state.withLock { state -> Bool in
-                guard state.free > 0 else {
-                    state.waiting.append(continuation)
-                    return false
-                }
-                state.free -= 1
-                return true
-            }
-            if isFree { continuation.resume() }
-        }
-    }
-
-    func giveBack() {
-        let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
-            guard !state.waiting.isEmpty else {
-                state.free += 1
-                return nil
-            }
-            return state.waiting.removeFirst()
-        }
-        next?.resume()
-    }
 }

@@ -65,8 +65,11 @@ import Testing
             let now = scene.acknowledged.count
             try await scene.wait(for: "three epochs more") { scene.acknowledged.count >= now + 3 }
             #expect(scene.acknowledged.starts(with: (1...3).map { Epoch(UInt64($0)) }))
-            let last = try #require(scene.acknowledged.last)
-            #expect(scene.standby.images[last]?[3 * pageSize] == (kinds.contains(.memory) ? 7 : 0))
+            // So many epochs may have been under way when the page was written.
+            try await scene.wait(for: "the page") {
+                let image = scene.acknowledged.last.flatMap { scene.standby.images[$0] }
+                return image?[3 * pageSize] == (kinds.contains(.memory) ? 7 : 0)
+            }
             #expect(
                 scene.standby.output.values.flatMap { $0 } == (kinds.contains(.output) ? ["a frame"] : []))
             scene.shell.unprotect()

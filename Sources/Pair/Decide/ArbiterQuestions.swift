@@ -2,13 +2,23 @@ import Model
 import Registers
 import Synchronization
 
-/// Carries a machine's questions to the arbiter: one is under way at a time, a new one replaces it, and after an answer
-/// that was none the next one waits, 50 ms at first and up to 1 s.
+/// Carries a machine's questions to the arbiter: one is under way at a time, a new one replaces it. After an answer that was none,
+/// and after a reading that another one follows at once, the next one waits, 50 ms at first and up to 1 s.
 final class ArbiterQuestions: Sendable {
     private struct State {
         var task: Task<Void, Never>?
         var generation: UInt64 = 0
         var unanswered = 0
+        /// Readings in a row, and when the last one was answered.
+        var readings = 0
+        var readAt = ContinuousClock.now
+
+        /// Of a question that is asked now, in milliseconds.
+        func pause(isReading: Bool) -> Int {
+            let isAgain = isReading && readings > 0 && ContinuousClock.now < readAt + .seconds(2)
+            let steps = max(unanswered, isAgain ? readings : 0)
+            return steps == 0 ? 0 : min(1000, 50 << min(steps - 1, 5))
+        }
     }
 
     private let vm: VMName
@@ -33,7 +43,8 @@ final class ArbiterQuestions: Sendable {
         expecting expected: Register?, to new: Register, nonce: Nonce,
         _ answer: @escaping @Sendable (RegisterAnswer) -> Void
     ) {
-        ask { [vm, arbiter] in
+        state.withLock { $0.readings = 0 }
+        ask(pause: state.withLock { $0.pause(isReading: false) }) { [vm, arbiter] in
             await arbiter.compareAndSet(vm, expecting: expected, to: new, nonce: nonce)
         } isKnown: {
             if case .unknown = $0 { false } else { true }
@@ -42,9 +53,16 @@ final class ArbiterQuestions: Sendable {
         }
     }
 
+    /// One with a limit is a question of its own: somebody stands still for it.
     private func read(within limit: Duration?, _ answer: @escaping @Sendable (RegisterReading) -> Void) {
-        let asked = ask { [vm, arbiter] in
-            await arbiter.read(vm)
+        let pause = state.withLock { state in
+            if limit != nil { state.readings = 0 }
+            return state.pause(isReading: true)
+        }
+        let asked = ask(pause: pause) { [self] in
+            let reading = await arbiter.read(vm)
+            self.state.withLock { ($0.readings, $0.readAt) = ($0.readings + 1, .now) }
+            return reading
         } isKnown: {
             if case .unknown = $0 { false } else { true }
         } then: {
@@ -78,13 +96,12 @@ final class ArbiterQuestions: Sendable {
     }
 
     @discardableResult private func ask<Answer: Sendable>(
-        _ question: @escaping @Sendable () async -> Answer, isKnown: @escaping @Sendable (Answer) -> Bool,
+        pause: Int, _ question: @escaping @Sendable () async -> Answer, isKnown: @escaping @Sendable (Answer) -> Bool,
         then: @escaping @Sendable (Answer) -> Void
     ) -> UInt64 {
         state.withLock { state in
             state.generation += 1
             let generation = state.generation
-            let pause = state.unanswered == 0 ? 0 : min(1000, 50 << min(state.unanswered - 1, 5))
             state.task?.cancel()
             state.task = Task.detached(priority: .high) { [self] in
                 if pause > 0 { try? await Task.sleep(for: .milliseconds(pause)) }

@@ -1,3 +1,5 @@
+import Protocol
+
 /// What is done when a disk of the guest fails at the guest's own host, while a standby could go on with it.
 public enum DiskFaultPolicy: String, Sendable {
     case failover
@@ -32,6 +34,8 @@ package struct DiskFaultSight: Sendable {
     /// Nil when the standby goes on; else why the guest has to live with the fault.
     package func reasonToLiveWithIt(_ duty: PrimaryDuty) -> String? {
         guard policy == .failover else { return "disk_fault is “report”" }
+        let level = duty.machine.level
+        guard level.holdsOutput else { return "at level \(level.rawValue) no host has its memory" }
         guard duty.machine.isReplaceable else { return "no standby can go on with it now" }
         guard isArbiterUp else { return "the arbiter does not answer, and nobody goes on without its word" }
         guard duty.connection.linkDown == nil, silence <= Self.freshMax else {

@@ -11,6 +11,10 @@ struct Orders: Sendable {
     var killGuest = false
     /// The next checkpoint is the last of this session: the guest goes on standing still.
     var sealLast = false
+    /// The guest is gone, and may start here again.
+    var startGuest = false
+    /// What the dial wants of the session.
+    var dial: DialStep?
     /// The guest is gone from this host for good.
     var standby: LocalRecord?
     var end = false
@@ -23,8 +27,7 @@ struct Orders: Sendable {
         case .stopGuest: stopGuest = true
         case .killGuest: killGuest = true
         case .sealLast: sealLast = true
-        // No level of this version starts a guest from its disks.
-        case .startGuest: break
+        case .startGuest: startGuest = true
         case .becomeStandby(let record): standby = record
         case .end: end = true
         }
@@ -39,4 +42,10 @@ struct Orders: Sendable {
         }
         return self
     }
+}
+
+/// A part of a level that a session attaches or detaches.
+enum DialStep: Sendable {
+    case attach(DialMachine.Part)
+    case detach(DialMachine.Part)
 }

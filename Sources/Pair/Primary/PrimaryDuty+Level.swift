@@ -53,8 +53,9 @@ extension PrimaryDuty {
                 outputs.append(.detach(part))
                 if part == .gate { outputs += lease.end() }
             case .turn(let level): if let level { feed(.setLevel(level), &outputs) }
-            // The machine tells of each turn.
-            case .stands: break
+            case .stands(let level):
+                guard let level else { break }
+                outputs.append(.report(.event(.dialled, "it is protected at level \(level.rawValue) from here on")))
             case .report(let text):
                 lastError = text
                 outputs.append(.report(.event(.state, text)))

@@ -75,6 +75,7 @@ extension PrimaryDuty {
         case .register(let register): feed(.peerRegister(register), &outputs)
         case .goodbye(let message): take(message, &outputs)
         case .wish(let message): take(message, &outputs)
+        case .promise(let question, let term): outputs.append(.lease(.confirmed(question: question, term)))
         }
         return outputs
     }

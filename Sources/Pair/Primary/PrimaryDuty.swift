@@ -69,6 +69,7 @@ package struct PrimaryDuty: Sendable {
     /// The phase as it is told.
     var shownPhase: SessionPhase {
         if let told = SessionPhase(machine.state) { return told }
+        if machine.isRestarting { return .restarting }
         return connection.isStalled && phase == .protected ? .stalled : phase
     }
 
@@ -154,8 +155,11 @@ package struct PrimaryDuty: Sendable {
         lastError = nil
         retry.reset()
         choice.settle()
-        outputs.append(
-            .report(.event(.protected, "checkpoint 1 is at the standby: it can take over from here on")))
+        let text =
+            machine.level.holdsOutput
+            ? "checkpoint 1 is at the standby: it can take over from here on"
+            : "the disks are whole at the standby: it can start the guest from them from here on"
+        outputs.append(.report(.event(.protected, text)))
     }
 
     /// On a link that was given up nothing arrives, and nobody minds.

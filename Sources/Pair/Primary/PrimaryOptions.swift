@@ -8,7 +8,7 @@ public struct PrimaryOptions: Sendable {
     public var vm: VMName
     public var qmpPath: String
     public var level = Level.system
-    /// What of the guest a session carries: at level `system`, all of it.
+    /// What of the guest a session carries, where its level wants it: at level `system`, all of it.
     package var carriers = Set(CarrierKind.allCases)
     /// The node that is to be the standby.
     public var standby: NodeName

@@ -4,6 +4,7 @@ import LinuxSystem
 import Memory
 import Model
 import Output
+import Protocol
 import Shipping
 
 /// What a session is made of, tied to its shell.
@@ -24,23 +25,26 @@ extension PrimarySession {
             })
     }
 
-    static func disks(of guest: any Guest, through sender: FrameSender, _ shell: PrimaryShell) -> DiskCarrier {
+    static func disks(
+        of guest: any Guest, through sender: FrameSender, _ shell: PrimaryShell, _ level: Level
+    ) -> DiskCarrier {
         // For the test bed only.
         var loses: (@Sendable (Int) -> Bool)?
         if shell.options.planted.contains(.skipDiskWrite) {
             loses = { [shell] writes in writes % 16 == 0 && shell.status.phase == .protected }
         }
+        let parts = shell.state.withLock { $0.parts }
         return DiskCarrier(
-            of: guest, answers: shell.state.withLock { $0.parts.disks }, sender: sender, log: shell.log,
-            tell: { [shell] in shell.report(.event(.state, $0)) }, loses: loses)
+            of: guest, answers: parts.disks, sender: sender, log: shell.log,
+            tell: { [shell] in shell.report(.event(.state, $0)) }, loses: loses,
+            writes: parts.writes, goesThrough: !level.holdsOutput)
     }
 
     static func memory(
-        of guest: any Guest, through shipper: Shipper, _ shell: PrimaryShell
+        of guest: any Guest, through shipper: Shipper, _ shell: PrimaryShell, hasBase: Bool
     ) throws(SessionError) -> MemoryCarrier {
         let (session, base) = shell.state.withLock { state in
-            let connection = state.duty.connection
-            return (connection.session, connection.baseBytes > 0 ? state.parts.pageDigests : nil)
+            (state.duty.connection.session, hasBase ? state.parts.pageDigests : nil)
         }
         var faults = MemoryCarrier.Faults()
         faults.forgetsPins = shell.options.planted.contains(.forgetPins)

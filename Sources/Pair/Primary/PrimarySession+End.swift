@@ -23,6 +23,7 @@ extension PrimarySession {
         let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
         shell.handle(.guestLost)
         if isGivenAway { return "another host goes on with the guest" }
+        if shell.isRestarting { throw awaitOwnership() }
         guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
             throw SessionError.guestLost(guest.pid, "died, and no standby could go on with it")
         }
@@ -32,6 +33,15 @@ extension PrimarySession {
             _ = shell.wake.take()
         }
         throw SessionError.guestLost(guest.pid, "died; the standby was asked to take over")
+    }
+
+    /// The guest is to start here again, once the standby is none any more: until then the session is there.
+    private func awaitOwnership() -> SessionError {
+        while shell.state.withLock({ $0.duty.machine.session != nil }) {
+            waitReadable([shell.wake.number], nanoseconds: 20_000_000)
+            _ = shell.wake.take()
+        }
+        return SessionError.guestLost(guest.pid, "died")
     }
 
     /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or
@@ -65,6 +75,7 @@ extension PrimarySession {
             guest.whileStopped(for: .detach) { carriers.detach() }
             if waitsForStandby { guest.letRunOn() }
         }
+        shell.state.withLock { $0.parts.writes }.close()
         // The link first: a disk's server may be waiting for room on it.
         sender.link.close()
         shipper.close()

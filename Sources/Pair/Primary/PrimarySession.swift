@@ -1,9 +1,11 @@
 import Carriers
+import Disk
 import Hypervisor
 import LinuxSystem
 import Memory
 import Model
 import Output
+import Protocol
 import Shipping
 import Transport
 
@@ -13,12 +15,17 @@ final class PrimarySession {
     let shell: PrimaryShell
     let guest: any Guest
     let sender: FrameSender
-    let shipper: Shipper
-    let carriers: CarrierList
-    /// Of them: the one that makes the guest's pause, and the one whose output waits for the epochs.
-    private let memory: MemoryCarrier?
-    let output: OutputCarrier?
-    private var sealed = Epoch.firstCopy
+    var shipper: Shipper
+    var carriers: CarrierList
+    /// Of them: the disks', the one that makes the guest's pause, and the one whose output waits for the epochs.
+    let disks: DiskCarrier?
+    var memory: MemoryCarrier?
+    var output: OutputCarrier?
+    /// Output is held by epochs; else no checkpoint follows the last one, and each write of a disk is answered after it.
+    var isHeld: Bool
+    private(set) var sealed = Epoch.firstCopy
+    /// The first epoch whose output is held since the dial wanted that, while it is not acknowledged.
+    var holdsFrom: Epoch?
     private let pacer: EpochPacer
     let wakefulness: Wakefulness
     /// When the guest ran again after the last checkpoint; 0 before the first.
@@ -50,9 +57,10 @@ final class PrimarySession {
     /// The link has something to do for so long while a checkpoint is taken and its encoding begins, in nanoseconds.
     private static let backlogMax: UInt64 = 8_000_000
 
-    init(shell: PrimaryShell, guest: any Guest, link: Link) throws(SessionError) {
+    init(shell: PrimaryShell, guest: any Guest, link: Link, level: Level) throws(SessionError) {
         self.shell = shell
         self.guest = guest
+        isHeld = level.holdsOutput
         sender = FrameSender(link: link)
         wakefulness = Wakefulness(shell.options.sleep)
         diskBound = DiskBound(limit: UInt64(shell.options.diskTimeoutMilliseconds) * 1_000_000) { [sender] in
@@ -65,15 +73,17 @@ final class PrimarySession {
         } catch {
             throw SessionError(.system, "\(shell.options.vm) cannot be protected: \(error)")
         }
-        let kinds = shell.options.carriers
+        let kinds = level.holdsOutput ? shell.options.carriers : shell.options.carriers.intersection([.disks])
         do throws(SessionError) {
-            memory = kinds.contains(.memory) ? try Self.memory(of: guest, through: shipper, shell) : nil
+            let hasBase = shell.state.withLock { $0.duty.connection.baseBytes > 0 }
+            memory =
+                kinds.contains(.memory) ? try Self.memory(of: guest, through: shipper, shell, hasBase: hasBase) : nil
         } catch {
             shipper.close()
             throw error
         }
         output = kinds.contains(.output) ? Self.output(of: guest, through: shipper, shell) : nil
-        let disks = kinds.contains(.disks) ? Self.disks(of: guest, through: sender, shell) : nil
+        disks = kinds.contains(.disks) ? Self.disks(of: guest, through: sender, shell, level) : nil
         let all: [(any Carrier)?] = [disks, memory, output]
         carriers = CarrierList(all.compactMap { $0 })
     }
@@ -90,7 +100,9 @@ final class PrimarySession {
                 if error.code != .peerLost { giveUp(error) }
                 throw error
             }
-            for case .shutdown(let reason) in guest.takeNews() { return guestEnded(Self.shutDown(reason)) }
+            for case .shutdown(let reason) in guest.takeNews() where isWanted(reason) {
+                return guestEnded(Self.shutDown(reason))
+            }
             return try guestGone()
         }
     }
@@ -112,7 +124,8 @@ final class PrimarySession {
 
         if let ended = try FirstCopy(self).run() { return ended }
         try seal(first: true)
-        shell.report(.event(.state, "checkpoint 1 is sealed: output is held by epoch from here on"))
+        let text = isHeld ? "output is held by epoch" : "what the guest writes is done when the standby has it"
+        shell.report(.event(.state, "checkpoint 1 is sealed: \(text) from here on"))
         do throws(SessionError) {
             return try checkpointUntilTheEnd()
         } catch {
@@ -124,12 +137,16 @@ final class PrimarySession {
     // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
-        if options.isRealTime {
-            priority = guest.raisePriority(and: memory?.helperThread, encoder: shipper.threadID)
-        }
+        raisePriority()
         while true {
             while true {
+                if let ended = try SessionDial(self).follow() { return ended }
                 let pace = pacer.follow()
+                if let first = holdsFrom, pace.acknowledged >= first { SessionDial(self).endFirstHold() }
+                guard isHeld else {
+                    if let ended = try look(waitNanoseconds: 500_000_000) { return ended }
+                    continue
+                }
                 let due = min(
                     pacer.due(firstHeld: output?.firstHeldAt), memory?.verificationDue(ranSince: ranSince) ?? .max)
                 let now = MonotonicClock.now()
@@ -163,9 +180,14 @@ final class PrimarySession {
         }
     }
 
+    func raisePriority() {
+        guard options.isRealTime else { return }
+        priority = guest.raisePriority(and: memory?.helperThread, encoder: shipper.threadID)
+    }
+
     /// One checkpoint: the guest stands still while its dirty memory and its device state are copied, and the epoch ends for all
     /// carriers.
-    private func seal(first: Bool) throws(SessionError) {
+    func seal(first: Bool) throws(SessionError) {
         let epoch = sealed.next
         wakefulness.begin(epoch)
         boundDisks()
@@ -256,7 +278,9 @@ final class PrimarySession {
         pacer.takeWake()
         for news in guest.takeNews() {
             switch news {
-            case .shutdown(let reason): return guestEnded(Self.shutDown(reason))
+            case .shutdown(let reason):
+                guard !isWanted(reason) else { return guestEnded(Self.shutDown(reason)) }
+                guest.kill()
             case .resumed where guestPaused:
                 guestPaused = false
                 shell.report(.event(.qemu, "the guest runs again"))
@@ -295,6 +319,9 @@ final class PrimarySession {
             .peerLost,
             "the standby was lost (\(connection.linkDown ?? "no reason")); the guest runs on unprotected")
     }
+
+    /// Where a guest that dies is started again, a panic is a death.
+    private func isWanted(_ shutdown: String?) -> Bool { isHeld || GuestNews.isWanted(shutdown: shutdown) }
 
     private static func shutDown(_ reason: String?) -> String {
         "the guest was shut down (\(reason ?? "no reason given"))"

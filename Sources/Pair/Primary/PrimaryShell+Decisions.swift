@@ -23,19 +23,25 @@ extension PrimaryShell {
             switch output {
             // The capture switched the gates while the guest stood still, and the thread goes on with the copy by itself.
             case .hold, .startCopy: break
-            // No level of this version attaches parts one by one, and its output waits for no lease.
-            case .attach, .detach, .lease: break
+            case .attach(let part): LevelParts.attach(part, &state, of: self)
+            case .detach(let part): LevelParts.detach(part, &state, of: self)
+            case .lease(let event): custody.leases?.handle(event, of: options.vm)
             case .release(let epoch):
                 let released = state.gates.flatMap { $0.release(through: epoch) }
                 held = max(held, released.map(\.held).max() ?? 0)
                 report(.released(released))
-            case .releaseEverything: report(.released(state.gates.flatMap { $0.releaseEverything() }))
+            case .releaseEverything:
+                state.parts.writes.release()
+                report(.released(state.gates.flatMap { $0.releaseEverything() }))
             case .dropHeld:
                 let dropped = state.gates.reduce(0) { $0 + $1.drop() }
                 if dropped > 0 { report(.dropped(frames: dropped)) }
             case .send(let message): state.parts.link?.send(message.frame)
             case .closeLink: state.parts.link?.close()
-            case .order(let order): state.orders.add(order)
+            case .order(let order):
+                // The register says SOLO: what flows needs no lease.
+                if case .detach = order { custody.leases?.unguard(options.vm) }
+                state.orders.add(order)
             case .ask(let question):
                 questions?.ask(question) { [weak self] finding in self?.tell { $0.learn(finding) } }
             case .persist(let record): persist(record)

@@ -29,13 +29,17 @@ extension PrimaryShell {
         switch header.type {
         case .heartbeat, .hello:
             break
-        case .ack, .accept, .refuse, .register, .goodbye, .wish:
+        case .ack, .accept, .refuse, .register, .goodbye, .wish, .promise:
             if let message = try StandbyMessage(header, body) { take(message) }
-        case .diskDigestsReply, .pageDigestsReply, .diskReadReply, .verifyReply:
+        case .attached:
+            let message = try AttachedMessage(body)
+            state.withLock { $0.parts.attached = message }
+            wake.signal()
+        case .diskDigestsReply, .pageDigestsReply, .diskReadReply, .verifyReply, .diskTaken:
             try takeAnswer(header, body)
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
             .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .check, .checked, .registerRequest, .registerReply,
-            .join, .turn, .verify:
+            .join, .turn, .verify, .promiseAsked, .attach, .detach, .through:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }
@@ -53,8 +57,13 @@ extension PrimaryShell {
 
     /// An answer that the session's thread, or a disk's server, waits for.
     private func takeAnswer(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
-        let (disks, pageDigests) = state.withLock { ($0.parts.disks, $0.parts.pageDigests) }
+        let (disks, writes, pageDigests) = state.withLock { ($0.parts.disks, $0.parts.writes, $0.parts.pageDigests) }
         switch header.type {
+        case .diskTaken:
+            let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
+                writes.take(try DiskTaken(parsing: bytes).count)
+            }
+            try check(isWanted, header)
         case .diskDigestsReply:
             let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
                 disks.take(try DiskDigestsReply(parsing: bytes))

@@ -54,6 +54,10 @@ public final class PrimaryShell: LinkHandler, Sendable {
         var watch: PeerWatch?
         /// What the standby is asked about its images.
         let disks = DiskAnswers()
+        /// What it has taken of the guest's writes, at a level at which they wait for that.
+        let writes = WriteAnswers()
+        /// What it said last of a part of the guest that it was to attach.
+        var attached: AttachedMessage?
         /// The same of the memory that it has from before.
         let pageDigests = Answers<PageDigests, [UInt8]>()
     }
@@ -76,13 +80,14 @@ public final class PrimaryShell: LinkHandler, Sendable {
     let origin: PrimaryOrigin
     let bases: MemoryBases?
     let guests: any GuestSource
+    let starter: (any GuestStarter)?
 
     /// `bases` gets the guest's memory when another host goes on with it. `connect` opens the link to the standby's
     /// node, blocking; `reasonsOfStandby` asks it, blocking, what there stands in the way of a guest that cannot be protected as
-    /// it runs; `report` is called from any thread.
+    /// it runs; `starter` starts a guest that died here, where its level wants that; `report` is called from any thread.
     public init(
         options: PrimaryOptions, origin: PrimaryOrigin, custody: Custody, software: String,
-        guests: any GuestSource, bases: MemoryBases? = nil, log: Logger,
+        guests: any GuestSource, bases: MemoryBases? = nil, starter: (any GuestStarter)? = nil, log: Logger,
         connect: @escaping @Sendable (NodeName, any LinkHandler) throws(SessionError) -> Link,
         reasonsOfStandby: @escaping @Sendable (GuestDescription) -> [String] = { _ in [] },
         report: @escaping @Sendable (SessionReport) -> Void
@@ -92,6 +97,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
         self.custody = custody
         self.software = software
         self.bases = bases
+        self.starter = starter
         self.guests = guests
         self.log = log
         self.connect = connect
@@ -157,6 +163,9 @@ public final class PrimaryShell: LinkHandler, Sendable {
             status.tuning = state.duty.tuning
             status.standby = state.duty.choice.current
             status.identity = state.identity
+            status.level = state.duty.machine.level
+            status.asked = state.duty.dial?.asked ?? status.level
+            status.dialReason = state.duty.dial?.reason
             return status
         }
     }
@@ -174,6 +183,14 @@ public final class PrimaryShell: LinkHandler, Sendable {
             perform(state.duty.tune(tuning), &state)
         }
         wake.signal()
+    }
+
+    /// The guest's QEMU is gone, and the guest is to start here again.
+    var isRestarting: Bool { state.withLock { $0.duty.machine.isRestarting } }
+
+    /// Whether a guest that dies alone is started here again.
+    var startsAgain: Bool {
+        state.withLock { $0.duty.machine.state == .solo && !$0.duty.machine.level.holdsOutput }
     }
 
     /// True while the guest runs here without a standby, and may be given one.
@@ -229,7 +246,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
     public func decide(goesOn: Bool) -> String? { ask { $0.settle(goesOn: goesOn) } }
 
     /// Returns why a wish cannot be followed.
-    private func ask(_ wish: (inout PrimaryDuty) -> PrimaryDuty.Reply) -> String? {
+    func ask(_ wish: (inout PrimaryDuty) -> PrimaryDuty.Reply) -> String? {
         let refusal = state.withLock { state -> String? in
             switch wish(&state.duty) {
             case .refused(let reason): return reason

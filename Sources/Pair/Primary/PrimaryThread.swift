@@ -14,6 +14,13 @@ final class PrimaryThread {
     private var guest: (any Guest)?
     /// When a standby is sought again at the latest, by `MonotonicClock`.
     private var nextOffer: UInt64 = 0
+    /// Another session goes on with the guest, which was started here again.
+    private var isReplaced = false
+    /// When a guest that died is started, at the earliest; and its monitor is tried, where it was busy. By `MonotonicClock`.
+    private var nextStart = UInt64.max
+    private var nextLook: UInt64 = 0
+    private static let startPeriod: UInt64 = 2_000_000_000
+    private static let lookPeriod: UInt64 = 5_000_000_000
 
     init(_ shell: PrimaryShell) { self.shell = shell }
 
@@ -31,6 +38,8 @@ final class PrimaryThread {
         shell.questions?.stop()
         let (link, record) = shell.state.withLock { ($0.parts.link, $0.orders.standby) }
         link?.close()
+        // The session that goes on with the guest was told of.
+        if isReplaced { return }
         if let record { shell.report(.gaveWay(record)) }
         shell.report(.ended(ended))
     }
@@ -56,6 +65,8 @@ final class PrimaryThread {
         }
         // I15: that it runs no more was known before; whoever becomes a standby has given all of it back.
         if shell.state.withLock({ $0.orders.standby != nil }) { _ = try? process.waitForExit(timeout: nil) }
+        // One that lives stays gated until it is certain that nobody else may run it.
+        if process.hasExited(), !isReplaced { shell.custody.leases?.unguard(options.vm) }
         return try outcome.get()
     }
 
@@ -69,6 +80,12 @@ final class PrimaryThread {
             state.identity = identity
             return state.duty.machine.lineage
         }
+        if shell.origin.isFresh,
+            let obstacle = LevelParts.obstacle(to: options.level, found.description, shell.custody.leases)
+        {
+            throw SessionError(.refused, "\(options.vm) cannot be protected: \(obstacle)")
+        }
+        LevelParts.attend(shell)
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }
         if !shell.origin.isFresh { closeGuest() }
@@ -86,20 +103,78 @@ final class PrimaryThread {
             }
             if orders.standby != nil { return "another host goes on with the guest" }
             if orders.end { return try reasonToEnd() }
-            if process.hasExited() {
-                shell.handle(.guestLost)
-                guard shell.state.withLock({ $0.orders.standby != nil }) else {
-                    throw SessionError.guestLost(pid, "died, and it had no standby")
-                }
+            let hasDied = process.hasExited()
+            if hasDied, !shell.isRestarting {
+                if let ended = try loseGuest(pid) { return ended }
                 continue
             }
+            if orders.startGuest { nextStart = 0 }
+            if hasDied, MonotonicClock.now() >= nextStart, let started = try startAgain() { return started }
+            if !hasDied, let ended = try reasonOfShutdown() { return ended }
             if seekStandby() { continue }
-            waitReadable([shell.wake.number, process.number], nanoseconds: 200_000_000)
+            let monitor = guest?.pollDescriptor ?? -1
+            waitReadable([shell.wake.number, monitor, hasDied ? -1 : process.number], nanoseconds: 200_000_000)
             _ = shell.wake.take()
         }
     }
 
+    /// Of a guest that is shut down between sessions, at a level at which one that dies is started again: the monitor tells
+    /// the one from the other, so it is the agent's then. Nil while it runs.
+    private func reasonOfShutdown() throws(SessionError) -> String? {
+        guard shell.startsAgain else { return nil }
+        if guest == nil, MonotonicClock.now() >= nextLook {
+            nextLook = MonotonicClock.now() + Self.lookPeriod
+            guest = try? attach()
+        }
+        for case .shutdown(let reason) in guest?.takeNews() ?? [] {
+            guard GuestNews.isWanted(shutdown: reason) else {
+                guest?.kill()
+                continue
+            }
+            shell.handle(.guestEnded)
+            return "the guest was shut down (\(reason ?? "no reason given"))"
+        }
+        return nil
+    }
+
+    /// The guest died, and this host may start it. Returns why this session is over, once another one goes on with the guest.
+    private func startAgain() throws(SessionError) -> String? {
+        nextStart = .max
+        let register = shell.state.withLock { $0.duty.machine.register }
+        guard let starter = shell.starter, let description = shell.guest, let register else { return nil }
+        closeGuest()
+        do throws(SessionError) {
+            let started = try starter.start(description)
+            shell.handle(.guestStarted)
+            isReplaced = true
+            shell.report(.restarted(started, register))
+            return "the guest was started here again"
+        } catch {
+            guard error.code != .refused else {
+                shell.handle(.guestEnded)
+                throw SessionError(.guestLost, error.message)
+            }
+            shell.report(.failure(error))
+            nextStart = MonotonicClock.now() + Self.startPeriod
+            return nil
+        }
+    }
+
+    /// Between sessions. Returns why all is over, where that is in order.
+    private func loseGuest(_ pid: Int32) throws(SessionError) -> String? {
+        shell.handle(.guestLost)
+        if shell.isRestarting {
+            shell.report(.event(.detected, "the QEMU of \(options.vm) (pid \(pid)) died: it is started here again"))
+            return nil
+        }
+        guard shell.state.withLock({ $0.orders.standby != nil }) else {
+            throw SessionError.guestLost(pid, "died, and it had no standby")
+        }
+        return nil
+    }
+
     private func obey(_ orders: Orders) throws(SessionError) {
+        guard !shell.isRestarting else { return }
         if orders.stopGuest { try attach().stopAnyway() }
         if orders.detach {
             let attached = try attach()
@@ -164,7 +239,7 @@ final class PrimaryThread {
             shell.state.withLock { $0.parts.link }?.close()
             closeGuest()
             shell.tell { $0.end(error) }
-            guard shell.state.withLock({ $0.duty.survives(error) }) else { throw error }
+            guard shell.state.withLock({ $0.duty.survives(error) }) || shell.isRestarting else { throw error }
         }
         nextOffer = shell.state.withLock { state in
             state.orders.detach = false
@@ -178,6 +253,7 @@ final class PrimaryThread {
     private func protect(
         _ guest: any Guest, _ offer: SessionOffer, _ link: Link
     ) throws(SessionError) -> String? {
+        let level = offer.level
         let accepted: AcceptMessage
         do throws(SessionError) {
             shell.state.withLock { state in
@@ -202,7 +278,7 @@ final class PrimaryThread {
         }
         let heartbeat = try shell.beatingHeart(accepted)
         defer { heartbeat.stop() }
-        let session = try PrimarySession(shell: shell, guest: guest, link: link)
+        let session = try PrimarySession(shell: shell, guest: guest, link: link, level: level)
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
             outcome = .success(try session.run())

@@ -2,6 +2,7 @@ import Hypervisor
 import LinuxSystem
 import Memory
 import Model
+import Protocol
 import Wire
 
 /// Comparing the replica's memory with the guest's, page by page, while the guest runs.
@@ -54,6 +55,8 @@ struct ReplicaCheck {
         func refused(_ reason: String) -> SessionError {
             SessionError(.refused, "the replica of \(shell.options.vm) cannot be verified now: \(reason)")
         }
+        let level = shell.state.withLock { $0.duty.machine.level }
+        guard level.holdsOutput else { throw refused("at level \(level.rawValue) it has no memory") }
         let status = shell.status
         guard status.phase == .protected, status.acknowledged > .firstCopy else {
             throw refused("it is \(status.phase.rawValue), not protected")
