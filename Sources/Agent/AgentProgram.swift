@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Journal
+import Leases
 import LinuxSystem
 import Logging
 import Memory
@@ -72,11 +73,12 @@ public struct AgentProgram: Service {
 
         // What is done.
         let drivers = Self.drivers(configuration, bases, log)
+        let leases = try arbiter.map { try Leases(node: identity.node, arbiter: $0, log: log) }
         let guests = HeldGuests(store: store, bases: bases, roster: roster, words: words, chronicle: chronicle)
         let reporter = Reporter(roster: roster, pursuits: pursuits, guests: guests, chronicle: chronicle)
         let sessions = Sessions(
-            configuration: configuration, hosts: hosts, roster: roster, store: store, arbiter: arbiter, bases: bases,
-            guests: drivers.guests, reporter: reporter, processorSleep: processorSleep, planted: planted)
+            configuration: configuration, hosts: hosts, roster: roster, store: store, arbiter: arbiter, leases: leases,
+            bases: bases, drivers: drivers, reporter: reporter, processorSleep: processorSleep, planted: planted)
         reception = Reception(
             hosts: hosts, roster: roster, words: words, sessions: sessions,
             testimony: Testimony(node: identity.node, hasArbiter: arbiter != nil, store: store, roster: roster),
@@ -99,14 +101,13 @@ public struct AgentProgram: Service {
             moves: Moves(
                 node: configuration.node, hasArbiter: arbiter != nil, roster: roster, journal: journal,
                 chronicle: chronicle),
-            examination: Examination(
-                configuration: configuration, hosts: hosts, roster: roster, drivers: drivers),
+            examination: Examination(configuration: configuration, hosts: hosts, roster: roster, drivers: drivers),
             forecaster: Forecaster(
                 configuration: configuration, hosts: hosts, roster: roster, store: store, guests: drivers.guests,
                 processorSleep: processorSleep, log: log),
             memoryCheck: MemoryCheck(node: configuration.node, roster: roster, chronicle: chronicle),
-            keeping: maintenance, arbiterWatch: arbiterWatch, journal: journal, registry: registry,
-            chronicle: chronicle)
+            dialing: Dialing(hasArbiter: arbiter != nil, words: words), keeping: maintenance,
+            arbiterWatch: arbiterWatch, journal: journal, registry: registry, chronicle: chronicle)
     }
 
     private static func drivers(_ configuration: Configuration, _ bases: MemoryBases, _ log: Logger) -> Drivers {

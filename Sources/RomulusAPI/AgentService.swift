@@ -45,6 +45,9 @@ public protocol AgentService: Sendable {
     /// `waitMilliseconds` when the guest runs there.
     func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus
 
+    /// Turns the dial; returns when that began, or with `waitMilliseconds` when the level is in force.
+    func dial(_ request: DialRequest) async throws(APIError) -> VMStatus
+
     /// What only the operator can say of a guest that is `frozen`, `forked` or `handing_over` without an arbiter.
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus
 

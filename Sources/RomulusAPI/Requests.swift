@@ -148,6 +148,27 @@ public struct SwitchoverRequest: Codable, Hashable, Sendable {
     }
 }
 
+/// Turn the dial of a VM whose guest runs at this host.
+public struct DialRequest: Codable, Hashable, Sendable {
+    public var vm: VMName
+    public var level: Level
+    /// How long to wait for the level to be in force, 0 to 600000; nil does not wait.
+    public var waitMilliseconds: Int?
+
+    public init(vm: VMName, level: Level, waitMilliseconds: Int? = nil) {
+        self.vm = vm
+        self.level = level
+        self.waitMilliseconds = waitMilliseconds
+    }
+
+    public static let waitMillisecondsRange = 0...600_000
+
+    enum CodingKeys: String, CodingKey {
+        case vm, level
+        case waitMilliseconds = "wait_ms"
+    }
+}
+
 /// The operator's word about this host's copy of a guest.
 public struct DecisionRequest: Codable, Hashable, Sendable {
     public enum Decision: String, Codable, Hashable, Sendable, CaseIterable {

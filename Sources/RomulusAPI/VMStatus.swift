@@ -30,6 +30,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     case peerLost = "peer_lost"
     /// The replica is being brought up as the guest.
     case failingOver = "failing_over"
+    /// The guest died at a level that starts it again, and this host is about to.
+    case restarting
     /// The guest runs here after a failover, without a standby.
     case running
     /// It should be protected, and there is no QEMU to protect.
@@ -41,7 +43,8 @@ public enum ProtectionState: String, Codable, Hashable, Sendable, CaseIterable {
     public var exitStatus: ExitStatus {
         switch self {
         case .protected: .ok
-        case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting: .degraded
+        case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .restarting, .waiting:
+            .degraded
         case .unprotected, .frozen, .forked, .running, .failed: .unprotected
         }
     }
@@ -209,6 +212,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var identity: VMIdentity?
     /// The guest was booted from its disk at this host, and this agent has had it in hand since; else nil.
     public var coldBoot: ColdBootReport?
+    /// The level that was asked for, where it is another than `level`, which is in force; else nil.
+    public var dial: DialReport?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: NodeName?, term: UInt64 = 0,
@@ -219,7 +224,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
         processorSeconds: Double? = nil, peerReport: PeerReport? = nil, arbiter: ArbiterReport? = nil,
         lastError: String? = nil, desired: DesiredReport? = nil, identity: VMIdentity? = nil,
-        coldBoot: ColdBootReport? = nil
+        coldBoot: ColdBootReport? = nil, dial: DialReport? = nil
     ) {
         self.name = name
         self.role = role
@@ -252,6 +257,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.desired = desired
         self.identity = identity
         self.coldBoot = coldBoot
+        self.dial = dial
     }
 
     /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
@@ -269,7 +275,7 @@ public struct VMStatus: Codable, Hashable, Sendable {
 
     enum CodingKeys: String, CodingKey {
         case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter, desired,
-            identity
+            identity, dial
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

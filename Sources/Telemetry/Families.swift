@@ -94,6 +94,9 @@ public enum Families {
     public static let coldBoots = Family(
         "romulus_cold_boots_total", .counter,
         "Failovers to this host at which the guest lost its memory and was booted from its disk.")
+    public static let restarts = Family(
+        "romulus_restarts_total", .counter,
+        "Starts of the guest on this host, from its disk, after it or its host was lost.")
     public static let stagedBytes = Family(
         "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
     public static let errors = Family(
@@ -145,7 +148,8 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, desired, term, syncProgress, failovers, failover, coldBoots, diskFaults, stagedBytes,
+        info, role, state, level, desired, term, syncProgress, failovers, failover, coldBoots, restarts, diskFaults,
+        stagedBytes,
         errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,

@@ -117,6 +117,8 @@ public struct VMMetrics: Sendable {
     public let failoverDuration: Histogram
     /// Failovers at which the guest was booted from its disk.
     public let coldBoots: Counter
+    /// Starts of a guest that died, or whose host did, at a level that promises no more.
+    public let restarts: Counter
     /// Bytes staged and not yet applied.
     public let stagedBytes: Gauge
     /// Guest pages of first copies that went to the standby, and that it held already.
@@ -184,6 +186,7 @@ public struct VMMetrics: Sendable {
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])
         coldBoots = registry.counter(Families.coldBoots, [label])
+        restarts = registry.counter(Families.restarts, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))
         firstCopyPresentPages = registry.counter(Families.firstCopyPages, with("result", "present"))

@@ -16,7 +16,7 @@ struct ProtectVerb: AsyncParsableCommand {
     @Option(help: "The host that is to take over, by its configured name. Default: the configured one.")
     var standby: NodeName?
 
-    @Option(help: "What the VM shall survive; “system” is the only level in this version.")
+    @Option(help: "What the VM shall survive: “restart” or “system”; docs/DIAL.md tells the difference.")
     var level: Level?
 
     @OptionGroup var tuning: TuningOptions

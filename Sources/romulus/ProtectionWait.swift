@@ -22,7 +22,8 @@ struct ProtectionWait {
             case .failed, .unprotected, .running, .waiting:
                 let reason = status.desired?.reason ?? status.lastError ?? "no reason was given"
                 throw APIError(.failed, "\(vm) is \(status.state.rawValue): \(reason)")
-            case .connecting, .preparing, .syncing, .stalled, .handingOver, .frozen, .forked, .peerLost, .failingOver:
+            case .connecting, .preparing, .syncing, .stalled, .handingOver, .frozen, .forked, .peerLost, .failingOver,
+                .restarting:
                 break
             }
             if let deadline, deadline < .now {

@@ -15,7 +15,7 @@ struct RomulusCommand: AsyncParsableCommand {
         version: Romulus.version,
         subcommands: [
             CheckVerb.self, ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self,
-            TopVerb.self, ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self,
+            TopVerb.self, ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self, DialVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,

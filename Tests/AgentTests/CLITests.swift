@@ -36,6 +36,11 @@ import Testing
             agent.with { $0.vms = [Self.web: FakeAgent.vm("web", .frozen)] }
             let moved = try await RomulusProgram.run(["switchover", "web", "--wait", "--timeout", "7"], socket: socket)
             #expect(moved.status == 0 && moved.out == "web was moved\n")
+            let dialled = try await RomulusProgram.run(["dial", "web", "restart", "--wait"], socket: socket)
+            #expect(dialled.status == 0 && dialled.out == "web is being turned to level restart\n")
+            let there = try await RomulusProgram.run(["dial", "web", "system"], socket: socket)
+            #expect(there.status == 0 && there.out == "web is at level system\n")
+            #expect(try await RomulusProgram.run(["dial", "web", "high"], socket: socket).status == 64)
             for verb in ["go-on", "give-up"] {
                 let unconfirmed = try await RomulusProgram.run([verb, "web"], socket: socket)
                 #expect(unconfirmed.status == 5 && unconfirmed.err.contains("was not confirmed"))
@@ -50,7 +55,8 @@ import Testing
             #expect(try await RomulusProgram.run(["maintenance", "on", "--stay"], socket: socket).status == 64)
             #expect(
                 agent.asked == [
-                    "switchover web wait=7000", "decide web go_on", "decide web give_up", "maintenance on stay=false",
+                    "switchover web wait=7000", "dial web restart wait=30000", "dial web system wait=-",
+                    "decide web go_on", "decide web give_up", "maintenance on stay=false",
                     "maintenance off stay=true",
                 ])
         }

@@ -47,7 +47,8 @@ import Testing
                     coldBoot: true,
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
-                    replaceAfter: 60, diskFaults: .failover, diskTimeoutMilliseconds: 5000))
+                    replaceAfter: 60, restarts: RestartBudget(limit: 3, minutes: 10), diskFaults: .failover,
+                    diskTimeoutMilliseconds: 5000))
         #expect(
             configuration.detection
                 == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
@@ -185,7 +186,7 @@ import Testing
             "defaults:\n  keep_memory_minutes: 10081",
             "r.yaml:4: “defaults.keep_memory_minutes” must be a whole number from 0 to 10080, not “10081”"
         ),
-        ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be system (the levels restart"),
+        ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be restart or system (the level component"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
         (
             "detection: {silence_floor_ms: 100}",

@@ -171,6 +171,11 @@ final class FakeAgent: AgentService {
         return try find(request.vm)
     }
 
+    func dial(_ request: DialRequest) async throws(APIError) -> VMStatus {
+        note("dial \(request.vm) \(request.level.rawValue) wait=\(request.waitMilliseconds.map(String.init) ?? "-")")
+        return try find(request.vm)
+    }
+
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
         note("decide \(request.vm) \(request.decision.rawValue)")
         return try find(request.vm)

@@ -224,7 +224,8 @@ import Testing
             let expected: RomulusAPI.ExitStatus =
                 switch state {
                 case .protected: .ok
-                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .waiting:
+                case .connecting, .preparing, .syncing, .stalled, .handingOver, .peerLost, .failingOver, .restarting,
+                    .waiting:
                     .degraded
                 case .unprotected, .frozen, .forked, .running, .failed: .unprotected
                 }

@@ -142,6 +142,8 @@ public struct Configuration: Sendable, Equatable {
         public var linkCapMegabits: Int?
         /// The most memory for what a VM's pages are compared with, in MiB; nil is as much as the guest writes.
         public var referenceMebibytes: Int?
+        /// How often a guest that dies is started again where it ran.
+        public var restarts: RestartBudget
         /// What is done when a disk of the primary's fails.
         public var diskFaults: DiskFaultPolicy
         /// Disks that keep a checkpoint waiting for longer hang.
@@ -152,7 +154,8 @@ public struct Configuration: Sendable, Equatable {
             standbyLost: PrimaryMachine.LonelyPolicy, coldBoot: Bool, idleEpochMilliseconds: Int,
             checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
-            referenceMebibytes: Int?, replaceAfter: Int, diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int
+            referenceMebibytes: Int?, replaceAfter: Int, restarts: RestartBudget, diskFaults: DiskFaultPolicy,
+            diskTimeoutMilliseconds: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -168,6 +171,7 @@ public struct Configuration: Sendable, Equatable {
             self.linkCapMegabits = linkCapMegabits
             self.referenceMebibytes = referenceMebibytes
             self.replaceAfter = replaceAfter
+            self.restarts = restarts
             self.diskFaults = diskFaults
             self.diskTimeoutMilliseconds = diskTimeoutMilliseconds
         }

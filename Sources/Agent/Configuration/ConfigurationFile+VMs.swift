@@ -18,6 +18,9 @@ extension ConfigurationFile {
             linkCapMegabits: Self.unlessZero(section.read(Settings.Defaults.linkCap)),
             referenceMebibytes: Self.unlessZero(section.read(Settings.Defaults.referenceCache)),
             replaceAfter: section.read(Settings.Defaults.replaceAfter),
+            restarts: RestartBudget(
+                limit: section.read(Settings.Defaults.restarts),
+                minutes: section.read(Settings.Defaults.restartWindow)),
             diskFaults: section.read(Settings.Defaults.diskFault),
             diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout))
     }

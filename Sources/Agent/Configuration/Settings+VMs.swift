@@ -6,8 +6,10 @@ import RomulusAPI
 
 /// Keys of VMs, and of what holds for all of them.
 extension Settings {
-    private static let levelForm = "system (the levels restart and component are not available in this version)"
-    private static func level(_ text: String) -> Level? { Level(rawValue: text).flatMap { $0 == .system ? $0 : nil } }
+    private static let levelForm = "restart or system (the level component is not available in this version)"
+    private static func level(_ text: String) -> Level? {
+        Level(rawValue: text).flatMap { $0 == .component ? nil : $0 }
+    }
     private static let day = 86_400
 
     enum Defaults {
@@ -28,7 +30,8 @@ extension Settings {
         static let awake = Setting.flag(
             "awake", default: true, "this host's processors do not sleep deeply while a checkpoint is on its way")
         static let level = Setting.value(
-            "level", levelForm, Settings.level, default: (.system, "system"), "the only level in this version")
+            "level", levelForm, Settings.level, default: (.system, "system"),
+            "what a VM survives: restart, with a boot; system, unnoticed; see docs/DIAL.md")
         static let reprotect = Setting<PrimaryMachine.Reprotection>.choice(
             "reprotect", [("automatic", .automatic), ("manual", .manual)], default: "automatic",
             "a lost standby is replaced without being asked to")
@@ -39,7 +42,13 @@ extension Settings {
         static let coldBoot = Setting.flag(
             "cold_boot", default: true,
             "a guest whose checkpoint does not load here at a failover is booted from its disk, without its memory; false: it"
-                + " stays down, see docs/RESTART.md")
+                + " stays down, see docs/COLD-BOOT.md")
+        static let restarts = Setting.integer(
+            "restarts", 0...100, default: 3,
+            "at level restart, how many times within restart_window_minutes a guest that dies is started again where it ran;"
+                + " see docs/RESTART.md")
+        static let restartWindow = Setting.integer(
+            "restart_window_minutes", 1...10_080, default: 10, "starts that are longer ago do not count")
         static let linkCap = Setting.integer(
             "link_cap_mbit", TuningRange.linkCapMegabits, default: 0,
             "the most that one VM's replication may send, in Mbit/s; 0: what the link takes")
@@ -63,8 +72,9 @@ extension Settings {
             "defaults", "what holds for VMs that do not say otherwise",
             [
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
-                level.entry, reprotect.entry, standbyLost.entry, coldBoot.entry, linkCap.entry,
-                referenceCache.entry, replaceAfter.entry, diskFault.entry, diskTimeout.entry, keepMemory.entry,
+                level.entry, reprotect.entry, standbyLost.entry, coldBoot.entry,
+                restarts.entry, restartWindow.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
+                diskFault.entry, diskTimeout.entry, keepMemory.entry,
             ])
     }
 
@@ -121,7 +131,7 @@ extension Settings {
             "whenever its QEMU is there; see docs/DESIRED-STATE.md",
             absent: "as “defaults.reprotect” and the operator's word say", example: "always")
         static let level = Setting.value(
-            "level", levelForm, Settings.level, "the only level in this version", absent: "defaults.level",
+            "level", levelForm, Settings.level, "what it survives; see docs/DIAL.md", absent: "defaults.level",
             example: "system")
         static let epoch = Setting.integer(
             "epoch_ms", TuningRange.epochMilliseconds, "its longest epoch while it works", absent: "defaults.epoch_ms",

@@ -17,6 +17,7 @@ struct Desk: AgentService {
     let examination: Examination
     let forecaster: Forecaster
     let memoryCheck: MemoryCheck
+    let dialing: Dialing
     let keeping: Maintenance
     let arbiterWatch: ArbiterWatch
     let journal: EventJournal
@@ -115,6 +116,8 @@ struct Desk: AgentService {
     func switchover(_ request: SwitchoverRequest) async throws(APIError) -> VMStatus {
         try await moves.switchover(request)
     }
+
+    func dial(_ request: DialRequest) async throws(APIError) -> VMStatus { try await dialing.turn(request) }
 
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus { try await moves.decide(request) }
 

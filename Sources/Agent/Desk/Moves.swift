@@ -1,6 +1,7 @@
 import Journal
 import Model
 import Pair
+import Protocol
 import RomulusAPI
 
 /// Changes of host that the operator asks for, and what only the operator can decide.
@@ -44,6 +45,12 @@ package struct Moves: Sendable {
                 throw APIError(
                     .refused,
                     "\(request.vm) is \(record.state.rawValue), not protected: no standby could go on with it")
+            }
+            guard record.level.holdsOutput else {
+                throw APIError(
+                    .refused,
+                    "at level \(record.level.rawValue) a guest that dies here is started again here: it is not moved by that"
+                )
             }
             chronicle.note(
                 request.vm, .request, "a failover was asked for here: the guest's QEMU is ended, the standby goes on")

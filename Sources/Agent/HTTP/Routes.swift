@@ -109,12 +109,14 @@ struct Routes: Sendable {
         router.post("/v1/vms/:vm/switchover") { [service] request, context in
             let name = try vmName(context)
             let body: SwitchoverRequest = try await body(request, context, name) { $0.vm }
-            let range = SwitchoverRequest.waitMillisecondsRange
-            if let wait = body.waitMilliseconds, !range.contains(wait) {
-                throw APIError(
-                    .badRequest, "“wait_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(wait)")
-            }
+            try checkWait(body.waitMilliseconds, SwitchoverRequest.waitMillisecondsRange)
             return try reply(await service.switchover(body), status: .accepted)
+        }
+        router.post("/v1/vms/:vm/dial") { [service] request, context in
+            let name = try vmName(context)
+            let body: DialRequest = try await body(request, context, name) { $0.vm }
+            try checkWait(body.waitMilliseconds, DialRequest.waitMillisecondsRange)
+            return try reply(await service.dial(body), status: .accepted)
         }
         router.post("/v1/vms/:vm/decide") { [service] request, context in
             let name = try vmName(context)
@@ -126,6 +128,11 @@ struct Routes: Sendable {
             let body: MaintenanceRequest = try await body(request, context)
             return try reply(await service.setMaintenance(body), status: .accepted)
         }
+    }
+
+    private func checkWait(_ wait: Int?, _ range: ClosedRange<Int>) throws(APIError) {
+        guard let wait, !range.contains(wait) else { return }
+        throw APIError(.badRequest, "“wait_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(wait)")
     }
 
     static func metricsOnly(

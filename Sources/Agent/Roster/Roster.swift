@@ -39,12 +39,15 @@ package final class Roster: Sendable {
     /// One that a session here has in hand, if there is any.
     var anyActive: VMName? { state.withLock { state in state.records.values.first(where: \.isActive)?.name } }
 
-    /// True while a guest is in this agent's hand: whatever becomes of the agent, it must not go on unwatched.
-    package var hasGuests: Bool {
+    /// Those whose guests are in this agent's hand.
+    package var primaries: Set<VMName> {
         state.withLock { state in
-            state.records.values.contains { if case .primary = $0.part { true } else { false } }
+            Set(state.records.filter { if case .primary = $0.value.part { true } else { false } }.keys)
         }
     }
+
+    /// True while a guest is in this agent's hand: whatever becomes of the agent, it must not go on unwatched.
+    package var hasGuests: Bool { !primaries.isEmpty }
 
     /// As its session says now.
     package func record(of vm: VMName) throws(APIError) -> VMRecord {

@@ -45,7 +45,10 @@ package struct VMRecord: Sendable {
     package let role: Role
     /// The other host; nil where none is known.
     package private(set) var peer: NodeName?
-    package let level: Level
+    /// In force.
+    package private(set) var level: Level
+    /// What was asked for beyond that.
+    private(set) var dial: DialReport?
     package var term: Term
     package var tuning: EpochTuning
     package let metrics: VMMetrics
@@ -118,6 +121,9 @@ package struct VMRecord: Sendable {
             term = status.term
             pid = status.qemuPID
             lastError = status.lastError
+            level = status.level
+            dial = status.asked == level ? nil : DialReport(asked: status.asked, reason: status.dialReason)
+            metrics.level.set(status.asked.rawValue)
             if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
                 diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
@@ -212,7 +218,7 @@ package struct VMRecord: Sendable {
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired,
-            identity: identity, coldBoot: coldBoot)
+            identity: identity, coldBoot: coldBoot, dial: dial)
     }
 }
 
@@ -278,6 +284,7 @@ extension ProtectionState {
             case .forked: .forked
             case .peerLost: .peerLost
             case .failingOver: .failingOver
+            case .restarting: .restarting
             case .running: .running
             case .failed: .failed
             case .ended: .unprotected

@@ -49,6 +49,17 @@ struct Drivers: Sendable {
             standby: { configuration.standbyOptions(for: vm, guest: $0.guest) }, log: log)
     }
 
+    /// What starts a guest that died on this host again, with the images, taps and files that it had.
+    func restartCommand(_ vm: VMName, _ guest: GuestDescription) throws(SessionError) -> StandbyCommand {
+        var options = StandbyOptions(runDirectory: configuration.runtimeDirectory(of: vm))
+        options.memoryDirectory = configuration.memoryDirectory(of: vm)
+        do throws(StandbyCommandError) {
+            return try standbys.command(for: guest, options)
+        } catch {
+            throw SessionError(.qemu, "\(error)")
+        }
+    }
+
     /// How a standby of the guest would be started here, as the operator reads it.
     func standbyCommand(_ vm: VMName, _ guest: GuestDescription) throws(APIError) -> String {
         do throws(StandbyCommandError) {

@@ -83,6 +83,7 @@ final class Reception: Sendable {
         }
 
         let custody = sessions.custody(of: offer.vm)
+        if let reason = custody.reasonToRefuse(offer.session.level) { throw SessionError(.refused, reason) }
         try identities.check(offer)
         var machine = try machine(for: offer, custody)
         guard let identity = machine.image?.identity else {

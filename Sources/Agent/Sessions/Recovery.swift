@@ -40,6 +40,13 @@ struct Recovery: Sendable {
         }
         recoverReplicas()
         for vm in bases.lent where store[vm].guest == nil { bases.forgetGuest(vm) }
+        sessions.leases?.sweep(keeping: guestsHere)
+    }
+
+    /// The VMs whose guests are in hand here, and those that run here and could not be taken in hand: who may run them is
+    /// not known then, and what keeps them silent stays.
+    private var guestsHere: Set<VMName> {
+        roster.primaries.union(store.vms.filter { store[$0].guest != nil })
     }
 
     private func take(_ vm: VMName, _ guest: VMStore.Guest) {
@@ -88,7 +95,8 @@ struct Recovery: Sendable {
             vm,
             VMStore.Guest(
                 pid: resumed.pid, startTime: startTime, lineage: resumed.image.lineage, qmp: resumed.monitorPath,
-                standby: resumed.image.primary, level: configuration.vms[vm]?.level ?? configuration.defaults.level,
+                standby: resumed.image.primary,
+                level: store[vm].local.register?.level ?? configuration.vms[vm]?.level ?? configuration.defaults.level,
                 epochMilliseconds: configuration.vms[vm]?.epochMilliseconds ?? configuration.defaults.epochMilliseconds)
         )
     }

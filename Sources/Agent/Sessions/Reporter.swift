@@ -66,6 +66,9 @@ package struct Reporter: Sendable {
         case .gaveWay(let record):
             guests.giveAway(vm, record)
             roster.changes.publish()
+        case .restarted(let started, _):
+            noteRestart(vm, started.duration, reason: "its QEMU died")
+            roster.changes.publish()
         case .tookOver, .becamePrimary: break
         case .ended(let reason): end(options, reason)
         }
@@ -107,7 +110,11 @@ package struct Reporter: Sendable {
             metrics?.recordFailover(VMMetrics.FailoverReason(cause), nanoseconds: result.decisionToRunning)
             // The takeover is of a term of its own.
             roster.refresh(vm)
-            if result.isBooted { noteBoot(vm, result, reason) } else { notePromotion(vm, result, reason) }
+            switch (result.isBooted, result.isStarted) {
+            case (true, _): noteBoot(vm, result, reason)
+            case (_, true): noteRestart(vm, result.decisionToRunning, reason: reason)
+            default: notePromotion(vm, result, reason)
+            }
             if result.framesReleased > 0 {
                 chronicle.note(
                     vm, .firstOutput,
@@ -119,7 +126,7 @@ package struct Reporter: Sendable {
             chronicle.note(vm, .ended, "the replica of \(vm) was given up: \(reason)")
             roster.remove(vm)
         case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied, .stoodStill, .becamePrimary,
-            .diskFault:
+            .restarted, .diskFault:
             break
         }
     }
@@ -131,6 +138,15 @@ package struct Reporter: Sendable {
                 + " decision (\(reason)); its state was loaded after \(milliseconds(result.decisionToLoaded)) ms, and"
                 + " who may run it was durable after \(milliseconds(result.decisionToRecorded)) ms",
             epoch: result.epoch)
+    }
+
+    private func noteRestart(_ vm: VMName, _ duration: UInt64, reason: String) {
+        roster.metrics(of: vm)?.restarts.add()
+        let text =
+            "\(vm) was started here from its disk, \(milliseconds(duration)) ms after the decision (\(reason)): nothing that"
+            + " was written is lost, and its connections are"
+        log.warning("\(text)", metadata: ["vm": "\(vm)"])
+        chronicle.note(vm, .restarted, text)
     }
 
     private func noteBoot(_ vm: VMName, _ result: TakeOverReport, _ reason: String) {

@@ -1,4 +1,5 @@
 import Hypervisor
+import Leases
 import LinuxSystem
 import Logging
 import Memory
@@ -19,8 +20,11 @@ final class Sessions: Sendable {
     private let roster: Roster
     private let store: VMStore
     private let arbiter: WatchedArbiter?
+    /// Nil without an arbiter.
+    let leases: Leases?
     private let bases: MemoryBases
     private let guests: any GuestSource
+    private let restarts: Restarts
     private let identities: Identities
     private let reporter: Reporter
     private let chronicle: Chronicle
@@ -32,16 +36,18 @@ final class Sessions: Sendable {
     /// - Parameter arbiter: nil where the operator decides.
     init(
         configuration: Configuration, hosts: Hosts, roster: Roster, store: VMStore, arbiter: WatchedArbiter?,
-        bases: MemoryBases, guests: any GuestSource, reporter: Reporter, processorSleep: ProcessorSleep?,
-        planted: PlantedFaults
+        leases: Leases?, bases: MemoryBases, drivers: Drivers, reporter: Reporter,
+        processorSleep: ProcessorSleep?, planted: PlantedFaults
     ) {
         self.configuration = configuration
         self.hosts = hosts
         self.roster = roster
         self.store = store
         self.arbiter = arbiter
+        self.leases = leases
         self.bases = bases
-        self.guests = guests
+        guests = drivers.guests
+        restarts = Restarts(drivers: drivers, store: store)
         self.reporter = reporter
         self.processorSleep = processorSleep
         self.planted = planted
@@ -52,7 +58,7 @@ final class Sessions: Sendable {
 
     /// What a VM's machine needs from outside to decide.
     func custody(of vm: VMName) -> Custody {
-        Custody(
+        var custody = Custody(
             node: node, rule: arbiter == nil ? .manual(configuration.defaults.standbyLost) : .arbiter, arbiter: arbiter,
             reprotection: configuration.reprotection(of: vm), fences: hosts.fences,
             bootsFromDisk: configuration.defaults.coldBoot, record: store[vm].local,
@@ -68,6 +74,8 @@ final class Sessions: Sendable {
                     }
                 }
             })
+        custody.leases = leases
+        return custody
     }
 
     // MARK: - As primary
@@ -84,9 +92,16 @@ final class Sessions: Sendable {
                 .badRequest, "say which host is to be its standby: --standby HOST, or “standby” in the configuration")
         }
         let level = request.level ?? configured?.level ?? configuration.defaults.level
-        guard level == .system else {
+        guard level != .component else {
             throw APIError(
-                .refused, "level “\(level.rawValue)” is not there yet: this release protects at level “system”")
+                .refused,
+                "level “component” is not there yet: this release protects at the levels “restart” and “system”")
+        }
+        guard level.holdsOutput || arbiter != nil else {
+            throw APIError(
+                .refused,
+                "level “\(level.rawValue)” needs an arbiter, which confirms that the output of \(request.vm) may leave: see"
+                    + " docs/ARBITERS.md, or protect it at level “system”")
         }
         var options = PrimaryOptions(vm: request.vm, qmpPath: qmp, standby: standby)
         options.level = level
@@ -139,13 +154,16 @@ final class Sessions: Sendable {
         do throws(SystemError) {
             return try PrimaryShell(
                 options: options, origin: origin, custody: custody(of: options.vm), software: Hosts.software,
-                guests: guests, bases: bases, log: chronicle.log,
+                guests: guests, bases: bases, starter: restarts.starter(of: options.vm), log: chronicle.log,
                 connect: { [weak self] (node, handler) throws(SessionError) in
                     guard let self else { throw SessionError(.system, "the agent ends") }
                     return try hosts.connect(to: node, handler)
                 },
                 reasonsOfStandby: { [weak self] in self?.reasons(options, $0) ?? [] },
-                report: { [reporter] in reporter.primary(options, reported: $0) })
+                report: { [weak self, reporter] report in
+                    reporter.primary(options, reported: report)
+                    if case .restarted(let started, let register) = report { self?.goOn(options, started, register) }
+                })
         } catch {
             throw APIError(.failed, "the session of \(options.vm) cannot be made: \(error)")
         }
@@ -188,10 +206,15 @@ final class Sessions: Sendable {
     ) throws(SessionError) -> StandbyShell {
         let offer = replica.offer
         let peer = replica.peer
+        let custody = custody(of: offer.vm)
+        if let reason = custody.reasonToRefuse(offer.session.level) {
+            replica.dismantle(keepingMemory: true)
+            throw SessionError(.refused, reason)
+        }
         let session: StandbyShell
         do throws(SystemError) {
             session = try StandbyShell(
-                replica: replica, machine: machine, custody: custody(of: offer.vm), link: link,
+                replica: replica, machine: machine, custody: custody, link: link,
                 heartbeatMilliseconds: configuration.detection.heartbeatMilliseconds,
                 diskTimeoutMilliseconds: configuration.defaults.diskTimeoutMilliseconds,
                 secondPath: hosts[peer]?.secondPath, log: chronicle.log
@@ -225,11 +248,27 @@ final class Sessions: Sendable {
         options.identity = offer.identity
         options.reserve = whatIsLeft(of: offer)
         options.replaceAfterSeconds = offer.replaceAfterSeconds ?? configuration.replaceAfter(of: offer.vm)
+        goOn(options, register)
+    }
+
+    /// The guest died here and was started here again.
+    private func goOn(_ before: PrimaryOptions, _ started: StartedGuest, _ register: Register) {
+        roster.refresh(before.vm)
+        roster.giveWay(before.vm)
+        var options = before
+        options.qmpPath = started.monitorPath
+        options.level = register.level
+        options.standby = roster[before.vm]?.peer ?? before.standby
+        options.tuning = roster[before.vm]?.tuning ?? before.tuning
+        goOn(options, register)
+    }
+
+    private func goOn(_ options: PrimaryOptions, _ register: Register) {
         do throws(APIError) {
             _ = try begin(options, origin: .tookOver(register))
         } catch {
             chronicle.note(
-                offer.vm, .error, "\(offer.vm) runs here, and its agent has no hold on it: \(error.message)")
+                options.vm, .error, "\(options.vm) runs here, and its agent has no hold on it: \(error.message)")
             roster.changes.publish()
         }
     }

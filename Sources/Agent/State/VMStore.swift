@@ -53,6 +53,12 @@ package final class VMStore: Sendable {
             }
         }
 
+        /// Another process is the guest.
+        mutating func moved(to pid: Int32, _ qmp: String) {
+            (self.pid, self.qmp) = (pid, qmp)
+            startTime = GuestProcess.startTime(of: pid) ?? 0
+        }
+
         /// True while that process runs.
         var isAlive: Bool { GuestProcess.startTime(of: pid) == startTime && GuestProcess.runs(pid) }
     }

@@ -80,6 +80,10 @@ public struct AgentClient: AgentService {
         try await post(Paths.switchover(request.vm), request, longer: .milliseconds(request.waitMilliseconds ?? 0))
     }
 
+    public func dial(_ request: DialRequest) async throws(APIError) -> VMStatus {
+        try await post(Paths.dial(request.vm), request, longer: .milliseconds(request.waitMilliseconds ?? 0))
+    }
+
     public func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.decide(request.vm), request)
     }

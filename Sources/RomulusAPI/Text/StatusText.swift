@@ -33,7 +33,7 @@ public enum StatusText {
             ),
             ("role", vm.role.rawValue, .plain),
             ("state", "\(state(vm)) for \(Units.age(now.timeIntervalSince(vm.since)))", style(vm.state)),
-            ("level", vm.level.rawValue, .plain),
+            ("level", level(vm), vm.dial == nil ? .plain : .warning),
             ("peer", vm.peerName, .plain),
             ("term", String(vm.term), .plain),
             ("epoch", "\(vm.epoch) (every \(vm.epochMilliseconds) ms asked for)", .plain),
@@ -66,6 +66,12 @@ public enum StatusText {
             let padding = String(repeating: " ", count: width - line.0.count)
             return "\(line.0):\(padding) \(line.2.apply(to: Table.oneLine(line.1), colour: colour))\n"
         }.joined()
+    }
+
+    private static func level(_ vm: VMStatus) -> String {
+        guard let dial = vm.dial else { return vm.level.rawValue }
+        let reason = dial.reason.map { ", and is not in force: \($0)" } ?? " is being turned to"
+        return "\(vm.level.rawValue); \(dial.asked.rawValue) was asked for\(dial.reason == nil ? " and" : "")\(reason)"
     }
 
     /// What stands in the way now comes before what went wrong last.
@@ -107,7 +113,7 @@ public enum StatusText {
         var parts = [Units.time(event.time), event.vm?.description ?? "-"]
         let style: Style =
             switch event.kind {
-            case .error, .coldBoot: .bad
+            case .error, .coldBoot, .restarted: .bad
             case .detected, .standbyLost, .refused, .fenced: .warning
             case .forced, .promoted: .bold
             default: .plain
@@ -122,7 +128,7 @@ public enum StatusText {
     static func style(_ state: ProtectionState) -> Style {
         switch state {
         case .protected: .good
-        case .connecting, .preparing, .syncing, .handingOver, .failingOver, .waiting: .warning
+        case .connecting, .preparing, .syncing, .handingOver, .failingOver, .restarting, .waiting: .warning
         case .unprotected: .plain
         case .running: .warning
         case .stalled, .frozen, .forked, .peerLost, .failed: .bad

@@ -28,7 +28,7 @@ public enum WhyText {
         let event = step.event
         let style: Style =
             switch event.kind {
-            case .error, .coldBoot: .bad
+            case .error, .coldBoot, .restarted: .bad
             case .detected, .standbyLost, .refused, .fenced, .fencingFailed: .warning
             default: .bold
             }
@@ -56,6 +56,7 @@ public enum WhyText {
         case .forced: "Forced"
         case .promoted: "Promoted"
         case .coldBoot: "Booted from its disk"
+        case .restarted: "Started again"
         case .firstOutput: "First output"
         case .fenced: "Fenced"
         case .fencingAsked: "Fencing asked"
@@ -76,7 +77,7 @@ public enum WhyText {
         guard let first = decisions.first, let last = decisions.last else { return nil }
         let goals: [(EventKind, String)] = [
             (.promoted, "the guest running here"), (.coldBoot, "the guest booting here"),
-            (.firstOutput, "its first output"),
+            (.restarted, "the guest being started"), (.firstOutput, "its first output"),
             (.protected, "being protected"), (.reProtected, "being protected again"),
         ]
         let parts = goals.compactMap { kind, words in
