@@ -11,10 +11,10 @@ REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests|TapDetourTests
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help
-.PHONY: help packages toolchain build release test shapes sim model chaos demo bench lint check ci install clean
+.PHONY: help packages toolchain build release test shapes sim model chaos demo demo-levels bench lint check ci install clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 packages: ## Install the Debian packages that are missing
 	@deploy/install-packages
@@ -45,6 +45,9 @@ chaos: release ## 50 runs of real guests, one fault each at a random moment (RUN
 demo: release ## Protect a guest, kill its host, show that nothing was lost (needs root)
 	@.build/release/romulus-demo
 
+demo-levels: release ## Turn the dial of one guest under load, and show what each level survives (needs root)
+	@.build/release/romulus-demo levels
+
 # One seed with its trace: make sim SEED=4711 (and MUTANT=name for a planted defect).
 SEED ?=
 MUTANT ?=
@@ -61,7 +64,7 @@ lint: toolchain ## Check the formatting
 check: lint release ## Before each commit: formatting, build without warnings, tests that need neither root nor QEMU
 	@$(TEST) --skip '$(REAL)'
 
-ci: ## What CI runs, each step with a time limit: lint, demo, model, sim, test (needs root)
+ci: ## What CI runs, each step with a time limit: lint, demo, demo-levels, model, sim, test (needs root)
 	@.ci/run
 
 # Programs for other machines carry the Swift runtime with them: other objects, hence a build folder of their own.

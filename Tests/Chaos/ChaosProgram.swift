@@ -3,7 +3,8 @@ import TestBed
 
 /// `make chaos`: real QEMU guests under load, one fault each at a random moment, and what the clients lost by it.
 ///
-///     romulus-chaos [RUNS] [SEED] [WORDS]        WORDS: only faults whose name contains them
+///     romulus-chaos [RUNS] [SEED] [WORDS] [level=LEVEL]
+///                   WORDS: only faults whose name contains them; LEVEL: only runs at `system` or `restart`
 @main
 struct ChaosProgram {
     struct Tally: Encodable {
@@ -56,29 +57,28 @@ struct ChaosProgram {
         let numbers = words.compactMap { UInt64($0) }
         let runs = Int(numbers.first ?? 50)
         let seed = numbers.dropFirst().first ?? UInt64.random(in: 1...999_999)
-        let wanted = words.first { UInt64($0) == nil } ?? ""
-        let faults = Fault.allCases.filter { wanted.isEmpty || $0.rawValue.contains(wanted) }
-        guard !faults.isEmpty else {
-            say("there is no fault “\(wanted)”: \(Fault.allCases.map(\.rawValue).joined(separator: ", "))")
+        let wanted = words.filter { UInt64($0) == nil }
+        let plan = Plan(wanted)
+        guard !plan.isEmpty else {
+            let names = Fault.allCases.map(\.rawValue).joined(separator: ", ")
+            say("there is no fault “\(wanted.joined(separator: " "))”: \(names)")
             exit(64)
         }
         var random = SeededRandom(seed)
         var tally = Tally()
         tally.seed = seed
-        var figures: [Fault: Figures] = [:]
+        var figures: [String: Figures] = [:]
         say("Romulus under faults: \(runs) runs, seed \(seed)")
         do {
             let image = try GuestImage.build()
-            for run in 0..<runs {
-                let fault = faults[run % faults.count]
-                let arbiter: Pair.Arbiter =
-                    (run % faults.count + run / faults.count).isMultiple(of: 2) ? .witness : .etcd
+            for number in 0..<runs {
+                let run = plan.run(number)
                 let moment = Double(random.next() % 2000) / 1000
-                let outcome = try await play(fault, moment, arbiter, image)
+                let outcome = try await play(run, moment, image)
                 tally.add(outcome)
-                figures[fault, default: Figures()].add(outcome)
+                figures[run.name, default: Figures()].add(outcome)
                 say(
-                    "  \(run + 1): \(fault.rawValue) after \(moment) s, \(arbiter.rawValue):"
+                    "  \(number + 1): \(run.name) after \(moment) s, \(run.arbiter.rawValue):"
                         + " \(outcome.words), longest silence \(Int(outcome.silenceMs)) ms, lost"
                         + " \(outcome.lost)\(outcome.live > 1 ? ", TWO LIVE" : "")")
             }
@@ -87,20 +87,12 @@ struct ChaosProgram {
             exit(2)
         }
         say("  milliseconds, median and worst: detected / running / longest client silence")
-        for (fault, found) in figures.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-            say("  \(fault.rawValue): \(found)")
-        }
+        for (name, found) in figures.sorted(by: { $0.key < $1.key }) { say("  \(name): \(found)") }
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         encoder.keyEncodingStrategy = .convertToSnakeCase
         if let line = try? encoder.encode(tally) { say(String(decoding: line, as: UTF8.self)) }
         exit(tally.isGood ? 0 : 1)
-    }
-
-    private static func bootTime() -> Int64 {
-        var now = timespec()
-        clock_gettime(CLOCK_BOOTTIME, &now)
-        return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
     }
 
     static func say(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }
@@ -114,32 +106,34 @@ struct ChaosProgram {
         var detectedMs: Double?
         var runningMs: Double?
         var isWithoutHost = false
+        var isBooted = false
 
-        var words: String { answers ? "goes on" : isWithoutHost ? "lost with its only host" : "DOWN" }
+        var words: String {
+            if answers { return isBooted ? "was booted" : "goes on" }
+            return isWithoutHost ? "lost with its only host" : "DOWN"
+        }
     }
 
-    private static func play(
-        _ fault: Fault, _ moment: Double, _ arbiter: Pair.Arbiter, _ image: GuestImage
-    ) async throws -> Outcome {
-        try await Bed.with { bed in
-            let stage = try await Stage.set(
-                bed, image, arbiter: arbiter, moment: moment, hasFaultyDisk: fault.ofDisk != nil)
-            return try await play(fault, stage)
-        }
+    private static func play(_ run: Plan.Run, _ moment: Double, _ image: GuestImage) async throws -> Outcome {
+        try await Bed.with { bed in try await play(run.fault, Stage.set(bed, image, run, moment: moment)) }
     }
 
     private static func play(_ fault: Fault, _ stage: Stage) async throws -> Outcome {
         let bed = stage.bed
         try await Task.sleep(for: .seconds(stage.moment))
-        let began = bootTime()
+        let began = bootNanoseconds()
         try await fault.happen(stage)
         var outcome = Outcome()
         do {
-            // Clients report once a second: what they report first may be from before.
-            try await Task.sleep(for: .seconds(2))
-            try await stage.verifier.waitForAnswers(within: .seconds(40))
-            // After seconds of silence TCP waits as long again before it tries once more.
-            try await Task.sleep(for: .seconds(8))
+            if stage.level == .restart {
+                outcome.isBooted = try await stage.awaitAnswer() != stage.boot
+            } else {
+                // Clients report once a second: what they report first may be from before.
+                try await Task.sleep(for: .seconds(2))
+                try await stage.verifier.waitForAnswers(within: .seconds(40))
+                // After seconds of silence TCP waits as long again before it tries once more.
+                try await Task.sleep(for: .seconds(8))
+            }
         } catch {
             outcome.answers = false
             outcome.isWithoutHost = fault == .standbyLostInSwitchover && stage.wasGivenAway
@@ -150,15 +144,26 @@ struct ChaosProgram {
         }
         outcome.live = stage.live()
         let report = try await stage.verifier.finish()
-        outcome.lost = report.bytesLost + report.recordsLost + report.badPages
-        outcome.connectionsLost = report.connectionsLost
+        // A boot ends connections and empties the memory; what was written is there.
+        outcome.lost = outcome.isBooted ? report.diskRecordsLost : report.allLost
+        outcome.connectionsLost = outcome.isBooted ? 0 : report.connectionsLost
         outcome.silenceMs = report.longestSilenceMs
         (outcome.detectedMs, outcome.runningMs) = stage.timeline(since: began)
-        if !report.isClean {
+        if outcome.lost + outcome.connectionsLost > 0 || !(outcome.isBooted || report.isClean) {
             say("    \(report)")
             for host in bed.hosts { say(host.logTail()) }
         }
         return outcome
+    }
+}
+
+extension Verifier.Report {
+    fileprivate var allLost: Int { bytesLost + recordsLost + badPages }
+
+    /// Durable records of the disk that are gone, torn or out of place; a disk that could not be read counts as one.
+    fileprivate var diskRecordsLost: Int {
+        guard let ledger else { return 1 }
+        return ledger.lost + ledger.torn + ledger.unexpected + (ledger.isVerified && ledger.acknowledged > 0 ? 0 : 1)
     }
 }
 

@@ -38,6 +38,16 @@ enum Fault: String, CaseIterable {
         }
     }
 
+    /// Whether it is played at level `restart` too.
+    var isForRestart: Bool {
+        switch self {
+        case .primaryQEMUKilled, .primaryHostLost, .primaryHostFrozen, .standbyHostLost, .linkCut, .primaryAgentKilled,
+            .standbyAgentKilled:
+            true
+        default: false
+        }
+    }
+
     /// Longer than any timeout of the pair, in seconds.
     private static let long = 3.0
 

@@ -10,26 +10,27 @@ struct Stage {
     let verifier: Verifier
     /// What the primary's disk lies on, where that is to fail.
     let storage: SlowDisk?
+    let level: Plan.Level
+    /// Which boot of the guest was protected.
+    let boot: String
     /// Random, 0 to 2 seconds.
     let moment: Double
 
-    static func set(
-        _ bed: Bed, _ image: GuestImage, arbiter: Pair.Arbiter, moment: Double, hasFaultyDisk: Bool
-    ) async throws -> Stage {
+    static func set(_ bed: Bed, _ image: GuestImage, _ run: Plan.Run, moment: Double) async throws -> Stage {
         var configuration = GuestVM.Configuration()
         configuration.name = vm
         configuration.memoryMiB = 192
         let disk = "\(bed.a.stateDirectory)/web.raw"
         configuration.disks = [try GuestDisk.create(disk, mebibytes: 32, content: .random(seed: 5))]
         var storage: SlowDisk?
-        if hasFaultyDisk {
+        if run.fault.ofDisk != nil {
             let faulty = try await SlowDisk.start(on: bed.a, image: disk, delayMilliseconds: 0)
             configuration.disks[0].path = faulty.path
             configuration.driveOptions = ["cache=none", moment < 1 ? "aio=threads" : "aio=native"]
             storage = faulty
         }
         var options = Pair.Options()
-        options.arbiter = arbiter
+        options.arbiter = run.arbiter
         options.reprotectsByItself = true
         options.silenceMilliseconds = 1000
         // Half of the runs have a second path between the hosts.
@@ -41,11 +42,22 @@ struct Stage {
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
         var plan = Verifier.Plan()
-        plan.dirtying = GuestControl.Dirtying(pages: 200, periodMs: 20, workingSet: 4096, pattern: .counter)
+        if run.level == .system {
+            plan.dirtying = GuestControl.Dirtying(pages: 200, periodMs: 20, workingSet: 4096, pattern: .counter)
+        }
         let verifier = try await Verifier.start(on: bed.client, guest: configuration.address, plan)
-        try await pair.protect(guest)
+        try await pair.protect(guest, ["--level", run.level.rawValue])
+        guard let boot = verifier.control.boot() else { throw BedError("the guest does not say which boot it is of.") }
         return Stage(
-            bed: bed, guest: guest, pair: pair, verifier: verifier, storage: storage, moment: moment)
+            bed: bed, guest: guest, pair: pair, verifier: verifier, storage: storage, level: run.level, boot: boot,
+            moment: moment)
+    }
+
+    /// At level `restart`: which boot of the guest answers once it is settled where it runs. Before the lease of a lost host
+    /// has run out, the guest that is given up there may answer as well.
+    func awaitAnswer() async throws -> String {
+        try await Task.sleep(for: .seconds(8))
+        return try await eventually("an answer of the guest", within: .seconds(120)) { verifier.control.boot() }
     }
 
     /// How many hosts say that they let the guest's output out now.
@@ -81,6 +93,6 @@ struct Stage {
             lines.filter { kinds.contains($0.kind) }.compactMap(\.bootNs).filter { $0 > moment }.min()
                 .map { Double($0 - moment) / 1e6 }
         }
-        return (first(["detected", "standby_lost"]), first(["promoted", "granted"]))
+        return (first(["detected", "standby_lost"]), first(["promoted", "restarted", "granted"]))
     }
 }

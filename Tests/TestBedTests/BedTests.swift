@@ -134,6 +134,29 @@ struct BedTests {
         }
     }
 
+    /// What its guest says is seen at the switch, and not where another host is joined to it.
+    @Test func aGuestIsSeenWhoseHostIsCutOff() async throws {
+        try await Bed.with { bed in
+            try bed.a.addTap("tap0")
+            let watches = try ["port-a", "port-b"].map { try FrameWatch($0, of: bed.lan, from: "52:54:00:00:00:01") }
+            let listener = try within(bed.client) { try Listener() }
+            let guest = try within(bed.a) { try GuestSide(tap: "tap0", heardBy: listener) }
+            let witness = try #require(bed.witness.lanAddress)
+            let ping = ["busybox", "ping", "-c", "1", "-W", "1", witness]
+            try bed.a.run(ping)
+            try bed.a.cutOff(from: [witness], true)
+            #expect(throws: BedError.self) { try bed.a.run(ping) }
+            let moment = bootNanoseconds()
+            try guest.send(1)
+            try await eventually("the frame at the switch", within: .seconds(5)) {
+                watches[0].frames(from: moment) > 0 ? true : nil
+            }
+            #expect(watches[0].frames(from: 0, before: moment) > 0 && watches[1].frames(from: 0) == 0)
+            try bed.a.cutOff(from: [witness], false)
+            try bed.a.run(ping)
+        }
+    }
+
     @Test func aLimitedLinkIsSlower() async throws {
         try await Bed.with { bed in
             let address = try #require(bed.b.replicationAddress)

@@ -99,6 +99,17 @@ public final class BedHost: Sendable {
         try run(["nft", rules])
     }
 
+    /// Drops what this host itself, with its agent, says to these addresses and hears from them, or takes that back. Frames of
+    /// guests, which its bridge passes on, are not touched.
+    public func cutOff(from addresses: [String], _ isCut: Bool) throws(BedError) {
+        func chain(_ name: String, _ way: String) -> String {
+            "chain \(name) {\ntype filter hook \(name) priority 0; policy accept;\n"
+                + "ip \(way) { \(addresses.joined(separator: ", ")) } drop\n}"
+        }
+        let rules = "table inet cutoff {\n\(chain("input", "saddr"))\n\(chain("output", "daddr"))\n}"
+        try run(["nft", isCut ? rules : "delete table inet cutoff"])
+    }
+
     /// Lets a link of this host send no more than this, in megabits a second; nil lifts the limit.
     public func limitRate(_ link: String, megabits: Int?) throws(BedError) {
         let rule = megabits.map { ["tbf", "rate", "\($0)mbit", "burst", "128kb", "latency", "50ms"] } ?? ["pfifo"]
@@ -117,6 +128,14 @@ public final class BedHost: Sendable {
 
     /// All processes of this host, also those that its processes started.
     public var processes: [pid_t] { Leftovers.processes(inNamespaces: [identity]) }
+
+    /// Those of them that are QEMU.
+    public var qemus: [pid_t] {
+        processes.filter { pid in
+            let name = FileManager.default.contents(atPath: "/proc/\(pid)/comm") ?? Data()
+            return String(decoding: name, as: UTF8.self).hasPrefix("qemu-system")
+        }
+    }
 
     /// Kills what was started by `spawn`, also where it has not entered the namespace yet.
     func killChildren() {

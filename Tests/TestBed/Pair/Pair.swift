@@ -288,6 +288,7 @@ public final class Pair: Sendable {
         public var name: String
         public var role: String
         public var state: String
+        public var level: String
         public var peer: String
         public var epoch: UInt64
         public var epochMs: Int

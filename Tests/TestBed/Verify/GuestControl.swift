@@ -17,6 +17,13 @@ public struct GuestControl: Sendable {
             [try Programs.path("romulus-bed-client"), "exec", "address=\(address)", "--", command], limit: limit)
     }
 
+    /// Which boot of the guest this is: another one after each. Nil when it does not answer within some seconds.
+    public func boot() -> String? {
+        let text = try? shell("cat /proc/sys/kernel/random/boot_id", limit: .seconds(5))
+        let word = text?.trimmingCharacters(in: .whitespacesAndNewlines) ?? ""
+        return word.isEmpty ? nil : word
+    }
+
     /// How the dirtier writes. All numbers can be changed while it works.
     public struct Dirtying: Sendable {
         public enum Pattern: String, Sendable {

@@ -131,6 +131,13 @@ public func monotonicNanoseconds() -> UInt64 {
     return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
+/// Nanoseconds of CLOCK_BOOTTIME, which all hosts of a bed share; it is what the agents' journals have.
+public func bootNanoseconds() -> Int64 {
+    var now = timespec()
+    clock_gettime(CLOCK_BOOTTIME, &now)
+    return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
+}
+
 /// CRC-32C (reflected 0x82f63b78), as in `Guest/guest.h`: the bed's own, to judge the product by nothing of its own.
 struct CRC32C {
     private static let table: [UInt32] = (0..<256).map { index in

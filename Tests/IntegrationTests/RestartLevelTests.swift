@@ -1,0 +1,308 @@
+import Foundation
+import TestBed
+import Testing
+
+/// Level `restart`: a guest that dies is started again with all that it was told to have written, and by one host only.
+@Suite(.serialized, .timeLimit(.minutes(5))) struct RestartLevelTests {
+    func scene(_ bed: Bed, _ change: (inout Scene.Wishes) -> Void = { _ in }) async throws -> Scene {
+        var wishes = Scene.Wishes()
+        wishes.vcpus = 1
+        wishes.pair.arbiter = .witness
+        wishes.pair.reprotectsByItself = true
+        change(&wishes)
+        return try await Scene.make(on: bed, wishes)
+    }
+
+    func protect(_ scene: Scene) async throws {
+        try await scene.pair.protect(scene.guest, ["--level", "restart"])
+        for host in scene.bed.hosts { #expect(try scene.pair.status(host, Scene.vm)?.level == "restart") }
+    }
+
+    /// What is only in memory does not outlive a boot.
+    func load() -> Verifier.Plan {
+        var plan = Verifier.Plan()
+        plan.redisIntervalMs = 0
+        plan.ledgerIntervalMs = 5
+        return plan
+    }
+
+    func control(_ scene: Scene) -> GuestControl {
+        GuestControl(client: scene.bed.client, address: scene.address)
+    }
+
+    func boot(of scene: Scene) throws -> String { try #require(control(scene).boot()) }
+
+    /// Waits until the guest answers that was booted after `old`.
+    func awaitBoot(_ scene: Scene, after old: String) async throws {
+        let control = control(scene)
+        try await eventually("the guest is up again", within: .seconds(120)) {
+            control.boot().flatMap { $0 == old ? nil : $0 }
+        }
+    }
+
+    /// Waits until the VM is protected at that host by another QEMU than `old`, which is returned.
+    func protected(_ scene: Scene, at host: BedHost, otherThan old: pid_t) async throws -> pid_t {
+        try await eventually("\(Scene.vm) is protected again at host \(host.name)", within: .seconds(90)) {
+            let status = try scene.pair.status(host, Scene.vm)
+            guard status?.state == "protected", let pid = status?.pid, pid != old else { return nil }
+            return pid
+        }
+    }
+
+    func events(_ scene: Scene, at host: BedHost, _ kind: String) throws -> String {
+        try scene.pair.romulus(host, ["events", Scene.vm, "--kind", kind]).output
+    }
+
+    /// Everything that was reported as durable is on the disk; that connections were lost is right after a boot.
+    func judge(_ verifier: Verifier) async throws {
+        let ledger = try #require(try await verifier.finish().ledger)
+        #expect(ledger.isVerified && ledger.acknowledged > 20, "\(ledger)")
+        #expect(ledger.lost == 0 && ledger.torn == 0 && ledger.unexpected == 0, "\(ledger)")
+    }
+
+    /// Of a guest that is protected and writes nothing now.
+    func expectEqualDisks(_ scene: Scene) throws {
+        let digests = try [scene.primaryDisk, scene.standbyDisk].map { path in
+            try Child.run(["sha256sum", path]).prefix { $0 != " " }
+        }
+        #expect(digests[0] == digests[1], "the two hosts' disks differ")
+    }
+
+    // MARK: - Hosts
+
+    @Test func theGuestOfALostHostIsBootedAtTheStandby() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let pair = scene.pair
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            try await protect(scene)
+            #expect(bed.b.qemus.isEmpty, "no QEMU waits at this level")
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(2))
+            try bed.a.cutPower()
+            try await pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
+            try await awaitBoot(scene, after: before)
+            try await judge(verifier)
+            #expect(try events(scene, at: bed.b, "restarted").contains("was started here from its disk"))
+            let granted = try pair.bootTime(ofFirst: "granted", at: bed.b, Scene.vm)
+            let restarted = try pair.bootTime(ofFirst: "restarted", at: bed.b, Scene.vm)
+            #expect(restarted - granted > 3_500_000_000, "the lease was waited for")
+
+            for link in ["repl0", "lan0"] { try bed.a.setLink(link, up: true) }
+            try await pair.start(bed.a)
+            try await pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(90))
+            let standby = try await eventually("host A is the standby", within: .seconds(10)) {
+                try pair.status(bed.a, Scene.vm)
+            }
+            #expect(standby.role == "standby" && standby.level == "restart", "\(standby)")
+            try expectEqualDisks(scene)
+        }
+    }
+
+    /// How the host that runs the guest comes to lose the right to it, and does not know.
+    enum Deposed: String, CaseIterable, CustomTestStringConvertible {
+        case cutOff, agentKilled, agentFrozen
+        var testDescription: String { rawValue }
+
+        func begin(_ scene: Scene) async throws {
+            switch self {
+            case .cutOff: try cut(scene.bed, true)
+            case .agentKilled: try await scene.pair.agent(scene.bed.a)?.killAndWait()
+            case .agentFrozen: scene.pair.agent(scene.bed.a)?.kill(SIGSTOP)
+            }
+        }
+
+        func end(_ scene: Scene) async throws {
+            switch self {
+            case .cutOff: try cut(scene.bed, false)
+            case .agentKilled: try await scene.pair.start(scene.bed.a)
+            case .agentFrozen: scene.pair.agent(scene.bed.a)?.kill(SIGCONT)
+            }
+        }
+
+        private func cut(_ bed: Bed, _ isCut: Bool) throws {
+            let others = [bed.b.replicationAddress, bed.b.lanAddress, bed.witness.lanAddress].compactMap { $0 }
+            try bed.a.cutOff(from: others, isCut)
+        }
+    }
+
+    /// Its guest runs on all the while, with a way to the client: the kernel alone keeps it from being heard.
+    @Test(arguments: Deposed.allCases) func aDeposedHostIsSilentBeforeTheGuestStartsElsewhere(_ deposed: Deposed)
+        async throws
+    {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let watch = try FrameWatch("port-a", of: bed.lan, from: scene.guest.configuration.nics[0].mac)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            try await protect(scene)
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(2))
+            let moment = bootNanoseconds()
+            try await deposed.begin(scene)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
+            #expect(scene.guest.process.isRunning, "this shows nothing")
+            let started = try scene.pair.bootTime(ofFirst: "restarted", at: bed.b, Scene.vm)
+            try await awaitBoot(scene, after: before)
+            try await Task.sleep(for: .seconds(2))
+            #expect(watch.frames(from: moment, before: started) > 0, "while the lease lived it was heard")
+            #expect(watch.frames(from: started) == 0, "two guests were heard")
+
+            try await deposed.end(scene)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(90))
+            #expect(!scene.guest.process.isRunning, "the guest that was given up must be ended")
+            #expect(watch.frames(from: started) == 0, "it was heard as it was ended")
+            try await judge(verifier)
+            try expectEqualDisks(scene)
+        }
+    }
+
+    /// Both hosts live, so the guest stays where it is; what it writes waits until the witness said that it runs alone.
+    @Test func aCutLinkRestartsNoGuest() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed) { $0.pair.hasSecondPath = true }
+            let pair = scene.pair
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
+            try await protect(scene)
+            try await eventually("both hosts hear each other on both paths", within: .seconds(10)) {
+                try bed.hosts.allSatisfy { host in
+                    let report = try pair.status(host, Scene.vm)?.peerReport
+                    return report?.link == "up" && report?.secondPath == true
+                } ? true : nil
+            }
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(1))
+            try bed.a.setLink("repl0", up: false)
+            try await pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(20))
+            try await verifier.waitForAnswers()
+            try await eventually("the standby gives its images up", within: .seconds(20)) {
+                try pair.status(bed.b, Scene.vm) == nil ? true : nil
+            }
+            try bed.a.setLink("repl0", up: true)
+            try await pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(90))
+            #expect(try boot(of: scene) == before)
+            for host in bed.hosts { #expect(try events(scene, at: host, "restarted").isEmpty) }
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            #expect(report.ledger?.longestSilenceMs ?? 0 < 15_000, "\(report)")
+            try expectEqualDisks(scene)
+        }
+    }
+
+    // MARK: - QEMU
+
+    @Test func aGuestWhoseQEMUDiesIsBootedWhereItRan() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            try await protect(scene)
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(2))
+            try await scene.guest.killAndWait()
+            _ = try await protected(scene, at: bed.a, otherThan: scene.guest.pid)
+            try await awaitBoot(scene, after: before)
+            try await judge(verifier)
+            #expect(try events(scene, at: bed.a, "restarted").contains("was started here from its disk"))
+            #expect(try events(scene, at: bed.b, "restarted").isEmpty && bed.b.qemus.isEmpty)
+            #expect(try scene.pair.status(bed.b, Scene.vm)?.role == "standby")
+            try expectEqualDisks(scene)
+        }
+    }
+
+    @Test func aGuestThatKeepsDyingStaysDownInTheEnd() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed) { $0.pair.defaults = ["restarts: 3"] }
+            try await protect(scene)
+            var pid = scene.guest.pid
+            for _ in 1...3 {
+                kill(pid, SIGKILL)
+                pid = try await protected(scene, at: bed.a, otherThan: pid)
+            }
+            kill(pid, SIGKILL)
+            try await eventually("it is told that the guest stays down", within: .seconds(60)) {
+                try events(scene, at: bed.a, "error").contains("stays down") ? true : nil
+            }
+            try await Task.sleep(for: .seconds(5))
+            #expect(bed.a.qemus.isEmpty && bed.b.qemus.isEmpty)
+            let restarts = try events(scene, at: bed.a, "restarted").split(separator: "\n")
+            #expect(restarts.count(where: { $0.contains("was started here from its disk") }) == 3, "\(restarts)")
+            let status = try #require(try scene.pair.status(bed.a, Scene.vm))
+            #expect(status.lastError?.contains("stays down") == true, "\(status)")
+        }
+    }
+
+    /// Whoever ends the guest in order is obeyed.
+    @Test func aGuestThatIsQuitStaysDown() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed) { $0.hasTestMonitor = true }
+            try await protect(scene)
+            let monitor = try scene.testMonitor()
+            defer { monitor.close() }
+            _ = try? monitor.execute("quit")
+            try await scene.guest.process.wait(within: .seconds(20))
+            try await eventually("the images are given up", within: .seconds(20)) {
+                try scene.pair.list(bed.b).isEmpty ? true : nil
+            }
+            try await Task.sleep(for: .seconds(8))
+            #expect(bed.a.qemus.isEmpty && bed.b.qemus.isEmpty)
+            for host in bed.hosts { #expect(try events(scene, at: host, "restarted").isEmpty) }
+        }
+    }
+
+    // MARK: - Agents
+
+    /// The primary's agent is killed and comes back at once: whoever the witness names goes on, and no write is lost.
+    @Test func anAgentThatIsRestartedFindsItsGuestOrGivesWay() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            try await protect(scene)
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(1))
+            try await scene.pair.agent(bed.a)?.killAndWait()
+            try await scene.pair.start(bed.a)
+            let owner = try await eventually("one of the hosts protects the guest again", within: .seconds(90)) {
+                let owners = try bed.hosts.filter { host in
+                    let status = try scene.pair.status(host, Scene.vm)
+                    return status?.role == "primary" && status?.state == "protected"
+                }
+                return owners.count == 1 ? owners.first : nil
+            }
+            if owner === bed.a {
+                #expect(try boot(of: scene) == before)
+                let report = try await verifier.finish()
+                #expect(report.isClean, "\(report)")
+            } else {
+                try await awaitBoot(scene, after: before)
+                try await judge(verifier)
+            }
+            try expectEqualDisks(scene)
+        }
+    }
+
+    /// The same, while the standby's agent stands still and cannot take over: the guest does not notice.
+    @Test func anAgentThatIsRestartedWhileNobodyTakesOverGoesOnWithItsGuest() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let pair = scene.pair
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
+            try await protect(scene)
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(1))
+            let granted = try events(scene, at: bed.a, "granted")
+            pair.agent(bed.b)?.kill(SIGSTOP)
+            try await pair.agent(bed.a)?.killAndWait()
+            try await pair.start(bed.a)
+            try await eventually("host A goes on alone", within: .seconds(30)) {
+                try events(scene, at: bed.a, "granted") != granted ? true : nil
+            }
+            pair.agent(bed.b)?.kill(SIGCONT)
+            try await pair.wait(bed.a, Scene.vm, for: "protected", within: .seconds(90))
+            try await verifier.waitForAnswers()
+            #expect(try boot(of: scene) == before)
+            for host in bed.hosts { #expect(try events(scene, at: host, "restarted").isEmpty) }
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            try expectEqualDisks(scene)
+        }
+    }
+}
