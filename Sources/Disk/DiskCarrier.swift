@@ -76,7 +76,6 @@ package final class DiskCarrier: Carrier {
 
     package func attach() throws(SessionError) {
         for mirror in mirrors { try mirror.start() }
-        if goesThrough { try goThrough() }
     }
 
     package func catchUp() throws(SessionError) -> Rest {

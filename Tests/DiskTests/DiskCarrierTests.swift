@@ -63,6 +63,8 @@ import Wire
             #expect(try nbd.reply() == .init(cookie: 1, error: 0))
             try nbd.write(2, at: Self.chunk, ones)
             #expect(try nbd.reply() == .init(cookie: 2, error: 0))
+            #expect(guest.heldMirrors == 0)
+            try carrier.goThrough()
             #expect(guest.heldMirrors == 1)
             carrier.cut(Epoch(1), isFirst: true)
             #expect(sender.throughFrames == 0 && writes.waiting == 0)
@@ -112,6 +114,7 @@ import Wire
                 }
                 #expect(try nbd.reply() == .init(cookie: cookie, error: 0))
             }
+            try carrier.goThrough()
             carrier.cut(Epoch(1), isFirst: true)
             try write(1, taken: 1)
             carrier.goByEpochs()

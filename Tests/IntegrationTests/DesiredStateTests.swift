@@ -164,8 +164,10 @@ import Testing
             try await place.stop(first)
 
             let second = try place.start(arguments: ["-uuid", other])
-            let refused = try await pair.wait(bed.a, Self.vm, for: "failed", within: .seconds(40))
-            let reason = refused.desired?.reason ?? ""
+            try await pair.wait(bed.a, Self.vm, for: "failed", within: .seconds(40))
+            let reason = try await eventually("it is told why", within: .seconds(10)) {
+                try pair.status(bed.a, Self.vm)?.desired?.reason
+            }
             #expect(reason.contains(one) && reason.contains(other), "\(reason)")
             #expect(try place.check(bed.a) == 3)
             try await place.stop(second)

@@ -21,6 +21,8 @@ struct Recovery: Sendable {
 
     /// Guests first, then replicas.
     func run() {
+        // The gate that an earlier run left is taken up before anything is said about its guests.
+        sessions.leases?.sweep(keeping: Set(store.vms))
         for vm in store.torn {
             chronicle.note(
                 vm, .error,

@@ -35,35 +35,48 @@ final class Restarts: Sendable {
         guard budgets.withLock({ $0[vm, default: standard].take(at: began) }) else {
             throw SessionError(
                 .refused,
-                "\(vm) stays down: it was started \(standard.limit) times within \(standard.minutes) minutes, and died again;"
-                    + " find out why, then start it and “romulus protect \(vm)”")
+                "\(vm) stays down: it was started \(standard.limit) times within \(standard.minutes) minutes, and died again or did"
+                    + " not come up; find out why, then start it and “romulus protect \(vm)”")
         }
         do {
             let command = try drivers.restartCommand(vm, guest)
             let memory = FreshMemory(command, drivers.places(vm, guest))
-            try memory.make()
-            try FileManager.default.createDirectory(
-                atPath: drivers.configuration.runtimeDirectory(of: vm), withIntermediateDirectories: true,
-                attributes: [.posixPermissions: 0o700])
-            let started = try drivers.standbys.boot(
-                command, logPath: "\(drivers.configuration.runtimeDirectory(of: vm))/qemu.log")
+            let pid: Int32
             do {
-                // Before it runs: an agent that comes back takes it in hand.
-                try store.update(vm) { memory in
-                    memory.guest?.moved(to: started.pid, command.monitorPath)
-                }
-                try started.run()
+                // That of the one that died takes room as long as it has a name.
+                drivers.bases.forgetGuest(vm)
+                try memory.make()
+                pid = try boot(vm, command)
             } catch {
-                started.kill()
+                memory.remove()
                 throw error
             }
-            started.close()
             drivers.bases.lend(vm, from: drivers.configuration.memoryDirectory(of: vm))
-            var result = StartedGuest(pid: started.pid, monitorPath: command.monitorPath)
+            var result = StartedGuest(pid: pid, monitorPath: command.monitorPath)
             result.duration = MonotonicClock.now() - began
             return result
         } catch {
             throw SessionError(.qemu, "\(vm) died and cannot be started again: \(error)")
         }
+    }
+
+    /// Returns the process in which the guest runs.
+    private func boot(_ vm: VMName, _ command: StandbyCommand) throws -> Int32 {
+        let directory = drivers.configuration.runtimeDirectory(of: vm)
+        try FileManager.default.createDirectory(
+            atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        let started = try drivers.standbys.boot(command, logPath: "\(directory)/qemu.log")
+        do {
+            // Before it runs: an agent that comes back takes it in hand.
+            try store.update(vm) { memory in
+                memory.guest?.moved(to: started.pid, command.monitorPath)
+            }
+            try started.run()
+        } catch {
+            started.kill()
+            throw error
+        }
+        started.close()
+        return started.pid
     }
 }

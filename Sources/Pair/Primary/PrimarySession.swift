@@ -123,6 +123,7 @@ final class PrimarySession {
         shell.state.withLock { $0.gates = gates }
 
         if let ended = try FirstCopy(self).run() { return ended }
+        if !isHeld { try disks?.goThrough() }
         try seal(first: true)
         let text = isHeld ? "output is held by epoch" : "what the guest writes is done when the standby has it"
         shell.report(.event(.state, "checkpoint 1 is sealed: \(text) from here on"))

@@ -16,7 +16,7 @@ final class PrimaryThread {
     private var nextOffer: UInt64 = 0
     /// Another session goes on with the guest, which was started here again.
     private var isReplaced = false
-    /// When a guest that died is started, at the earliest; and its monitor is tried, where it was busy. By `MonotonicClock`.
+    /// When the lease is asked again for a start that failed; and its monitor is tried, where it was busy. By `MonotonicClock`.
     private var nextStart = UInt64.max
     private var nextLook: UInt64 = 0
     private static let startPeriod: UInt64 = 2_000_000_000
@@ -104,13 +104,16 @@ final class PrimaryThread {
             if orders.standby != nil { return "another host goes on with the guest" }
             if orders.end { return try reasonToEnd() }
             let hasDied = process.hasExited()
+            if let ended = try reasonOfShutdown(hasDied) { return ended }
             if hasDied, !shell.isRestarting {
                 if let ended = try loseGuest(pid) { return ended }
                 continue
             }
-            if orders.startGuest { nextStart = 0 }
-            if hasDied, MonotonicClock.now() >= nextStart, let started = try startAgain() { return started }
-            if !hasDied, let ended = try reasonOfShutdown() { return ended }
+            if hasDied, orders.startGuest, let started = try startAgain() { return started }
+            if hasDied, MonotonicClock.now() >= nextStart {
+                nextStart = .max
+                shell.handle(.guestLost)
+            }
             if seekStandby() { continue }
             let monitor = guest?.pollDescriptor ?? -1
             waitReadable([shell.wake.number, monitor, hasDied ? -1 : process.number], nanoseconds: 200_000_000)
@@ -120,9 +123,9 @@ final class PrimaryThread {
 
     /// Of a guest that is shut down between sessions, at a level at which one that dies is started again: the monitor tells
     /// the one from the other, so it is the agent's then. Nil while it runs.
-    private func reasonOfShutdown() throws(SessionError) -> String? {
-        guard shell.startsAgain else { return nil }
-        if guest == nil, MonotonicClock.now() >= nextLook {
+    private func reasonOfShutdown(_ hasDied: Bool) throws(SessionError) -> String? {
+        guard shell.startsAgain, !shell.isRestarting else { return nil }
+        if guest == nil, !hasDied, MonotonicClock.now() >= nextLook {
             nextLook = MonotonicClock.now() + Self.lookPeriod
             guest = try? attach()
         }
@@ -139,9 +142,10 @@ final class PrimaryThread {
 
     /// The guest died, and this host may start it. Returns why this session is over, once another one goes on with the guest.
     private func startAgain() throws(SessionError) -> String? {
-        nextStart = .max
         let register = shell.state.withLock { $0.duty.machine.register }
-        guard let starter = shell.starter, let description = shell.guest, let register else { return nil }
+        guard shell.startsAgain, let starter = shell.starter, let description = shell.guest, let register else {
+            return nil
+        }
         closeGuest()
         do throws(SessionError) {
             let started = try starter.start(description)
@@ -237,10 +241,12 @@ final class PrimaryThread {
             ended = try protect(attached, offer, link)
         } catch {
             shell.state.withLock { $0.parts.link }?.close()
-            closeGuest()
+            // What it tells of its end is still wanted.
+            if !shell.startsAgain { closeGuest() }
             shell.tell { $0.end(error) }
             guard shell.state.withLock({ $0.duty.survives(error) }) || shell.isRestarting else { throw error }
         }
+        nextLook = 0
         nextOffer = shell.state.withLock { state in
             state.orders.detach = false
             // Another standby need not wait for one that refuses.

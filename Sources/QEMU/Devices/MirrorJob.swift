@@ -46,11 +46,11 @@ public struct MirrorJob: Hashable, Sendable {
     }
 
     /// When the server's process is gone, its requests fail from here on.
-    func letGo(_ monitor: QMPConnection) { Self.letGo(monitor, name) }
+    func letGo(_ monitor: QMPConnection) { _ = Self.letGo(monitor, name) }
 
-    private static func letGo(_ monitor: QMPConnection, _ name: String) {
-        // There need be none.
-        _ = try? monitor.execute("closefd", ["fdname": .string(peer(of: name))])
+    /// False when there was none.
+    private static func letGo(_ monitor: QMPConnection, _ name: String) -> Bool {
+        (try? monitor.execute("closefd", ["fdname": .string(peer(of: name))])) != nil
     }
 
     /// Begins to copy `disk` (its top node). `index` makes the names unique within the VM. The server must offer the
@@ -193,8 +193,19 @@ public struct MirrorJob: Hashable, Sendable {
         let names = jobs.compactMap { $0["device"]?.string } + nodes.compactMap { $0["node-name"]?.string }
         let ours = Set(names.filter { $0.hasPrefix(prefix) && !$0.hasSuffix("-top") }).sorted()
         // What waits for a server that is gone would be waited for by whatever ends the job.
-        for name in ours { letGo(monitor, name) }
+        let held = ours.filter { letGo(monitor, $0) }
+        // A job whose server is gone ends by itself with the next write; one that is ended under it can take QEMU along (see
+        // `GuestHandle.whileStopped`).
+        let deadline = ContinuousClock.now + .milliseconds(500)
+        while ContinuousClock.now < deadline, try isUnderWay(anyOf: held, monitor) {
+            _ = try monitor.waitForEvent(timeout: .milliseconds(50)) { $0.name == "BLOCK_JOB_COMPLETED" }
+        }
         for name in ours { try cancel(monitor, name, timeout: .seconds(10)) }
         return ours.map { "mirror \($0)" }
+    }
+
+    private static func isUnderWay(anyOf names: [String], _ monitor: QMPConnection) throws(QMPError) -> Bool {
+        let jobs = try monitor.execute("query-block-jobs").array ?? []
+        return jobs.contains { job in names.contains { job["device"]?.string == $0 } }
     }
 }

@@ -54,7 +54,7 @@ public final class StandbyProcess {
 
     /// Starts a QEMU that stands still (`-S`) until `run` and waits for no state; the rest as above.
     init(standing command: StandbyCommand, logPath: String, timeout: Duration = .seconds(20)) throws(StandbyError) {
-        try Self.endLeftover(command.monitorPath)
+        try Self.endLeftover(command.monitorPath, standing: command.arguments)
         isLoaded = false
         child = try LoggedProcess(
             arguments: command.arguments, workingDirectory: command.workingDirectory, logPath: logPath)
@@ -137,13 +137,17 @@ public final class StandbyProcess {
         }
     }
 
-    private static func endLeftover(_ path: String) throws(StandbyError) {
+    /// - Parameter arguments: of one that stands before its start, which an agent was killed too early to write down.
+    private static func endLeftover(_ path: String, standing arguments: [String] = []) throws(StandbyError) {
         var running: (pid: Int32, status: String)?
         do throws(QMPError) {
             let monitor = try QMPConnection(path: path, timeout: .seconds(1))
             let status = try monitor.execute("query-status")["status"]?.string ?? ""
             // Opened while the connection lives, so that the number cannot have come to mean another process.
-            if status == "inmigrate", let process = try? PidDescriptor(monitor.peer.pid) {
+            let isOurs =
+                status == "inmigrate"
+                || (status == "prelaunch" && ProcessFacts(pid: monitor.peer.pid).arguments == arguments)
+            if isOurs, let process = try? PidDescriptor(monitor.peer.pid) {
                 try? process.kill()
                 _ = try? process.waitForExit(timeout: 5_000_000_000)
             } else {
