@@ -7,7 +7,7 @@ import Model
 /// attached suffices for the level that the register names, and, as long as the answer is open, for both that it may name (I36).
 /// A step that fails before the turn leads back by the same rule. There is no clock in it; `docs/DIAL.md` has the table.
 ///
-/// Level `system` is the only one that an agent of this version can attach the parts of.
+/// An agent of this version can attach the parts of levels `restart` and `system`.
 public struct DialMachine: Sendable, Hashable {
     /// What is attached to a guest for a level, in the order in which it is attached. It is detached the other way round.
     public enum Part: String, Sendable, Hashable, CaseIterable {

@@ -129,6 +129,11 @@ public struct FailoverRequest: Codable, Hashable, Sendable {
     }
 }
 
+/// What a request that may wait for its outcome takes.
+public enum WaitRange {
+    public static let milliseconds = 0...600_000
+}
+
 /// Let the guest go on at the other host of its pair, from the state in which it stands still here.
 public struct SwitchoverRequest: Codable, Hashable, Sendable {
     public var vm: VMName
@@ -139,8 +144,6 @@ public struct SwitchoverRequest: Codable, Hashable, Sendable {
         self.vm = vm
         self.waitMilliseconds = waitMilliseconds
     }
-
-    public static let waitMillisecondsRange = 0...600_000
 
     enum CodingKeys: String, CodingKey {
         case vm
@@ -160,8 +163,6 @@ public struct DialRequest: Codable, Hashable, Sendable {
         self.level = level
         self.waitMilliseconds = waitMilliseconds
     }
-
-    public static let waitMillisecondsRange = 0...600_000
 
     enum CodingKeys: String, CodingKey {
         case vm, level

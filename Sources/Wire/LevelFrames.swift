@@ -37,24 +37,26 @@ public struct Through: FrameBody, Equatable, Sendable {
     public func write(into sink: inout ByteSink) {}
 }
 
-/// The owner of the register asks its standby not to run the guest for a while (`LeaseMachine`).
+/// A question of the owner's about its lease (`LeaseMachine`), and the answer, which repeats it.
 ///
 ///      0  question  u64   random
 ///      8  term      u64   the owner's, at least 1
-public struct PromiseAsked: FrameBody, Equatable, Sendable {
-    public static let type = FrameType.promiseAsked
-    static let size = 16
+protocol PromiseBody: FrameBody {
+    var question: UInt64 { get }
+    var term: Term { get }
+    init(question: UInt64, term: Term)
+}
 
-    public var question: UInt64
-    public var term: Term
-
-    public init(question: UInt64, term: Term) {
-        self.question = question
-        self.term = term
-    }
+extension PromiseBody {
+    static var size: Int { 16 }
 
     public init(parsing body: UnsafeRawBufferPointer) throws(WireError) {
-        (question, term) = try readPromise(.promiseAsked, body)
+        var fields = FieldReader(Self.type, body)
+        let question = try fields.number(UInt64.self)
+        let term = Term(try fields.number(UInt64.self))
+        guard term.number > 0 else { throw fields.malformed(at: 8, "term 0 does not exist") }
+        try fields.end()
+        self.init(question: question, term: term)
     }
 
     public func write(into sink: inout ByteSink) {
@@ -63,8 +65,21 @@ public struct PromiseAsked: FrameBody, Equatable, Sendable {
     }
 }
 
-/// The standby's promise; the fields are those of the question.
-public struct Promise: FrameBody, Equatable, Sendable {
+/// The owner of the register asks its standby not to run the guest for a while.
+public struct PromiseAsked: PromiseBody, Equatable, Sendable {
+    public static let type = FrameType.promiseAsked
+
+    public var question: UInt64
+    public var term: Term
+
+    public init(question: UInt64, term: Term) {
+        self.question = question
+        self.term = term
+    }
+}
+
+/// The standby's promise.
+public struct Promise: PromiseBody, Equatable, Sendable {
     public static let type = FrameType.promise
 
     public var question: UInt64
@@ -74,22 +89,4 @@ public struct Promise: FrameBody, Equatable, Sendable {
         self.question = question
         self.term = term
     }
-
-    public init(parsing body: UnsafeRawBufferPointer) throws(WireError) {
-        (question, term) = try readPromise(.promise, body)
-    }
-
-    public func write(into sink: inout ByteSink) {
-        sink.append(question)
-        sink.append(term.number)
-    }
-}
-
-private func readPromise(_ type: FrameType, _ body: UnsafeRawBufferPointer) throws(WireError) -> (UInt64, Term) {
-    var fields = FieldReader(type, body)
-    let question = try fields.number(UInt64.self)
-    let term = Term(try fields.number(UInt64.self))
-    guard term.number > 0 else { throw fields.malformed(at: 8, "term 0 does not exist") }
-    try fields.end()
-    return (question, term)
 }

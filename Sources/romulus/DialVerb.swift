@@ -23,8 +23,7 @@ struct DialVerb: AsyncParsableCommand {
 
     func run() async throws {
         try await reportingErrors {
-            let seconds = min(options.timeout ?? AgentOptions.answerSeconds, 600)
-            let request = DialRequest(vm: vm, level: level, waitMilliseconds: wait ? Int(seconds * 1000) : nil)
+            let request = DialRequest(vm: vm, level: level, waitMilliseconds: options.waitMilliseconds(wait))
             let status = try await options.client.dial(request)
             switch options.printing.output {
             case .json: try Terminal.json(status)

@@ -45,16 +45,19 @@ struct AgentOptions: ParsableArguments {
     @Option(help: "Give up after this many seconds. Default: 30 for an answer; with --wait for all of it: none.")
     var timeout: Double?
 
-    static let answerSeconds = 30.0
-
     func validate() throws {
         if let timeout, !(timeout > 0 && timeout <= 86_400) {
             throw ValidationError("--timeout takes seconds, above 0 and up to 86400")
         }
     }
 
-    var client: AgentClient {
-        AgentClient(socket: socketPath, timeout: .seconds(min(timeout ?? Self.answerSeconds, 3600)))
+    private var answerSeconds: Double { timeout ?? 30 }
+
+    var client: AgentClient { AgentClient(socket: socketPath, timeout: .seconds(min(answerSeconds, 3600))) }
+
+    /// How long the agent is to wait before it answers that something is done; nil where it is not to.
+    func waitMilliseconds(_ wait: Bool) -> Int? {
+        wait ? Int(min(answerSeconds * 1000, Double(WaitRange.milliseconds.upperBound))) : nil
     }
 
     private var socketPath: String {

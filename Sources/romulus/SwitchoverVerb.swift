@@ -20,8 +20,7 @@ struct SwitchoverVerb: AsyncParsableCommand {
 
     func run() async throws {
         try await reportingErrors {
-            let seconds = min(options.timeout ?? AgentOptions.answerSeconds, 600)
-            let request = SwitchoverRequest(vm: vm, waitMilliseconds: wait ? Int(seconds * 1000) : nil)
+            let request = SwitchoverRequest(vm: vm, waitMilliseconds: options.waitMilliseconds(wait))
             let status = try await options.client.switchover(request)
             switch options.printing.output {
             case .json: try Terminal.json(status)

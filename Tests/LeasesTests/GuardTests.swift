@@ -149,11 +149,7 @@ import Testing
     @Test func aTableThatVanishedIsSaidToAllAndAnotherOneMade() async throws {
         let scene = try LeaseScene()
         let other = Told()
-        scene.leases.attend(db, other.attendant)
-        try await scene.guardWeb()
-        scene.leases.handle(.won(Term(4), .goingOn), of: db)
-        scene.leases.guardOutput(of: db, before: [try GatedLink("tap2")])
-        try await scene.waitUntil("the other gate's opening") { other.words.contains(.guarded) }
+        try await scene.guardBoth(other)
         let (old, vanished) = (scene.barrier, Told.Word.unguardable("\(KernelGateError.vanished)"))
         scene.maker.use(TestBarrier())
         old.fail(.renew, with: .vanished)

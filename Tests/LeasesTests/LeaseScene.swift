@@ -119,6 +119,15 @@ struct LeaseScene {
         try await waitUntil("the gate's opening") { told.count(of: .guarded) == before + 1 }
     }
 
+    /// The same, and another one before `db`, which `other` speaks for.
+    func guardBoth(_ other: Told) async throws {
+        leases.attend(db, other.attendant)
+        try await guardWeb()
+        leases.handle(.won(Term(4), .goingOn), of: db)
+        leases.guardOutput(of: db, before: [try GatedLink("tap2")])
+        try await waitUntil("the other gate's opening") { other.words.contains(.guarded) }
+    }
+
     func waitUntil(_ what: String, _ isSo: () -> Bool) async throws {
         try await eventually(what, within: .seconds(20)) { isSo() ? true : nil }
     }

@@ -143,11 +143,7 @@ import Testing
     @Test func eachVMHasItsOwn() async throws {
         let scene = try LeaseScene()
         let other = Told()
-        scene.leases.attend(db, other.attendant)
-        try await scene.guardWeb()
-        scene.leases.handle(.won(Term(4), .goingOn), of: db)
-        scene.leases.guardOutput(of: db, before: [try GatedLink("tap2")])
-        try await scene.waitUntil("the other gate's opening") { other.words.contains(.guarded) }
+        try await scene.guardBoth(other)
         scene.leases.handle(.ended, of: web)
         try await scene.waitUntil("the one gate's shutting") { !scene.barrier.isOpen(web) }
         #expect(scene.barrier.isOpen(db))

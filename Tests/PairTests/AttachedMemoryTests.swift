@@ -47,6 +47,17 @@ import Wire
         try await scene.wait(for: "acknowledgement \(epoch)") { scene.primary.acknowledged.last == epoch }
     }
 
+    /// Checkpoint 1 is acknowledged, and the register is turned down.
+    private func leave(_ scene: StandbyScene) async throws -> SentCheckpoints {
+        let sent = try SentCheckpoints(scene.primary)
+        try sent.page(0, byte: 1)
+        sent.endCopy()
+        try sent.end(1, state: [1])
+        try await self.sent(scene, after: 1)
+        scene.turn(to: .restart)
+        return sent
+    }
+
     /// All of the way up and down, twice. What is answered for is in the image then, which the scene looks at by itself.
     @Test func theDialIsTurnedUpAndDownTwice() async throws {
         try await scene { scene in
@@ -89,12 +100,7 @@ import Wire
     /// What the last checkpoint wrote must not come after it.
     @Test func aWriteWaitsForTheCheckpointBeforeIt() async throws {
         try await scene(at: .system) { scene in
-            let sent = try SentCheckpoints(scene.primary)
-            try sent.page(0, byte: 1)
-            sent.endCopy()
-            try sent.end(1, state: [1])
-            try await self.sent(scene, after: 1)
-            scene.turn(to: .restart)
+            let sent = try await self.leave(scene)
             try sent.write(block: 3, byte: 10, epoch: 2)
             try sent.write(block: 4, byte: 10, epoch: 2)
             scene.primary.send(Through(), epoch: 3)
@@ -115,12 +121,7 @@ import Wire
     /// They were never answered for, and what is to be there before them never came whole.
     @Test func whatIsHeldBackWhenItTakesOverIsForgotten() async throws {
         try await scene(at: .system) { scene in
-            let sent = try SentCheckpoints(scene.primary)
-            try sent.page(0, byte: 1)
-            sent.endCopy()
-            try sent.end(1, state: [1])
-            try await self.sent(scene, after: 1)
-            scene.turn(to: .restart)
+            let sent = try await self.leave(scene)
             try sent.write(block: 3, byte: 10, epoch: 2)
             scene.primary.send(Through(), epoch: 3)
             scene.primary.write(1, from: 4, byte: 11, epoch: 3)

@@ -109,13 +109,13 @@ struct Routes: Sendable {
         router.post("/v1/vms/:vm/switchover") { [service] request, context in
             let name = try vmName(context)
             let body: SwitchoverRequest = try await body(request, context, name) { $0.vm }
-            try checkWait(body.waitMilliseconds, SwitchoverRequest.waitMillisecondsRange)
+            try checkWait(body.waitMilliseconds)
             return try reply(await service.switchover(body), status: .accepted)
         }
         router.post("/v1/vms/:vm/dial") { [service] request, context in
             let name = try vmName(context)
             let body: DialRequest = try await body(request, context, name) { $0.vm }
-            try checkWait(body.waitMilliseconds, DialRequest.waitMillisecondsRange)
+            try checkWait(body.waitMilliseconds)
             return try reply(await service.dial(body), status: .accepted)
         }
         router.post("/v1/vms/:vm/decide") { [service] request, context in
@@ -130,7 +130,8 @@ struct Routes: Sendable {
         }
     }
 
-    private func checkWait(_ wait: Int?, _ range: ClosedRange<Int>) throws(APIError) {
+    private func checkWait(_ wait: Int?) throws(APIError) {
+        let range = WaitRange.milliseconds
         guard let wait, !range.contains(wait) else { return }
         throw APIError(.badRequest, "“wait_ms” must be from \(range.lowerBound) to \(range.upperBound), not \(wait)")
     }

@@ -110,10 +110,12 @@ package struct Reporter: Sendable {
             metrics?.recordFailover(VMMetrics.FailoverReason(cause), nanoseconds: result.decisionToRunning)
             // The takeover is of a term of its own.
             roster.refresh(vm)
-            switch (result.isBooted, result.isStarted) {
-            case (true, _): noteBoot(vm, result, reason)
-            case (_, true): noteRestart(vm, result.decisionToRunning, reason: reason)
-            default: notePromotion(vm, result, reason)
+            if result.isBooted {
+                noteBoot(vm, result, reason)
+            } else if result.isStarted {
+                noteRestart(vm, result.decisionToRunning, reason: reason)
+            } else {
+                notePromotion(vm, result, reason)
             }
             if result.framesReleased > 0 {
                 chronicle.note(

@@ -13,9 +13,12 @@ final class ArbiterQuestions: Sendable {
         var readings = 0
         var readAt = ContinuousClock.now
 
-        /// Of a question that is asked now, in milliseconds.
-        func pause(isReading: Bool) -> Int {
-            let isAgain = isReading && readings > 0 && ContinuousClock.now < readAt + .seconds(2)
+        /// Before a question that is asked now, in milliseconds.
+        ///
+        /// - Parameter isFirst: it is no reading that may follow another one.
+        mutating func pause(isFirst: Bool) -> Int {
+            if isFirst { readings = 0 }
+            let isAgain = readings > 0 && ContinuousClock.now < readAt + .seconds(2)
             let steps = max(unanswered, isAgain ? readings : 0)
             return steps == 0 ? 0 : min(1000, 50 << min(steps - 1, 5))
         }
@@ -43,8 +46,7 @@ final class ArbiterQuestions: Sendable {
         expecting expected: Register?, to new: Register, nonce: Nonce,
         _ answer: @escaping @Sendable (RegisterAnswer) -> Void
     ) {
-        state.withLock { $0.readings = 0 }
-        ask(pause: state.withLock { $0.pause(isReading: false) }) { [vm, arbiter] in
+        ask(isFirst: true) { [vm, arbiter] in
             await arbiter.compareAndSet(vm, expecting: expected, to: new, nonce: nonce)
         } isKnown: {
             if case .unknown = $0 { false } else { true }
@@ -55,11 +57,7 @@ final class ArbiterQuestions: Sendable {
 
     /// One with a limit is a question of its own: somebody stands still for it.
     private func read(within limit: Duration?, _ answer: @escaping @Sendable (RegisterReading) -> Void) {
-        let pause = state.withLock { state in
-            if limit != nil { state.readings = 0 }
-            return state.pause(isReading: true)
-        }
-        let asked = ask(pause: pause) { [self] in
+        let asked = ask(isFirst: limit != nil) { [self] in
             let reading = await arbiter.read(vm)
             self.state.withLock { ($0.readings, $0.readAt) = ($0.readings + 1, .now) }
             return reading
@@ -96,12 +94,13 @@ final class ArbiterQuestions: Sendable {
     }
 
     @discardableResult private func ask<Answer: Sendable>(
-        pause: Int, _ question: @escaping @Sendable () async -> Answer, isKnown: @escaping @Sendable (Answer) -> Bool,
-        then: @escaping @Sendable (Answer) -> Void
+        isFirst: Bool, _ question: @escaping @Sendable () async -> Answer,
+        isKnown: @escaping @Sendable (Answer) -> Bool, then: @escaping @Sendable (Answer) -> Void
     ) -> UInt64 {
         state.withLock { state in
             state.generation += 1
             let generation = state.generation
+            let pause = state.pause(isFirst: isFirst)
             state.task?.cancel()
             state.task = Task.detached(priority: .high) { [self] in
                 if pause > 0 { try? await Task.sleep(for: .milliseconds(pause)) }

@@ -41,6 +41,8 @@ final class EpochPacer {
         var linkBytesPerSecond: Double
         /// The next checkpoint is to be the last.
         var sealsLast: Bool
+        /// What the dial wants next.
+        var dial: DialStep?
     }
 
     /// Takes over what the rest of the session did meanwhile, and tells it how the epochs stand.
@@ -53,7 +55,8 @@ final class EpochPacer {
             if let cycle = cycle.take() { state.duty.connection.ledger.sealed(after: cycle) }
             return Pace(
                 acknowledged: state.duty.machine.acknowledged, inFlightMax: state.duty.connection.ledger.inFlightMax,
-                linkBytesPerSecond: state.duty.connection.ledger.linkBytesPerSecond, sealsLast: state.orders.sealLast)
+                linkBytesPerSecond: state.duty.connection.ledger.linkBytesPerSecond, sealsLast: state.orders.sealLast,
+                dial: state.orders.dial.take())
         }
     }
 }

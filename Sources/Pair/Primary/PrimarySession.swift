@@ -141,8 +141,11 @@ final class PrimarySession {
         raisePriority()
         while true {
             while true {
-                if let ended = try SessionDial(self).follow() { return ended }
                 let pace = pacer.follow()
+                if let step = pace.dial {
+                    if let ended = try SessionDial(self).follow(step) { return ended }
+                    continue
+                }
                 if let first = holdsFrom, pace.acknowledged >= first { SessionDial(self).endFirstHold() }
                 guard isHeld else {
                     if let ended = try look(waitNanoseconds: 500_000_000) { return ended }
@@ -324,7 +327,7 @@ final class PrimarySession {
     /// Where a guest that dies is started again, a panic is a death.
     private func isWanted(_ shutdown: String?) -> Bool { isHeld || GuestNews.isWanted(shutdown: shutdown) }
 
-    private static func shutDown(_ reason: String?) -> String {
+    static func shutDown(_ reason: String?) -> String {
         "the guest was shut down (\(reason ?? "no reason given"))"
     }
 

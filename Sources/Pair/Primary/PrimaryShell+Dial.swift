@@ -16,9 +16,6 @@ extension PrimaryShell {
 
     /// A turn of the dial is under way.
     public var isTurning: Bool {
-        state.withLock { state in
-            guard let dial = state.duty.dial else { return state.duty.machine.isTurning }
-            return dial.step != nil || state.duty.machine.isTurning
-        }
+        state.withLock { $0.duty.dial?.step != nil || $0.duty.machine.isTurning }
     }
 }

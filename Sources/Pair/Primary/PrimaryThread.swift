@@ -135,7 +135,7 @@ final class PrimaryThread {
                 continue
             }
             shell.handle(.guestEnded)
-            return "the guest was shut down (\(reason ?? "no reason given"))"
+            return PrimarySession.shutDown(reason)
         }
         return nil
     }
@@ -259,7 +259,6 @@ final class PrimaryThread {
     private func protect(
         _ guest: any Guest, _ offer: SessionOffer, _ link: Link
     ) throws(SessionError) -> String? {
-        let level = offer.level
         let accepted: AcceptMessage
         do throws(SessionError) {
             shell.state.withLock { state in
@@ -284,7 +283,7 @@ final class PrimaryThread {
         }
         let heartbeat = try shell.beatingHeart(accepted)
         defer { heartbeat.stop() }
-        let session = try PrimarySession(shell: shell, guest: guest, link: link, level: level)
+        let session = try PrimarySession(shell: shell, guest: guest, link: link, level: offer.level)
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
             outcome = .success(try session.run())

@@ -21,8 +21,7 @@ struct SessionDial {
     private static let attachMax: UInt64 = 60_000_000_000
 
     /// Carries out what is wanted of it, one part at a time. Returns why, when protection ended meanwhile.
-    func follow() throws(SessionError) -> String? {
-        guard let step = shell.state.withLock({ $0.orders.dial.take() }) else { return nil }
+    func follow(_ step: DialStep) throws(SessionError) -> String? {
         switch step {
         case .attach(.memory): return try attachMemory()
         case .attach(.hold): return try beginHolding()

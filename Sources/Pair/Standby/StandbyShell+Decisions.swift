@@ -37,7 +37,7 @@ extension StandbyShell {
                     self?.tell { $0.handle(StandbyMachine.Event(ending, of: peer, nonce)) }
                 }
             case .stopFencing: for fence in custody.fences.values { fence.stop(for: vm) }
-            case .lease(let event): tellLease(event)
+            case .lease(let event): custody.leases?.handle(event, of: vm)
             case .report(let news): report(news)
             case .settle(let outcome):
                 let completions = state.completions

@@ -1,6 +1,5 @@
 import Leases
 import Model
-import Protocol
 
 /// The lease of a VM whose level does not hold output: promised to its owner, waited for when this host takes over.
 extension StandbyShell {
@@ -15,6 +14,4 @@ extension StandbyShell {
         attendant.report = { [weak self] text in self?.report(.event(.state, text)) }
         custody.leases?.attend(vm, attendant)
     }
-
-    func tellLease(_ event: LeaseMachine.Event) { custody.leases?.handle(event, of: vm) }
 }

@@ -125,9 +125,7 @@ struct NBDConversation: ~Copyable {
         case NBD.Command.flush:
             counters.flushes.add(1, ordering: .relaxed)
             guard request.flags & ~NBD.CommandFlag.fua == 0 else { return try refuse(request) }
-            var ticket = DiskTicket.done
-            let failure = counters.outcome { () throws(StorageError) in ticket = try sink.flush(disk: export.disk) }
-            try reply(request, failure, after: ticket)
+            try carryOut(request) { [sink, export] () throws(StorageError) in try sink.flush(disk: export.disk) }
         case NBD.Command.cache:
             // A hint; there is nothing to fetch ahead.
             guard request.flags == 0, isInside(request) else { return try refuse(request) }
@@ -158,11 +156,9 @@ struct NBDConversation: ~Copyable {
         counters.bytesWritten.add(length, ordering: .relaxed)
         guard length > 0 else { return try reply(request, NBD.Failure.none) }
         let fua = request.flags & NBD.CommandFlag.fua != 0
-        var ticket = DiskTicket.done
-        let failure = counters.outcome { () throws(StorageError) in
-            ticket = try sink.write(disk: export.disk, offset: request.offset, data: data, fua: fua)
+        try carryOut(request) { [sink, export] () throws(StorageError) in
+            try sink.write(disk: export.disk, offset: request.offset, data: data, fua: fua)
         }
-        try reply(request, failure, after: ticket)
     }
 
     private func read(_ request: Request) throws {
@@ -189,12 +185,10 @@ struct NBDConversation: ~Copyable {
         counters.zeroes.add(1, ordering: .relaxed)
         guard request.length > 0 else { return try reply(request, NBD.Failure.none) }
         let fua = request.flags & NBD.CommandFlag.fua != 0
-        var ticket = DiskTicket.done
-        let failure = counters.outcome { () throws(StorageError) in
-            ticket = try sink.zero(
+        try carryOut(request) { [sink, export] () throws(StorageError) in
+            try sink.zero(
                 disk: export.disk, offset: request.offset, length: UInt64(request.length), mayUnmap: mayUnmap, fua: fua)
         }
-        try reply(request, failure, after: ticket)
     }
 
     private func isInside(_ request: Request) -> Bool {
@@ -216,8 +210,10 @@ struct NBDConversation: ~Copyable {
         try reply(request, failure)
     }
 
-    /// Replies now, or once `ticket` has come true.
-    private mutating func reply(_ request: Request, _ failure: UInt32, after ticket: DiskTicket) throws {
+    /// Replies when the sink has done it: now, or once the ticket has come true.
+    private mutating func carryOut(_ request: Request, _ work: () throws(StorageError) -> DiskTicket) throws {
+        var ticket = DiskTicket.done
+        let failure = counters.outcome { () throws(StorageError) in ticket = try work() }
         guard failure == NBD.Failure.none, ticket != .done else { return try reply(request, failure) }
         if later == nil {
             later = try? NBDLaterReplies(

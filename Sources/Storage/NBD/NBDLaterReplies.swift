@@ -50,15 +50,7 @@ final class NBDLaterReplies: Sendable {
 
     /// Sends a reply that did not have to wait.
     func send(_ reply: UnsafeRawBufferPointer) throws(SystemError) {
-        let failure = sending.withLock { _ -> SystemError? in
-            do throws(SystemError) {
-                try NBDSocket.send(reply, to: descriptor)
-                return nil
-            } catch {
-                return error
-            }
-        }
-        if let failure { throw failure }
+        try sending.withLock { (_) throws(SystemError) in try NBDSocket.send(reply, to: descriptor) }
     }
 
     /// Waits until all that waits was answered, and ends the thread.
