@@ -139,7 +139,7 @@ import Testing
             let guest = try place.start()
             try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(40))
             try await guest.killAndWait()
-            try await pair.wait(bed.b, Self.vm, for: "protected", within: .seconds(40))
+            try await pair.wait(bed.b, Self.vm, for: "protected", as: "primary", within: .seconds(40))
             // Both at one moment: neither agent can ask the other to go on.
             let pids = try bed.hosts.compactMap { try pair.status($0, Self.vm)?.pid }
             #expect(pids.count == 2)
@@ -292,7 +292,7 @@ import Testing
             let pid = try #require(try pair.status(bed.a, Self.vm)?.pid)
             kill(pid, SIGKILL)
             // The guest goes on at B, where it is to be protected again.
-            let taken = try await pair.wait(bed.b, Self.vm, for: "protected", within: .seconds(40))
+            let taken = try await pair.wait(bed.b, Self.vm, for: "protected", as: "primary", within: .seconds(40))
             #expect(taken.desired?.protect == "always")
         }
     }

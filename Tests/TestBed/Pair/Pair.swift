@@ -438,15 +438,18 @@ public final class Pair: Sendable {
         return try decoder.decode(type, from: Data(text.utf8))
     }
 
-    /// Waits until the VM is in that state at that host; an error of the VM ends the waiting.
+    /// Waits until the VM is in that state at that host; an error of the VM ends the waiting. A standby is `protected`
+    /// too: after a failover, say that the host is to be the primary.
     @discardableResult
-    public func wait(_ host: BedHost, _ vm: String, for state: String, within limit: Duration) async throws -> Status {
+    public func wait(
+        _ host: BedHost, _ vm: String, for state: String, as role: String? = nil, within limit: Duration
+    ) async throws -> Status {
         try await eventually("\(vm) is \(state) at host \(host.name)", within: limit) {
             guard let status = try status(host, vm) else { return nil }
             if status.state == "failed", state != "failed" {
                 throw BedError("\(vm) failed at host \(host.name): \(status.lastError ?? "no reason given")")
             }
-            return status.state == state ? status : nil
+            return status.state == state && (role ?? status.role) == status.role ? status : nil
         }
     }
 
