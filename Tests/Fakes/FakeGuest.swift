@@ -73,6 +73,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         var mirrorSocket: OwnedNumber?
         var direct: [[UInt8]] = []
         var isEnded = false
+        var isDying = false
         var isMigratedAway = false
         var diskBound: DiskBound?
         var diskFaults: [DiskFault] = []
@@ -304,6 +305,12 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         condition.lock()
         condition.broadcast()
         condition.unlock()
+    }
+
+    /// It is being killed: its memory is gone, and its process ends with `die`.
+    public func beginToDie() {
+        locked { $0.isDying = true }
+        newsArrived.signal()
     }
 
     /// It closes its end of the NIC's output filter.
@@ -602,7 +609,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
 
     public var blocks: [RAMBlock] { description.ramBlocks }
     public var trackedBlocks: [TrackedBlock] { description.trackedPlaces }
-    public var isAlive: Bool { !process.hasExited() }
+    public var isAlive: Bool { !process.hasExited() && !locked(\.isDying) }
     public var exitDescriptor: Int32 { process.number }
     public var pollDescriptor: Int32 { newsArrived.number }
     public func end(by body: (borrowing PidDescriptor) -> Void) { body(process) }
@@ -610,7 +617,9 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         locked { $0.calls.append(.kill) }
         die()
     }
-    public func hasEnded(within timeout: UInt64) -> Bool { (try? process.waitForExit(timeout: timeout)) ?? true }
+    public func hasEnded(within timeout: UInt64) -> Bool {
+        locked(\.isDying) || (try? process.waitForExit(timeout: timeout)) ?? true
+    }
     public func raisePriority(and helper: Int32?, encoder: Int32?) -> EpochPriority? { nil }
 }
 

@@ -88,6 +88,20 @@ import Testing
         }
     }
 
+    /// A large QEMU that is killed gives its memory back first, and the arbiter may be faster.
+    @Test func aGuestThatTakesItsTimeToDieIsStartedOnceItIsGone() async throws {
+        try await with { scene in
+            try await scene.waitUntilProtected()
+            scene.guest.beginToDie()
+            try await scene.wait(for: "SOLO") { scene.register.history.count == 3 }
+            try await Task.sleep(for: .milliseconds(300))
+            #expect(scene.starter.starts == 0 && scene.restarted == nil)
+            scene.guest.die()
+            try await scene.wait(for: "the start") { scene.restarted != nil }
+            #expect(scene.starter.starts == 1)
+        }
+    }
+
     @Test func nothingStartsBeforeTheArbiterSaysSo() async throws {
         try await with { scene in
             try await scene.waitUntilProtected()

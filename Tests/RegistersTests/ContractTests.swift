@@ -146,7 +146,7 @@ import Testing
         try await Self.with(kind) { bed, scratch in
             let proxy = try await CuttingProxy(to: (scratch.address, bed.port), group: scratch.group)
             let direct = try bed.make("direct")
-            let arbiter = try bed.through(proxy.port, .seconds(5))
+            let arbiter = try bed.through(proxy.port, .seconds(10))
             // Connections are made, TLS is up.
             #expect(await arbiter.read(vm("web")) == .value(nil))
             proxy.cut(after: bed.repliesBefore)

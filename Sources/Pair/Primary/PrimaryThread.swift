@@ -16,6 +16,8 @@ final class PrimaryThread {
     private var nextOffer: UInt64 = 0
     /// Another session goes on with the guest, which was started here again.
     private var isReplaced = false
+    /// The guest is to start here again, once its QEMU is gone.
+    private var mustStart = false
     /// When the lease is asked again for a start that failed; and its monitor is tried, where it was busy. By `MonotonicClock`.
     private var nextStart = UInt64.max
     private var nextLook: UInt64 = 0
@@ -97,6 +99,7 @@ final class PrimaryThread {
             if orders.killGuest { shell.end(process) }
             if endGuest { try? process.kill() }
             try obey(orders)
+            mustStart = mustStart || orders.startGuest
             if let offer = orders.offer {
                 if let ended = try serve(offer) { return ended }
                 continue
@@ -109,7 +112,12 @@ final class PrimaryThread {
                 if let ended = try loseGuest(pid) { return ended }
                 continue
             }
-            if hasDied, orders.startGuest, let started = try startAgain() { return started }
+            // A QEMU that is being killed counts as lost some time before its process has ended.
+            mustStart = mustStart && shell.isRestarting
+            if hasDied, mustStart {
+                mustStart = false
+                if let started = try startAgain() { return started }
+            }
             if hasDied, MonotonicClock.now() >= nextStart {
                 nextStart = .max
                 shell.handle(.guestLost)
