@@ -113,7 +113,6 @@ final class PrimaryThread {
                 continue
             }
             // A QEMU that is being killed counts as lost some time before its process has ended.
-            mustStart = mustStart && shell.isRestarting
             if hasDied, mustStart {
                 mustStart = false
                 if let started = try startAgain() { return started }
