@@ -59,6 +59,14 @@ package final class WriteAnswers: Sendable {
     /// Writes and flushes of the guest that wait for the standby.
     package var waiting: Int { state.look(\.waiting) }
 
+    /// What the standby has been sent, and what it has taken, in through frames; the same where no write waits for it.
+    package var progress: (sent: UInt64, taken: UInt64) {
+        state.look { state in
+            let isWaitedFor = state.isWaitedFor && state.end == nil
+            return (isWaitedFor ? state.sender?.throughFrames ?? state.taken : state.taken, state.taken)
+        }
+    }
+
     // MARK: - What the disks ask
 
     /// What a write waits for whose last frame was that one of the through frames, or of which a frame could not be queued

@@ -68,6 +68,8 @@ public final class OutputGate: Sendable {
     public struct Held: Sendable {
         public var bytes = 0
         public var frames = 0
+        /// When the oldest of it reached the gate, in nanoseconds of `MonotonicClock`; nil while there is none.
+        public var since: UInt64?
     }
 
     /// What the gate's thread does at most before it lets others have the lock: a device of the kernel's may bring frames faster than
@@ -195,7 +197,8 @@ public final class OutputGate: Sendable {
         state.withLock { state in
             Held(
                 bytes: state.heldBytes,
-                frames: state.current.frames + state.sealed.reduce(0) { $0 + $1.frames })
+                frames: state.current.frames + state.sealed.reduce(0) { $0 + $1.frames },
+                since: (state.sealed + [state.current]).first { $0.frames > 0 }?.firstAt)
         }
     }
 

@@ -54,13 +54,16 @@ extension EventKind {
     public static let reProtected = EventKind(rawValue: "re_protected")
     /// Another level was chosen.
     public static let dialled = EventKind(rawValue: "dialled")
+    /// It fell to a lower level by itself, because the one that was asked for could not be held, and is at that one again.
+    public static let degraded = EventKind(rawValue: "degraded")
+    public static let climbed = EventKind(rawValue: "climbed")
     /// A session or a replica came to its end here.
     public static let ended = EventKind(rawValue: "ended")
 
     public static let decisions: [EventKind] = [
         .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .coldBoot, .restarted,
         .firstOutput, .fenced, .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled,
-        .ended,
+        .degraded, .climbed, .ended,
     ]
 }
 
@@ -105,7 +108,7 @@ extension EventKind {
     public var isDecision: Bool { Self.decisions.contains(self) }
 
     /// Whether a chain of decisions is told to its end with it.
-    public var endsChain: Bool { [.protected, .reProtected, .dialled, .ended].contains(self) }
+    public var endsChain: Bool { [.protected, .reProtected, .dialled, .degraded, .climbed, .ended].contains(self) }
 
     /// Whether it tells of something that happened by itself, and so has no decision as its cause unless one is just
     /// being carried out.

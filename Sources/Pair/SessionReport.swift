@@ -149,6 +149,8 @@ public struct PrimaryStatus: Sendable {
     public var asked = Level.system
     /// Why these differ; nil where they do not, and while the dial is being turned.
     public var dialReason: String?
+    /// It fell to the level in force by itself.
+    public var isDegraded = false
 
     public init() {}
 }

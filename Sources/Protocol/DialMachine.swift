@@ -26,6 +26,8 @@ public struct DialMachine: Sendable, Hashable {
     public enum Event: Sendable, Equatable {
         /// The operator wants that level; nil for none.
         case ask(Level?)
+        /// No level above this one can be held; nil when that is over. The operator's next wish ends it, too.
+        case bounded(Bound?)
         /// What failed may work by now.
         case tryAgain
         /// The step that was asked for is done, or why not.
@@ -41,6 +43,17 @@ public struct DialMachine: Sendable, Hashable {
         /// The guest lives by this part now (a disk is lost here, a NIC is led through the other host), so it cannot be detached;
         /// nil when it no longer does.
         case livesBy(Part, String?)
+    }
+
+    /// The highest level that can be held, and why not a higher one.
+    public struct Bound: Sendable, Hashable {
+        public var level: Level
+        public var reason: String
+
+        public init(_ level: Level, _ reason: String) {
+            self.level = level
+            self.reason = reason
+        }
     }
 
     /// One step at a time: the next follows its end.
@@ -72,6 +85,7 @@ public struct DialMachine: Sendable, Hashable {
     public private(set) var step: Step?
     /// Where the steps lead at present: `asked`, or what can be had of it.
     public private(set) var target: Level?
+    public private(set) var bound: Bound?
     /// Why each of these cannot be detached.
     private var livedBy: [Part: String] = [:]
     /// A failed step is not tried again before `tryAgain`.
@@ -87,14 +101,25 @@ public struct DialMachine: Sendable, Hashable {
         attached = level.parts
     }
 
+    /// The same, of a guest of which more is asked than can be held.
+    public init(at level: Level, asked: Level, _ bound: Bound) {
+        self.init(at: level)
+        self.asked = asked
+        self.bound = bound
+        reason = bound.reason
+    }
+
     public mutating func handle(_ event: Event) -> [Action] {
         var actions: [Action] = []
         switch event {
         case .ask(let level):
-            asked = level
+            (asked, bound) = (level, nil)
             headFor(level, &actions)
+        case .bounded(let bound):
+            self.bound = bound
+            headFor(asked, &actions)
         case .tryAgain:
-            guard isWaiting || target != asked else { return [] }
+            guard isWaiting || target != bounded(asked) else { return [] }
             headFor(asked, &actions)
         case .attached(let part):
             guard end(.attaching(part)) else { return [] }
@@ -140,8 +165,16 @@ public struct DialMachine: Sendable, Hashable {
         isWaiting = false
         isTold = false
         reason = nil
-        target = level
+        target = bounded(level)
     }
+
+    private func bounded(_ level: Level?) -> Level? {
+        guard let bound, let level, bound.level.isBelow(level) else { return level }
+        return bound.level
+    }
+
+    /// That part is being attached, and by now the steps lead to a level that needs it not.
+    public func isNotWanted(_ part: Part) -> Bool { step == .attaching(part) && !target.parts.contains(part) }
 
     /// What the guest lives by and would lose at that level.
     private func obstacle(_ level: Level?) -> (Part, String)? {
@@ -203,7 +236,7 @@ public struct DialMachine: Sendable, Hashable {
             actions.append(.detach(surplus))
         } else if !isTold {
             isTold = true
-            if asked == inForce { reason = nil }
+            if asked == inForce { reason = nil } else if inForce == target { reason = reason ?? bound?.reason }
             actions.append(.stands(inForce))
         }
     }

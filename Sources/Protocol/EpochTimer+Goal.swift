@@ -9,6 +9,9 @@ extension EpochTimer {
         public var reached: Double
         /// Why that is more than the goal; nil when it is not.
         public var obstacle: Obstacle?
+
+        /// Longer or shorter epochs would not help.
+        public var isMissed: Bool { obstacle.map { $0 != .fitting } ?? false }
     }
 
     /// All times in nanoseconds.

@@ -78,6 +78,10 @@ public enum Families {
     public static let role = Family("romulus_role", .gauge, "1 for the role that this host has for the VM, else 0.")
     public static let state = Family("romulus_state", .gauge, "1 for the state that protection is in, else 0.")
     public static let level = Family("romulus_level", .gauge, "1 for the level that was asked for, else 0.")
+    public static let degraded = Family(
+        "romulus_degraded", .gauge, "1 while the VM is below the level that was asked for because it fell, else 0.")
+    public static let degrades = Family(
+        "romulus_degrades_total", .counter, "Falls of the VM to a lower level than was asked for.")
     public static let desired = Family(
         "romulus_vm_desired", .gauge, "1 for a VM that should be protected, whether it runs or not, else 0.")
     public static let term = Family("romulus_term", .gauge, "The fencing number of the VM.")
@@ -148,7 +152,8 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, desired, term, syncProgress, failovers, failover, coldBoots, restarts, diskFaults,
+        info, role, state, level, degraded, degrades, desired, term, syncProgress, failovers, failover, coldBoots,
+        restarts, diskFaults,
         stagedBytes,
         errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,

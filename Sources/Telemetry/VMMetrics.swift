@@ -108,6 +108,9 @@ public struct VMMetrics: Sendable {
     public let role: StateSet
     public let state: StateSet
     public let level: StateSet
+    /// 1 while it is below the level that was asked for because it fell, and how often it did.
+    public let degraded: Gauge
+    public let degrades: Counter
     /// 1 while it should be protected, whatever is there of it.
     public let desired: Gauge
     public let term: Gauge
@@ -186,6 +189,8 @@ public struct VMMetrics: Sendable {
         syncProgress = registry.gauge(Families.syncProgress, [label])
         failoverDuration = registry.histogram(Families.failover, [label])
         coldBoots = registry.counter(Families.coldBoots, [label])
+        degraded = registry.gauge(Families.degraded, [label])
+        degrades = registry.counter(Families.degrades, [label])
         restarts = registry.counter(Families.restarts, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))

@@ -43,7 +43,9 @@ import Testing
         #expect(
             configuration.defaults
                 == .init(
-                    epochMilliseconds: 20, level: .system, reprotection: .automatic, standbyLost: .runAlone,
+                    epochMilliseconds: 20, level: .system,
+                    degrade: .init(policy: .never, afterMilliseconds: 2000, targetSeconds: 0, retrySeconds: 30),
+                    reprotection: .automatic, standbyLost: .runAlone,
                     coldBoot: true,
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
@@ -398,6 +400,8 @@ import Testing
         same.heartbeatListen = configuration.heartbeatListen
         #expect(full.arbiter == .witness(address: HostPort(host: "10.0.0.3", port: 7320), node: "gamma"))
         same.arbiter = configuration.arbiter
+        #expect(full.defaults.degrade.policy == .restart && full.vms.values.first?.degrade == .restart)
+        same.defaults.degrade.policy = .never
         #expect(full.peers["beta"]?.fence?.command.first == "/usr/local/sbin/fence-beta")
         #expect(full.peers["beta"]?.fence?.timeoutMilliseconds == 20_000)
         same.peers = configuration.peers

@@ -5,6 +5,9 @@ import Protocol
 /// of the plan, so that it does not change what else happens in a run at level `system`.
 struct LevelPlan {
     var level = Level.system
+    /// When a guest falls by itself.
+    var degrade = DegradeMachine.Settings.never
+    var degrades: Bool { degrade.floor != nil }
     /// Parts of a million of true speed, by host.
     var rates = [1_000_000, 1_000_000]
     /// Nanoseconds between two looks of the kernel at its timeouts.
@@ -35,6 +38,7 @@ struct LevelPlan {
         // The others are what they were before there were levels.
         guard rule == .arbiter, seed % 5 == 0 || seed % 5 == 3 else { return }
         level = random.pick([.restart, .restart, .component, .system])
+        degrade = Self.degrade(seed)
         let drift = Int(Self.timing.drift)
         switch random.below(3) {
         case 0: rates = Self.worstRates
@@ -53,6 +57,15 @@ struct LevelPlan {
         default: break
         }
         if random.chance(perMille: 200) { faults.append((random.within(400...faultPhase), .guestDies)) }
+    }
+
+    /// Drawn apart, so that it does not change what else happens in a run.
+    private static func degrade(_ seed: UInt64) -> DegradeMachine.Settings {
+        var random = Random(seed: seed ^ 0x6465_6772)
+        guard random.chance(perMille: 600) else { return .never }
+        return DegradeMachine.Settings(
+            floor: .restart, after: UInt64(random.pick([60, 120, 250])) * 1_000_000, targetAfter: 1,
+            retry: UInt64(random.pick([100, 300])) * 1_000_000)
     }
 
     /// The dial is turned once or more, and something goes wrong at about that time.

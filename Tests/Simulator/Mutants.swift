@@ -93,6 +93,8 @@ enum Mutant: String, CaseIterable {
     case takesUnknownTurnForFailed = "an unknown answer to a turn to system counts as refused"
     case restartsWithoutProof = "a guest counts as dead, and is started again, while its QEMU lives"
     case resumesAtLowerLevel = "a guest goes on from its memory at a level at which that is behind"
+    case fallsBeforeGate = "a guest that falls is let go before its gate stands"
+    case climbsWithoutHold = "a guest that climbs counts as held before its output is"
     case acknowledgesWritesEarly = "a write is done when one of two copies has it"
     case acknowledgesWritesAlone = "a write is done on one copy before the register says that it counts alone"
     case takesWritesAfterAsking = "a standby answers for writes after it asked to take over"

@@ -117,6 +117,8 @@ public struct Configuration: Sendable, Equatable {
     public struct Defaults: Sendable, Equatable {
         public var epochMilliseconds: Int
         public var level: Level
+        /// How far a VM falls by itself, and when.
+        public var degrade: Degrade
         /// Whether a standby that was lost is replaced without being asked to.
         public var reprotection: PrimaryMachine.Reprotection
         /// What a primary without an arbiter does when its standby is lost.
@@ -150,7 +152,7 @@ public struct Configuration: Sendable, Equatable {
         public var diskTimeoutMilliseconds: Int
 
         public init(
-            epochMilliseconds: Int, level: Level, reprotection: PrimaryMachine.Reprotection,
+            epochMilliseconds: Int, level: Level, degrade: Degrade, reprotection: PrimaryMachine.Reprotection,
             standbyLost: PrimaryMachine.LonelyPolicy, coldBoot: Bool, idleEpochMilliseconds: Int,
             checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
@@ -159,6 +161,7 @@ public struct Configuration: Sendable, Equatable {
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
+            self.degrade = degrade
             self.reprotection = reprotection
             self.standbyLost = standbyLost
             self.coldBoot = coldBoot
@@ -174,6 +177,21 @@ public struct Configuration: Sendable, Equatable {
             self.restarts = restarts
             self.diskFaults = diskFaults
             self.diskTimeoutMilliseconds = diskTimeoutMilliseconds
+        }
+    }
+
+    public struct Degrade: Sendable, Equatable {
+        public var policy: DegradePolicy
+        public var afterMilliseconds: Int
+        /// 0: missed targets do not count.
+        public var targetSeconds: Int
+        public var retrySeconds: Int
+
+        public init(policy: DegradePolicy, afterMilliseconds: Int, targetSeconds: Int, retrySeconds: Int) {
+            self.policy = policy
+            self.afterMilliseconds = afterMilliseconds
+            self.targetSeconds = targetSeconds
+            self.retrySeconds = retrySeconds
         }
     }
 
@@ -217,6 +235,8 @@ public struct Configuration: Sendable, Equatable {
         /// What the file says of it; nil when it says nothing.
         public var protect: Desire?
         public var level: Level
+        /// Nil: as the defaults say.
+        public var degrade: DegradePolicy?
         public var epochMilliseconds: Int
         /// What its epochs are fitted to.
         public var goal: EpochGoal?
@@ -227,7 +247,7 @@ public struct Configuration: Sendable, Equatable {
 
         public init(
             qmp: String? = nil, standbys: [NodeName] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
-            epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
+            degrade: DegradePolicy? = nil, epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
             whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
@@ -235,6 +255,7 @@ public struct Configuration: Sendable, Equatable {
             self.replaceAfter = replaceAfter
             self.protect = protect
             self.level = level
+            self.degrade = degrade
             self.epochMilliseconds = epochMilliseconds
             self.goal = goal
             self.linkCapMegabits = linkCapMegabits

@@ -2,11 +2,17 @@ import Model
 
 /// What the file says of VMs.
 extension ConfigurationFile {
-    mutating func readDefaults() -> Configuration.Defaults {
+    mutating func readDefaults(hasArbiter: Bool) -> Configuration.Defaults {
         var section = top.section(Settings.Defaults.entry.key)
         defer { section.finish() }
+        let degrade = readDegrade(&section, Settings.Defaults.degrade, hasArbiter)
         return Configuration.Defaults(
             epochMilliseconds: section.read(Settings.Defaults.epoch), level: section.read(Settings.Defaults.level),
+            degrade: Configuration.Degrade(
+                policy: degrade ?? (hasArbiter ? .restart : .never),
+                afterMilliseconds: section.read(Settings.Defaults.degradeAfter),
+                targetSeconds: section.read(Settings.Defaults.degradeTarget),
+                retrySeconds: section.read(Settings.Defaults.degradeRetry)),
             reprotection: section.read(Settings.Defaults.reprotect),
             standbyLost: section.read(Settings.Defaults.standbyLost),
             coldBoot: section.read(Settings.Defaults.coldBoot),
@@ -25,15 +31,31 @@ extension ConfigurationFile {
             diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout))
     }
 
+    /// Without an arbiter nothing confirms the lease under which the output of a VM flows that fell.
+    private func readDegrade(
+        _ section: inout ConfigurationReader, _ setting: Setting<DegradePolicy>, _ hasArbiter: Bool
+    ) -> DegradePolicy? {
+        let policy = section.value(setting)
+        if let policy, policy != .never, !hasArbiter {
+            problems.add(
+                section.line(of: setting.key),
+                "“\(section.path(setting.key))” is \(policy.rawValue), which needs an “arbiter”: a VM that fell has its output"
+                    + " flow under a lease that somebody has to confirm; configure one, or say never")
+        }
+        return policy
+    }
+
     /// In the file 0 says that there is no bound.
     private static func unlessZero(_ bound: Int) -> Int? { bound == 0 ? nil : bound }
 
-    mutating func readVMs(peers: [String], defaults: Configuration.Defaults) -> [VMName: Configuration.VM] {
+    mutating func readVMs(
+        peers: [String], defaults: Configuration.Defaults, hasArbiter: Bool
+    ) -> [VMName: Configuration.VM] {
         var section = top.section(Settings.VM.entry.key)
         var vms: [VMName: Configuration.VM] = [:]
         for (name, line) in section.names {
             var reader = section.section(name)
-            let found = readVM(&reader, peers: peers, defaults)
+            let found = readVM(&reader, peers: peers, defaults, hasArbiter)
             reader.finish()
             guard let vm = VMName(name) else {
                 problems.add(
@@ -47,19 +69,20 @@ extension ConfigurationFile {
     }
 
     private func readVM(
-        _ reader: inout ConfigurationReader, peers: [String], _ defaults: Configuration.Defaults
+        _ reader: inout ConfigurationReader, peers: [String], _ defaults: Configuration.Defaults, _ hasArbiter: Bool
     ) -> Configuration.VM {
         let qmp = reader.value(Settings.VM.qmp)
         let standbys = readStandbys(&reader, peers: peers)
         let replaceAfter = reader.value(Settings.VM.replaceAfter) ?? defaults.replaceAfter
         let protect = readProtect(&reader, isComplete: qmp != nil && !standbys.isEmpty)
         let level = reader.value(Settings.VM.level) ?? defaults.level
+        let degrade = readDegrade(&reader, Settings.VM.degrade, hasArbiter)
         let epoch = reader.value(Settings.VM.epoch) ?? defaults.epochMilliseconds
         let goal = readGoal(&reader)
         let linkCap = reader.value(Settings.VM.linkCap) ?? defaults.linkCapMegabits ?? 0
         return Configuration.VM(
             qmp: qmp, standbys: standbys, replaceAfter: replaceAfter, protect: protect, level: level,
-            epochMilliseconds: epoch, goal: goal, linkCapMegabits: Self.unlessZero(linkCap),
+            degrade: degrade, epochMilliseconds: epoch, goal: goal, linkCapMegabits: Self.unlessZero(linkCap),
             whenStandby: readStandby(&reader))
     }
 

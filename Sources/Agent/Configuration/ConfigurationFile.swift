@@ -93,11 +93,11 @@ struct ConfigurationFile {
         var metrics = top.section(Settings.Metrics.entry.key)
         let metricsListen = metrics.value(Settings.Metrics.listen)
         metrics.finish()
-        let defaults = readDefaults()
+        let defaults = readDefaults(hasArbiter: arbiter != nil)
         let detection = readDetection()
         let journal = readJournal()
         let qemu = readQEMU()
-        let vms = readVMs(peers: peerSection.names.map(\.name), defaults: defaults)
+        let vms = readVMs(peers: peerSection.names.map(\.name), defaults: defaults, hasArbiter: arbiter != nil)
         guard let node, let tls else { return nil }
         return Configuration(
             node: node, listen: listen, heartbeatListen: heartbeatListen, tls: tls, peers: peers, arbiter: arbiter,

@@ -10,6 +10,14 @@ extension Settings {
     private static func level(_ text: String) -> Level? {
         Level(rawValue: text).flatMap { $0 == .component ? nil : $0 }
     }
+    private static let degradeForm =
+        "never\(DegradeMachine.Settings.floors.map { " or \($0.rawValue)" }.joined())"
+        + " (a VM can fall to no other level in this version)"
+    private static func degrade(_ text: String) -> DegradePolicy? {
+        DegradePolicy(rawValue: text).flatMap { policy in
+            policy.floor.map { DegradeMachine.Settings.floors.contains($0) } ?? true ? policy : nil
+        }
+    }
     private static let day = 86_400
 
     enum Defaults {
@@ -32,6 +40,21 @@ extension Settings {
         static let level = Setting.value(
             "level", levelForm, Settings.level, default: (.system, "system"),
             "what a VM survives: restart, with a boot; system, unnoticed; see docs/DIAL.md")
+        static let degrade = Setting.value(
+            "degrade", degradeForm, Settings.degrade,
+            "the lowest level that a VM falls to by itself when level system cannot be held; needs an arbiter; see"
+                + " docs/DEGRADE.md",
+            absent: "restart with an arbiter, else never", example: "restart")
+        static let degradeAfter = Setting.integer(
+            "degrade_after_ms", 200...600_000, default: 2000,
+            "the longest time that a guest's output may wait, or the guest stand, because epochs are not acknowledged")
+        static let degradeTarget = Setting.integer(
+            "degrade_target_s", 0...day, default: 0,
+            "a VM falls, too, when its target_latency_ms or target_overhead_percent was missed for so long; 0: it does not"
+        )
+        static let degradeRetry = Setting.integer(
+            "degrade_retry_s", 1...3600, default: 30,
+            "how long a VM stays below after a first fall; twice as long after each further one, up to an hour")
         static let reprotect = Setting<PrimaryMachine.Reprotection>.choice(
             "reprotect", [("automatic", .automatic), ("manual", .manual)], default: "automatic",
             "a lost standby is replaced without being asked to")
@@ -72,7 +95,8 @@ extension Settings {
             "defaults", "what holds for VMs that do not say otherwise",
             [
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
-                level.entry, reprotect.entry, standbyLost.entry, coldBoot.entry,
+                level.entry, degrade.entry, degradeAfter.entry, degradeTarget.entry, degradeRetry.entry,
+                reprotect.entry, standbyLost.entry, coldBoot.entry,
                 restarts.entry, restartWindow.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
                 diskFault.entry, diskTimeout.entry, keepMemory.entry,
             ])
@@ -133,6 +157,9 @@ extension Settings {
         static let level = Setting.value(
             "level", levelForm, Settings.level, "what it survives; see docs/DIAL.md", absent: "defaults.level",
             example: "system")
+        static let degrade = Setting.value(
+            "degrade", degradeForm, Settings.degrade, "how far it may fall by itself; see docs/DEGRADE.md",
+            absent: "defaults.degrade", example: "restart")
         static let epoch = Setting.integer(
             "epoch_ms", TuningRange.epochMilliseconds, "its longest epoch while it works", absent: "defaults.epoch_ms",
             example: "20")
@@ -152,7 +179,8 @@ extension Settings {
                 + " overrides takes images, taps and files by the same names as the primary",
             place: .set, name: "web",
             [
-                qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, epoch.entry, linkCap.entry,
+                qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, degrade.entry, epoch.entry,
+                linkCap.entry,
                 targetLatency.entry, targetOverhead.entry,
             ] + Standby.entries)
     }

@@ -1,3 +1,4 @@
+import LinuxSystem
 import Model
 import Pair
 import Protocol
@@ -42,6 +43,11 @@ package struct Dialing: Sendable {
     /// What was asked for stays so over restarts, as far as it was by hand.
     private func remember(_ level: Level, of vm: VMName) throws(APIError) {
         roster.change(vm) { $0.request?.level = level }
+        do throws(SystemError) {
+            if words.store[vm].degradedFrom != nil { try words.store.update(vm) { $0.degradedFrom = nil } }
+        } catch {
+            throw APIError(.failed, "level \(level.rawValue) of \(vm) cannot be kept: \(error)")
+        }
         guard var word = words.store[vm].word, word.request != nil else { return }
         word.request?.level = level
         try words.keep(word, of: vm)

@@ -123,6 +123,8 @@ package struct VMRecord: Sendable {
             lastError = status.lastError
             level = status.level
             dial = status.asked == level ? nil : DialReport(asked: status.asked, reason: status.dialReason)
+            if status.isDegraded { dial?.isDegraded = true }
+            metrics.degraded.set(status.isDegraded ? 1 : 0)
             metrics.level.set(status.asked.rawValue)
             if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
@@ -155,6 +157,7 @@ package struct VMRecord: Sendable {
         case .none:
             peerView = nil
             epochsInFlight = nil
+            metrics.degraded.set(0)
             linkConnections = nil
             standing = nil
             // A guest that nobody has in hand is watched no closer than this.

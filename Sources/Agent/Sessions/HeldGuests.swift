@@ -65,6 +65,21 @@ package struct HeldGuests: Sendable {
         }
     }
 
+    /// Whether the VM is below the level that was asked for, and from where it fell, is kept.
+    func keepDegraded(_ vm: VMName) {
+        // As below.
+        onDecisionQueue {
+            guard case .primary(let session)? = roster[vm]?.part else { return }
+            let from = session.degradedFrom
+            guard store[vm].degradedFrom != from else { return }
+            do throws(SystemError) {
+                try store.update(vm) { $0.degradedFrom = from }
+            } catch {
+                chronicle.note(vm, .error, "from where \(vm) fell cannot be remembered: \(error)")
+            }
+        }
+    }
+
     /// The VM is protected: who its standby is, and that it should be where the operator asked for it, is kept.
     func keepStandby(of vm: VMName) {
         // A session must not wait for the disk, and says who its standby is outside of its report.

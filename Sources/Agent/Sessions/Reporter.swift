@@ -35,6 +35,8 @@ package struct Reporter: Sendable {
         switch report {
         case .event(let kind, let message):
             tell(vm, kind, message)
+            if kind == .degraded { metrics?.degrades.add() }
+            if [.degraded, .climbed, .dialled].contains(kind) { guests.keepDegraded(vm) }
             if kind == .protected {
                 pursuits.noteProtected(vm)
                 guests.keepStandby(of: vm)

@@ -126,7 +126,7 @@ final class Sessions: Sendable {
         let vm = asked.vm
         let peer = asked.standby
         guard hosts[peer] != nil else { throw hosts.unknown(peer) }
-        let session = try primary(complete(asked), origin)
+        let session = try primary(complete(asked, origin), origin)
         var record = VMRecord(
             name: vm, part: .primary(session), role: .primary, peer: peer, level: asked.level,
             term: session.status.term, tuning: asked.tuning,
@@ -170,7 +170,7 @@ final class Sessions: Sendable {
     }
 
     /// What the configuration alone says.
-    private func complete(_ asked: PrimaryOptions) -> PrimaryOptions {
+    private func complete(_ asked: PrimaryOptions, _ origin: PrimaryOrigin) -> PrimaryOptions {
         var options = asked
         options.silenceMilliseconds = configuration.detection.silenceMilliseconds
         options.silenceFloorMilliseconds = configuration.detection.silenceFloorMilliseconds
@@ -184,6 +184,11 @@ final class Sessions: Sendable {
         options.referenceMebibytes = configuration.defaults.referenceMebibytes
         options.diskFaults = configuration.defaults.diskFaults
         options.diskTimeoutMilliseconds = configuration.defaults.diskTimeoutMilliseconds
+        options.degrade = configuration.degrade(of: asked.vm)
+        switch origin {
+        case .named, .wanted: break
+        case .found, .tookOver: options.degradedFrom = store[asked.vm].degradedFrom
+        }
         return options
     }
 

@@ -17,6 +17,8 @@ package final class VMStore: Sendable {
         var word: Word?
         /// When that was said, or when the last one was taken back; absent where neither was, and in what older agents wrote.
         var wordSaidAt: Date?
+        /// The level that it fell from by itself, and climbs back to; absent while it is not degraded.
+        package var degradedFrom: Level?
         /// Which VM of that name this host protected last; absent likewise.
         package var identity: VMIdentity?
     }

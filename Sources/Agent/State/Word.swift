@@ -42,6 +42,15 @@ extension Configuration {
     /// How long a standby of the VM may be lost, in seconds, before another one is asked.
     func replaceAfter(of vm: VMName) -> Int { vms[vm]?.replaceAfter ?? defaults.replaceAfter }
 
+    /// When the VM falls by itself to a lower level.
+    func degrade(of vm: VMName) -> DegradeMachine.Settings {
+        let degrade = defaults.degrade
+        return DegradeMachine.Settings(
+            floor: (vms[vm]?.degrade ?? degrade.policy).floor, after: UInt64(degrade.afterMilliseconds) * 1_000_000,
+            targetAfter: UInt64(degrade.targetSeconds) * 1_000_000_000,
+            retry: UInt64(degrade.retrySeconds) * 1_000_000_000)
+    }
+
     /// Whether a lost standby of the VM is replaced without being asked to.
     func reprotection(of vm: VMName) -> PrimaryMachine.Reprotection {
         vms[vm]?.protect == .always ? .automatic : defaults.reprotection

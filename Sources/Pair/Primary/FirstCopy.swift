@@ -13,6 +13,7 @@ struct FirstCopy {
     func run() throws(SessionError) -> String? {
         let ended = try session.carriers.copy { (milliseconds) throws(SessionError) in
             report()
+            try checkTurn()
             return try session.look(wait: milliseconds)
         }
         if let ended { return ended }
@@ -20,6 +21,7 @@ struct FirstCopy {
         while true {
             let rest = try session.carriers.catchUp()
             report()
+            try checkTurn()
             if rest == .little { break }
             if let ended = try session.look(wait: rest == .coming ? 100 : 0) { return ended }
         }
@@ -27,9 +29,16 @@ struct FirstCopy {
         let reached = EventFlag()
         session.shipper.push(.barrier { reached.set() })
         while !reached.isSet {
+            try checkTurn()
             if let ended = try session.look(wait: 5) { return ended }
         }
         return nil
+    }
+
+    /// What the dial does not want any more is not copied to its end.
+    private func checkTurn() throws(SessionError) {
+        guard session.shell.state.withLock({ $0.duty.dial?.isNotWanted(.memory) == true }) else { return }
+        throw SessionError(.system, "it is not wanted any more")
     }
 
     private func report() {

@@ -5,6 +5,7 @@ import Protocol
 extension PrimaryDuty {
     /// The operator turns the dial.
     package mutating func turn(to level: Level) -> [Output] {
+        keeper.reset()
         // Alone, a guest has nothing attached: the register is all that there is to turn.
         guard dial != nil, !machine.rule.isManual else { return handle(.setLevel(level)) }
         return tell(.ask(level))
@@ -32,14 +33,14 @@ extension PrimaryDuty {
             dial = nil
             return
         }
-        if dial == nil, case .paired = machine.state { dial = DialMachine(at: machine.level) }
+        if dial == nil, case .paired = machine.state { dial = keeper.dial(at: machine.level) }
         // As long as the answer is open, what is attached stays (I36).
         guard case .turning(let level)? = dial?.step, !machine.isTurning else { return }
         let isTurned = machine.level == level
         tell(isTurned ? .turned : .turnRefused("another change is under way"), &outputs)
     }
 
-    private mutating func tell(_ event: DialMachine.Event) -> [Output] {
+    mutating func tell(_ event: DialMachine.Event) -> [Output] {
         var outputs: [Output] = []
         tell(event, &outputs)
         return outputs
@@ -55,7 +56,7 @@ extension PrimaryDuty {
             case .turn(let level): if let level { feed(.setLevel(level), &outputs) }
             case .stands(let level):
                 guard let level else { break }
-                outputs.append(.report(.event(.dialled, "it is protected at level \(level.rawValue) from here on")))
+                outputs.append(.report(keeper.stood(at: level, asked: dial?.asked, at: time)))
             case .report(let text):
                 lastError = text
                 outputs.append(.report(.event(.state, text)))

@@ -10,6 +10,7 @@ extension PrimaryDuty {
     /// It is time to look for a standby: one is asked, unless there is something else to be done first.
     package mutating func seekStandby(at now: UInt64) -> [Output] {
         var outputs: [Output] = []
+        guard !lowersAlone(&outputs) else { return outputs }
         let (before, wasReplacing) = (choice.current, choice.isReplacing)
         let node = choice.next(at: now)
         if choice.isReplacing, !wasReplacing {

@@ -47,6 +47,7 @@ package struct PrimaryDuty: Sendable {
     package internal(set) var sealed = Epoch.firstCopy
     /// What is attached to a guest that is paired, and how its level is changed; nil for one that runs alone.
     package internal(set) var dial: DialMachine?
+    package var keeper: LevelKeeper
     var lease = OutputLease()
     /// The time as it was told last.
     var time: UInt64 = 0
@@ -55,9 +56,10 @@ package struct PrimaryDuty: Sendable {
 
     package init(
         _ machine: PrimaryMachine, _ names: Names, tuning: EpochTuning, choice: StandbyChoice, isAsked: Bool,
-        handOverMax: UInt64 = PrimaryDuty.handOverMax
+        handOverMax: UInt64 = PrimaryDuty.handOverMax, degrade: LevelKeeper = LevelKeeper(.never)
     ) {
         recorded = RecordedMachine(machine)
+        keeper = degrade
         self.names = names
         self.tuning = tuning
         self.choice = choice

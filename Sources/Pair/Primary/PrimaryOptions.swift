@@ -38,6 +38,9 @@ public struct PrimaryOptions: Sendable {
     /// The guest's hypervisor may need so long for a checkpoint; after 10 s QEMU counts as lost.
     package var stallMilliseconds = 3000
     public var diskFaults = DiskFaultPolicy.failover
+    /// When it falls to a lower level by itself, and the level from which it fell before this session.
+    public var degrade = DegradeMachine.Settings.never
+    public var degradedFrom: Level?
     /// Disks that keep a checkpoint waiting for longer hang.
     public var diskTimeoutMilliseconds = 5000
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.

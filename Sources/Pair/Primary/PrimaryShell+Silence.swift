@@ -30,7 +30,7 @@ extension PrimaryShell {
             guard let link = state.parts.link, state.duty.connection.linkDown == nil else { return .max }
             let now = MonotonicClock.now()
             lookForStall(now, &state)
-            let outputs = state.duty.beat(at: now)
+            let outputs = state.duty.beat(at: now) + state.duty.keepLevel(Self.sight(state), at: now)
             if !outputs.isEmpty {
                 perform(outputs, &state)
                 wake.signal()

@@ -117,7 +117,8 @@ public final class PrimaryShell: LinkHandler, Sendable {
             State(
                 PrimaryDuty(
                     Self.machine(origin, options, custody), names, tuning: options.tuning, choice: choice,
-                    isAsked: origin.isFresh)))
+                    isAsked: origin.isFresh,
+                    degrade: LevelKeeper(options.degrade, asked: options.degradedFrom, at: takenAt))))
     }
 
     static func machine(
@@ -164,8 +165,9 @@ public final class PrimaryShell: LinkHandler, Sendable {
             status.standby = state.duty.choice.current
             status.identity = state.identity
             status.level = state.duty.machine.level
-            status.asked = state.duty.dial?.asked ?? status.level
-            status.dialReason = state.duty.dial?.reason
+            status.asked = state.duty.dial?.asked ?? state.duty.keeper.asked ?? status.level
+            status.dialReason = state.duty.keeper.sentence(state.duty.dial?.reason, at: MonotonicClock.now())
+            status.isDegraded = state.duty.keeper.asked != nil && status.level != status.asked
             return status
         }
     }

@@ -87,6 +87,10 @@ final class PrimaryThread {
         {
             throw SessionError(.refused, "\(options.vm) cannot be protected: \(obstacle)")
         }
+        let obstacle = options.degrade.floor.flatMap {
+            LevelParts.obstacle(to: $0, found.description, shell.custody.leases)
+        }
+        shell.state.withLock { $0.duty.keeper.obstacle = obstacle }
         LevelParts.attend(shell)
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }

@@ -13,7 +13,8 @@ public enum StatusText {
         for vm in vms.sorted(by: { $0.name < $1.name }) {
             table.add([
                 (vm.name.description, .bold), (vm.role.rawValue, .plain), (state(vm), style(vm.state)),
-                (vm.level.rawValue, .plain), (vm.peerName, .plain), (String(vm.term), .plain),
+                (levelWord(vm), vm.dial?.isDegraded == true ? .warning : .plain),
+                (vm.peerName, .plain), (String(vm.term), .plain),
                 (String(vm.epoch), .plain),
                 (milliseconds(vm.pause?.p50), .plain), (milliseconds(vm.pause?.p95), .plain),
                 (milliseconds(vm.outputLatency?.p50), .plain), (milliseconds(vm.outputLatency?.p95), .plain),
@@ -68,6 +69,11 @@ public enum StatusText {
         }.joined()
     }
 
+    /// With a star where it fell there by itself.
+    private static func levelWord(_ vm: VMStatus) -> String {
+        vm.level.rawValue + (vm.dial?.isDegraded == true ? "*" : "")
+    }
+
     private static func level(_ vm: VMStatus) -> String {
         guard let dial = vm.dial else { return vm.level.rawValue }
         let reason = dial.reason.map { ", and is not in force: \($0)" } ?? " is being turned to"
@@ -114,7 +120,7 @@ public enum StatusText {
         let style: Style =
             switch event.kind {
             case .error, .coldBoot, .restarted: .bad
-            case .detected, .standbyLost, .refused, .fenced: .warning
+            case .detected, .standbyLost, .refused, .fenced, .degraded: .warning
             case .forced, .promoted: .bold
             default: .plain
             }

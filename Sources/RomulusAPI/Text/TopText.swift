@@ -87,7 +87,8 @@ public enum TopText {
         ]
         let room = max(1, min(vmsMax, rows - 8))
         for vm in look.vms.prefix(room) {
-            lines.append((line(cells(vm), vmColumns), StatusText.style(vm.status.state)))
+            let isDegraded = vm.status.dial?.isDegraded == true
+            lines.append((line(cells(vm), vmColumns), isDegraded ? .warning : StatusText.style(vm.status.state)))
         }
         if look.vms.isEmpty { lines.append(("no VMs", .faint)) }
         if look.vms.count > room { lines.append(("and \(look.vms.count - room) more", .faint)) }
@@ -116,7 +117,8 @@ public enum TopText {
         let status = vm.status
         let isPrimary = status.role == .primary
         return [
-            status.name.description, status.role.rawValue, status.state.rawValue,
+            status.name.description, status.role.rawValue,
+            (status.dial?.isDegraded == true ? "*" : "") + status.state.rawValue,
             isPrimary ? Units.decimal(status.epochsPerSecond, 0) : "-", number(status.pause?.p50),
             number(status.pause?.p95), number(status.outputLatency?.p50),
             status.dirtyPages.map { Units.decimal($0.p50, 0) } ?? "-",

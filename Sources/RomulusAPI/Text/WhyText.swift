@@ -65,6 +65,8 @@ public enum WhyText {
         case .protected: "Protected"
         case .reProtected: "Protected again"
         case .dialled: "Level changed"
+        case .degraded: "Level fell"
+        case .climbed: "Level climbed back"
         case .ended: "Ended"
         default: Table.oneLine(kind.rawValue)
         }

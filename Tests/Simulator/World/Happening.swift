@@ -33,6 +33,7 @@ enum AgentWork {
     case questionTimesOut(Question)
     case persisted(LocalRecord)
     case lookForStandby
+    case keepLevel
     case offerFails(SessionID)
     case copyStep(SessionID, Int)
     case cutEpoch(SessionID)

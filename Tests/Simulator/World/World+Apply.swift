@@ -218,5 +218,6 @@ extension World {
         if mutant != .resumesTwice { host.replica = nil }
         host.primary = newPrimary(host, tookOver: register)
         later(host, 50, .lookForStandby)
+        if plan.levels.degrades { later(host, 50, .keepLevel) }
     }
 }

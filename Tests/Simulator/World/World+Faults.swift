@@ -109,6 +109,7 @@ extension World {
         host.lease = newLease(host)
         trace("\(host.name)'s agent starts")
         later(host, 50, .lookForStandby)
+        if plan.levels.degrades { later(host, 50, .keepLevel) }
         if let guest = host.guest, guest.isAlive {
             if let tag = host.tag, tag.guest == guest.id {
                 host.primary = newPrimary(host, .ours(tag.lineage))
@@ -157,6 +158,7 @@ extension World {
         (host.question, host.readings) = (0, 0)
         host.primary = newPrimary(host, .fresh(overridesRegister: overridesRegister))
         later(host, 50, .lookForStandby)
+        if plan.levels.degrades { later(host, 50, .keepLevel) }
         tellPrimary(host) { $0.handle(.started) }
     }
 

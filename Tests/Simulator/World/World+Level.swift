@@ -9,12 +9,15 @@ extension World {
         switch part {
         case .gate:
             host.isGuarding = true
-            if mutant == .releasesBeforeGate {
+            let isFalling = if case .falling? = host.primary?.keeper.machine.state { true } else { false }
+            if mutant == .releasesBeforeGate || (mutant == .fallsBeforeGate && isFalling) {
                 host.isGuarding = false
                 later(host, 1, .partAttached(session, .gate))
             }
         case .hold:
-            let work = mutant == .turnsBeforeHold ? AgentWork.partAttached(session, .hold) : .beginHolding(session)
+            let isClimbing = host.primary?.keeper.machine.state == .climbing
+            let isEarly = mutant == .turnsBeforeHold || (mutant == .climbsWithoutHold && isClimbing)
+            let work = isEarly ? AgentWork.partAttached(session, .hold) : .beginHolding(session)
             later(host, plan.epoch, work)
         case .disks, .detour, .memory:
             guard isHealing || !levelRandom.chance(perMille: plan.levels.failures) else {
@@ -59,6 +62,21 @@ extension World {
         host.isGuarding = false
         tellPrimary(host) { $0.hear(.attached(.gate)) }
     }
+
+    // MARK: - Falling and climbing
+
+    func keepLevel(_ host: Host) {
+        later(host, Self.keepPeriod, .keepLevel)
+        guard host.primary != nil else { return }
+        var sight = DegradeMachine.Sight()
+        sight.isCalm = true
+        // The operator's target is missed now and then, at whatever moment of the rest that is.
+        sight.missesTarget = now / 100 % 9 == 7
+        let time = nanoseconds
+        tellPrimary(host) { $0.keepLevel(sight, at: time) }
+    }
+
+    private static let keepPeriod = 20
 
     // MARK: - Memory and epochs
 

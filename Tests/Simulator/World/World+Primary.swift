@@ -375,7 +375,7 @@ extension World {
             machine, PrimaryDuty.Names(Self.vm, standby: peer, arbiter: nil, isNamed: false, tookOver: tookOver),
             tuning: EpochTuning(epochMilliseconds: plan.epoch),
             choice: StandbyChoice(peer, reserve: [], replaceAfter: 60_000_000_000), isAsked: false,
-            handOverMax: UInt64(Self.handOverMax) * 1_000_000)
+            handOverMax: UInt64(Self.handOverMax) * 1_000_000, degrade: LevelKeeper(plan.levels.degrade))
         duty.recorded.steps = []
         return duty
     }

@@ -133,6 +133,7 @@ final class World {
         case .questionTimesOut(let question): timeOut(question, host)
         case .persisted(let record): persisted(record, host)
         case .lookForStandby: lookForStandby(host)
+        case .keepLevel: keepLevel(host)
         case .offerFails(let session):
             if host.session == session { endServing(SessionError(.peerLost, "not reached"), host) }
         case .copyStep(let session, let step): copy(step, of: session, host)

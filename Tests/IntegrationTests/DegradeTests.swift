@@ -1,0 +1,109 @@
+import Foundation
+import TestBed
+import Testing
+
+/// A link that cannot carry a guest's epochs: the guest falls to the level that can be kept, and climbs back by itself.
+@Suite(.serialized, .timeLimit(.minutes(4))) struct DegradeTests {
+    private static let afterMs = 1000
+
+    /// Its epochs are 4 MiB that nothing makes smaller, however short they are.
+    private static func load() -> Verifier.Plan {
+        var plan = Verifier.Plan()
+        plan.dirtying = GuestControl.Dirtying(pages: 300, periodMs: 20, workingSet: 1024, pattern: .random)
+        return plan
+    }
+
+    private func scene(_ bed: Bed, degrade: String) async throws -> Scene {
+        var wishes = Scene.Wishes()
+        wishes.vcpus = 1
+        wishes.pair.arbiter = .witness
+        wishes.pair.reprotectsByItself = true
+        wishes.pair.defaults = ["degrade: \(degrade)", "degrade_after_ms: \(Self.afterMs)", "degrade_retry_s: 5"]
+        return try await Scene.make(on: bed, wishes)
+    }
+
+    private func wait(_ scene: Scene, for level: String, within limit: Duration) async throws {
+        let bed = scene.bed
+        try await eventually("protected at level \(level)", within: limit) {
+            let status = try scene.pair.status(bed.a, Scene.vm)
+            return status?.level == level && status?.state == "protected" ? true : nil
+        }
+    }
+
+    private func events(_ scene: Scene, _ kind: String) throws -> String {
+        try scene.pair.romulus(scene.bed.a, ["events", Scene.vm, "--kind", kind]).output
+    }
+
+    /// An epoch takes 1.3 s: too long, and short enough for the way down.
+    @Test func aSlowLinkMakesTheGuestFallAndARepairedOneLetsItClimb() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, degrade: "restart")
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Self.load())
+            try await scene.pair.protect(scene.guest, ["--level", "system"])
+            let before = try #require(verifier.control.boot())
+            try await verifier.waitForAnswers()
+            try bed.a.limitRate("repl0", megabits: 26)
+            try await wait(scene, for: "restart", within: .seconds(20))
+            let text = try scene.pair.romulus(bed.a, ["status", Scene.vm]).output
+            let reason = "system was asked for, and is not in force: degraded: the standby has not ack"
+            #expect(text.contains(reason), "\(text)")
+            #expect(text.contains("climbs back in "), "\(text)")
+            #expect(try events(scene, "degraded").contains("level restart from here on instead of system"))
+            let metrics = try bed.a.run(["curl", "-s", "--unix-socket", Pair.socket(bed.a), "http://agent/metrics"])
+            #expect(metrics.contains(#"romulus_degraded{vm="web"} 1"#))
+            #expect(metrics.contains(#"romulus_degrades_total{vm="web"} 1"#))
+            try await verifier.waitForAnswers()
+            try bed.a.limitRate("repl0", megabits: nil)
+            try await wait(scene, for: "system", within: .seconds(60))
+            #expect(try events(scene, "climbed").contains("level system from here on again"))
+            try await verifier.waitForAnswers()
+            #expect(try events(scene, "standby_lost").isEmpty)
+            #expect(verifier.control.boot() == before)
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            // Until it is decided, the way down, and what a busy machine takes.
+            let silence = report.echo.longestSilenceMs
+            #expect(silence < Double(3 * Self.afterMs + 1000), "\(silence) ms")
+            print("longest silence: \(silence) ms")
+        }
+    }
+
+    /// Not even the last epoch arrives: the guest goes on alone, and is paired again at the level that can be kept.
+    @Test func aLinkThatIsTooSlowForTheWayDownCostsTheStandbyNotTheGuest() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, degrade: "restart")
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Self.load())
+            try await scene.pair.protect(scene.guest, ["--level", "system"])
+            let before = try #require(verifier.control.boot())
+            try bed.a.limitRate("repl0", megabits: 4)
+            try await wait(scene, for: "restart", within: .seconds(60))
+            #expect(try events(scene, "degraded").contains("goes on without its standby"))
+            try bed.a.limitRate("repl0", megabits: nil)
+            try await wait(scene, for: "system", within: .seconds(60))
+            try await verifier.waitForAnswers()
+            #expect(verifier.control.boot() == before)
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            let silence = report.echo.longestSilenceMs
+            #expect(silence < Double(3 * Self.afterMs + 1000), "\(silence) ms")
+            print("longest silence: \(silence) ms")
+        }
+    }
+
+    @Test func neverStays() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, degrade: "never")
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Self.load())
+            try await scene.pair.protect(scene.guest, ["--level", "system"])
+            try bed.a.limitRate("repl0", megabits: 4)
+            try await Task.sleep(for: .seconds(6))
+            let status = try #require(try scene.pair.status(bed.a, Scene.vm))
+            #expect(status.level == "system" && status.state == "protected", "\(status)")
+            try bed.a.limitRate("repl0", megabits: nil)
+            try await verifier.waitForAnswers()
+            #expect(try events(scene, "degraded").isEmpty)
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+        }
+    }
+}
