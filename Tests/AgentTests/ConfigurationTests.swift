@@ -189,6 +189,11 @@ import Testing
             "r.yaml:4: “defaults.keep_memory_minutes” must be a whole number from 0 to 10080, not “10081”"
         ),
         ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be restart or system (the level component"),
+        (
+            "defaults:\n  degrade: component",
+            "r.yaml:4: “defaults.degrade” must be never or restart (a VM can fall to no other level"
+        ),
+        ("defaults:\n  degrade: restart", "r.yaml:4: “defaults.degrade” is restart, which needs an “arbiter”"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
         (
             "detection: {silence_floor_ms: 100}",

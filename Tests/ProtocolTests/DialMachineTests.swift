@@ -68,6 +68,40 @@ private struct Guest {
         #expect(guest.dial.reason == nil)
     }
 
+    /// What cannot be held is fallen from, and stays asked for.
+    @Test func aBoundLowersTheLevelUntilItIsGone() {
+        var guest = Guest(at: .system)
+        let down = ["+gate", "turn restart", "-hold", "-memory", "-detour", "stands restart"]
+        let up = ["+detour", "+memory", "+hold", "turn system", "-gate", "stands system"]
+        #expect(guest.feed(.bounded(DialMachine.Bound(.restart, "slow"))) == down)
+        #expect(guest.dial.asked == .system && guest.dial.inForce == .restart && guest.dial.reason == "slow")
+        #expect(guest.feed(.tryAgain).isEmpty)
+        #expect(guest.feed(.bounded(nil)) == up)
+        #expect(guest.dial.reason == nil)
+        #expect(guest.feed(.bounded(DialMachine.Bound(.restart, "slow"))) == down)
+        #expect(guest.feed(.ask(.system)) == up, "the operator's word ends it")
+    }
+
+    @Test func aBoundThatIsAboveChangesNothing() {
+        var guest = Guest(at: .restart)
+        #expect(guest.feed(.bounded(DialMachine.Bound(.component, "slow"))) == ["stands restart"])
+        #expect(guest.dial.reason == nil)
+    }
+
+    /// The climb is over before the part is there: what is copied for it is copied in vain.
+    @Test func aPartThatIsNotWantedAnyMoreIsTold() {
+        var dial = DialMachine(at: .restart, asked: .system, DialMachine.Bound(.restart, "slow"))
+        #expect(dial.asked == .system && dial.reason == "slow")
+        #expect(dial.handle(.bounded(nil)) == [.attach(.detour)])
+        #expect(dial.handle(.attached(.detour)) == [.attach(.memory)])
+        #expect(!dial.isNotWanted(.memory))
+        #expect(dial.handle(.bounded(DialMachine.Bound(.restart, "slow"))).isEmpty)
+        #expect(dial.isNotWanted(.memory) && !dial.isNotWanted(.hold))
+        #expect(dial.handle(.attachFailed(.memory, "not wanted")) == [.detach(.detour)])
+        #expect(dial.handle(.detached(.detour)) == [.stands(.restart)])
+        #expect(dial.reason == "slow")
+    }
+
     @Test func aTurnThatIsRefusedLeadsBack() {
         var dial = DialMachine(at: .restart)
         #expect(dial.handle(.ask(.component)) == [.attach(.detour)])
