@@ -62,7 +62,7 @@ struct LevelPlan {
     /// Drawn apart, so that it does not change what else happens in a run.
     private static func degrade(_ seed: UInt64) -> DegradeMachine.Settings {
         var random = Random(seed: seed ^ 0x6465_6772)
-        guard random.chance(perMille: 600) else { return .never }
+        guard random.chance(perMille: 200) else { return .never }
         return DegradeMachine.Settings(
             floor: .restart, after: UInt64(random.pick([60, 120, 250])) * 1_000_000, targetAfter: 1,
             retry: UInt64(random.pick([100, 300])) * 1_000_000)
