@@ -13,7 +13,11 @@ final class QEMU {
 
     var pid: pid_t { process.processIdentifier }
 
-    /// TCG, 32 MiB, machine type pc, no default devices.
+    /// Firmware that halts: one that looks for something to boot resets its disks, and QEMU waits then, deaf, for what they have
+    /// under way.
+    private static let firmware = [UInt8](repeating: 0xf4, count: 64 << 10)
+
+    /// TCG, 32 MiB, machine type pc, no default devices, and a processor that does nothing.
     init(_ arguments: [String], in directory: TemporaryDirectory, name: String) throws {
         let monitor = directory.file("\(name).qmp")
         errors = directory.file("\(name).err")
@@ -22,7 +26,7 @@ final class QEMU {
         process.arguments =
             [
                 "-machine", "pc", "-accel", "tcg", "-m", "32", "-nodefaults", "-display", "none", "-qmp",
-                "unix:\(monitor),server=on,wait=off",
+                "unix:\(monitor),server=on,wait=off", "-bios", try directory.write("\(name).firmware", Self.firmware),
             ] + arguments
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
