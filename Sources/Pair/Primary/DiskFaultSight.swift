@@ -18,6 +18,8 @@ package struct DiskFaultSight: Sendable {
     var silence: UInt64
     /// For how long this host has the guest.
     var tenure: UInt64
+    /// The least silence that is borne: one that is no longer says nothing.
+    var borne = DiskFaultSight.freshMax
 
     /// A standby that was not heard for longer may be lost as well.
     package static let freshMax: UInt64 = 300_000_000
@@ -38,7 +40,7 @@ package struct DiskFaultSight: Sendable {
         guard level.holdsOutput else { return "at level \(level.rawValue) no host has its memory" }
         guard duty.machine.isReplaceable else { return "no standby can go on with it now" }
         guard isArbiterUp else { return "the arbiter does not answer, and nobody goes on without its word" }
-        guard duty.connection.linkDown == nil, silence <= Self.freshMax else {
+        guard duty.connection.linkDown == nil, silence <= max(Self.freshMax, borne) else {
             return "the standby was not heard of for \(silence / 1_000_000) ms"
         }
         if duty.names.tookOver, tenure < Self.tenureMin {

@@ -44,9 +44,10 @@ extension PrimaryShell {
     }
 
     fileprivate func reasonToLiveWithFaults(_ state: State, silence: UInt64) -> String? {
-        let sight = DiskFaultSight(
+        var sight = DiskFaultSight(
             policy: options.diskFaults, isArbiterUp: custody.arbiter?.isUp ?? true, silence: silence,
             tenure: MonotonicClock.now() - takenAt)
+        sight.borne = UInt64(options.silenceFloorMilliseconds) * 1_000_000
         return sight.reasonToLiveWithIt(state.duty)
     }
 }
