@@ -66,7 +66,7 @@ let package = Package(
         library("Hypervisor", ["LinuxSystem", "Model", log]),
 
         // drivers
-        library("TapDetour", ["LinuxSystem", "CLinux"]),
+        library("TapDetour", ["LinuxSystem", "CLinux", "Model"]),
         library("QEMU", ["Hypervisor", "TapDetour", "LinuxSystem", "Model", log]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
@@ -126,7 +126,7 @@ let package = Package(
             [
                 "Carriers", "Hypervisor", "Standby", "Memory", "Disk", "Output", "Shipping", "Messages", "Registers",
                 "Transport",
-                "Fencing", "Leases", "KernelGate",
+                "Fencing", "Leases", "KernelGate", "TapDetour",
                 "GuestNetwork", "Storage", "Codec", "Protocol", "Wire", "Model", "LinuxSystem", log,
             ] + nio),
 
@@ -135,7 +135,7 @@ let package = Package(
         library(
             "Agent",
             [
-                "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Messages", "RomulusAPI", "Telemetry",
+                "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Disk", "Messages", "RomulusAPI", "Telemetry",
                 "Registers", "Leases",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
                 "QEMU", "TapDetour", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
@@ -151,7 +151,8 @@ let package = Package(
             dependencies: ["RomulusAPI", "PKI", "Model", arguments],
             swiftSettings: settings),
         .executableTarget(
-            name: "romulusd", dependencies: ["Agent", "RomulusAPI", arguments, lifecycle], swiftSettings: settings),
+            name: "romulusd", dependencies: ["Agent", "Storage", "RomulusAPI", arguments, lifecycle],
+            swiftSettings: settings),
 
         // tests
         // The guest's C sources are compiled when the guest's image is built, for the guest and not for this machine.
@@ -233,7 +234,7 @@ let package = Package(
             "PairTests",
             [
                 "Pair", "Fakes", "Carriers", "Standby", "Hypervisor", "Messages", "Shipping", "Leases", "Registers",
-                "Protocol", "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Literals", log,
+                "Protocol", "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Storage", "Literals", log,
             ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model", "Literals"]),
         tests(
@@ -247,7 +248,7 @@ let package = Package(
             ] + nio, exclude: ["Golden"]),
         .executableTarget(
             name: "romulusd-planted",
-            dependencies: ["Agent", "Pair", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
+            dependencies: ["Agent", "Pair", "Storage", lifecycle], path: "Tests/PlantedAgent", swiftSettings: settings),
         tests(
             "IntegrationTests",
             ["TestBed", "QEMU", "romulus", "romulusd", "romulusd-planted", "romulus-bed-client"]),

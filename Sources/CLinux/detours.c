@@ -2,8 +2,14 @@
 #include "detours.h"
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
+#include <linux/sockios.h>
+#include <arpa/inet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -61,6 +67,62 @@ static int is_idle(int control, struct ifreq *request, int unused) {
 int rml_device_up(const char *name, int queue) { return with_device(name, bring_up, queue); }
 
 int rml_device_idle(const char *name) { return with_device(name, is_idle, 0); }
+
+int rml_device_address(const char *name, const uint8_t address[6]) {
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0) return -errno;
+    struct ifreq request = {.ifr_flags = 0};
+    strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+    request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+    memcpy(request.ifr_hwaddr.sa_data, address, 6);
+    long result = rml_result(ioctl(control, SIOCSIFHWADDR, &request));
+    close(control);
+    return (int)result;
+}
+
+static int enter(int control, struct ifreq *request, int device) {
+    request->ifr_ifindex = device;
+    return (int)rml_result(ioctl(control, SIOCBRADDIF, request));
+}
+
+static int leave(int control, struct ifreq *request, int device) {
+    request->ifr_ifindex = device;
+    return (int)rml_result(ioctl(control, SIOCBRDELIF, request));
+}
+
+int rml_bridge_enter(const char *bridge, int device) { return with_device(bridge, enter, device); }
+
+int rml_bridge_leave(const char *bridge, int device) { return with_device(bridge, leave, device); }
+
+int rml_packet_hear_all(int socket, uint16_t type, int all) {
+    enum { LENGTH = 96 };
+    struct sock_filter filter[] = {
+        // What goes to others, or out, is not for us.
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, PACKET_OTHERHOST, 4, 0),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, type, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, (uint32_t)(all ? LENGTH : 0)),
+        BPF_STMT(BPF_RET | BPF_K, LENGTH),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+    return (int)rml_result(setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));
+}
+
+int rml_packet_socket(int device, uint16_t type) {
+    // Without a protocol it hears nothing before the filter is there.
+    int number = (int)rml_result(socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (number < 0) return number;
+    struct sockaddr_ll place = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = device};
+    long result = rml_packet_hear_all(number, type, 0);
+    if (result >= 0) result = rml_result(bind(number, (struct sockaddr *)&place, sizeof place));
+    if (result < 0) {
+        close(number);
+        return (int)result;
+    }
+    return number;
+}
 
 int rml_tap_make(const char *pattern, char *name) {
     int device = (int)rml_result(open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK));

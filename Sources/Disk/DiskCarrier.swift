@@ -4,6 +4,7 @@ import LinuxSystem
 import Logging
 import Model
 import Shipping
+import Storage
 import Wire
 
 /// A guest's disks, each by its mirror. They travel by themselves, at any time: a cut says to which epoch their writes belong
@@ -56,6 +57,59 @@ package final class DiskCarrier: Carrier {
 
     /// Writes belong to epochs by now: should this process end, they are done without it.
     package func letGo() { for mirror in mirrors { mirror.letGo() } }
+
+    // MARK: - Served
+
+    /// Each disk becomes a process of its own, which reads here and writes at both hosts; its copy here may fail from then on.
+    /// Throws when one cannot; then all are as before.
+    package func serve(
+        _ places: ServingPlaces, changed: @escaping @Sendable (UInt16, ServedReport) -> Void
+    ) throws(SessionError) {
+        do throws(SessionError) {
+            for mirror in mirrors { try mirror.prepareServing(places, changed: changed) }
+            try guest.whileStopped(for: .attach) { () throws(SessionError) in
+                do throws(SessionError) {
+                    for mirror in mirrors { try mirror.serve() }
+                } catch {
+                    try mirrorAgain()
+                    throw error
+                }
+            }
+        } catch {
+            try endServing()
+            throw error
+        }
+    }
+
+    /// Each disk is its image again, and is mirrored as before.
+    package func serveNoMore() throws(SessionError) {
+        try guest.whileStopped(for: .detach) { () throws(SessionError) in try mirrorAgain() }
+        try endServing()
+    }
+
+    /// The guest stands still. One whose disk is neither served nor mirrored must not run on: what it writes would be done here
+    /// alone.
+    private func mirrorAgain() throws(SessionError) {
+        do throws(SessionError) {
+            for mirror in mirrors { try mirror.serveNoMore() }
+        } catch {
+            guest.kill()
+            throw SessionError(
+                .guestLost, "\(guest.vm) was ended, as its disks could not be mirrored again: \(error.message)")
+        }
+    }
+
+    private func endServing() throws(SessionError) {
+        for mirror in mirrors { mirror.endServing() }
+        if isThrough { for mirror in mirrors { try mirror.hold() } }
+    }
+
+    /// For the thread that asks: each is carried out by the disk's process, and may take until that answers.
+    package func servers() -> DiskServers {
+        DiskServers(
+            Dictionary(
+                uniqueKeysWithValues: mirrors.compactMap { mirror in mirror.serving.map { (mirror.disk.index, $0) } }))
+    }
 
     /// Learns what the standby's images hold, which takes as long as reading them.
     package func prepare(_ look: Look) throws(SessionError) -> String? {

@@ -18,6 +18,9 @@ package final class DiskMirror {
     private let server: NBDServer
     /// The server's end of QEMU's connection, once more.
     private var serverEnd: OwnedDescriptor?
+    /// The process that is the disk instead, where one is.
+    private(set) var serving: DiskServing?
+    private var served: (any ServedTap)?
 
     /// Nothing is copied yet: `learn` and `start` follow.
     ///
@@ -42,19 +45,20 @@ package final class DiskMirror {
     }
 
     /// Starts the copying. Call while the guest stands still.
-    package func start() throws(SessionError) {
+    /// - Parameter copies: false where the standby has all of it.
+    package func start(copies: Bool = true) throws(SessionError) {
         do {
             let pair = try DescriptorPair.sockets()
             // QEMU greets the server while it adds the node, so the server has to be there first.
             let ours = try pair.first.duplicate()
             serverEnd = try pair.first.duplicate()
             try server.serve(ours)
-            tap = try guest.mirror(disk, to: pair.second.number)
+            tap = try guest.mirror(disk, to: pair.second.number, copies: copies)
         } catch let error as SessionError {
-            server.stop()
+            if copies { server.stop() }
             throw error
         } catch {
-            server.stop()
+            if copies { server.stop() }
             throw SessionError(.storage, "disk \(disk.id) of \(guest.vm) cannot be mirrored: \(error)")
         }
     }
@@ -69,7 +73,7 @@ package final class DiskMirror {
 
     /// True once everything was copied and only new writes travel.
     package func isReady() throws(SessionError) -> Bool {
-        progress = try tap?.progress() ?? 0
+        progress = served == nil ? try tap?.progress() ?? 0 : 1
         return progress == 1
     }
 
@@ -78,14 +82,63 @@ package final class DiskMirror {
 
     package func takeShippedBytes() -> UInt64 { shipment.takeBytes() }
 
-    /// Ends the job and takes its node out of QEMU, where it began.
+    /// Ends the job and takes its node out of QEMU, where it began; a disk that is served is its image again.
     package func stop() {
         do throws(SessionError) {
             try tap.take()?.remove()
+            try turnBack()
         } catch {
             log.warning("the mirror of disk \(disk.id) could not be taken out: \(error)")
         }
     }
 
-    package func close() { server.stop() }
+    package func close() {
+        serving?.end()
+        serving = nil
+        server.stop()
+    }
+
+    // MARK: - Served by a process of its own
+
+    /// Starts the process; `serve` follows. With the guest running.
+    func prepareServing(
+        _ places: ServingPlaces, changed: @escaping @Sendable (UInt16, ServedReport) -> Void
+    ) throws(SessionError) {
+        let index = disk.index
+        let plan = ServedPlan(
+            path: guest.drives[Int(index)].path(from: guest.description.workingDirectory), size: disk.size,
+            boundMilliseconds: places.boundMilliseconds, diskSocket: places.diskSocket(index),
+            controlSocket: places.controlSocket(index), guestPID: guest.pid,
+            guestUser: guest.description.process.uid)
+        serving = try DiskServing(plan, through: server, log: log) { changed(index, $0) }
+    }
+
+    /// The process is the disk from here on, and no mirror works on it. Call while the guest stands still.
+    func serve() throws(SessionError) {
+        guard let serving else { return }
+        try tap.take()?.remove()
+        served = try guest.serve(disk, at: serving.path)
+        try serving.order(.lock)
+        shipment.flushThere(true)
+    }
+
+    /// The image is the disk again, and is mirrored. Call while the guest stands still; `endServing` follows.
+    func serveNoMore() throws(SessionError) {
+        try turnBack()
+        if tap == nil { try start(copies: false) }
+    }
+
+    func endServing() {
+        serving?.end()
+        serving = nil
+    }
+
+    private func turnBack() throws(SessionError) {
+        guard let served else { return }
+        shipment.flushThere(false)
+        // Not while it is lost: then it has none.
+        try serving?.order(.unlock)
+        try served.remove()
+        self.served = nil
+    }
 }

@@ -39,6 +39,8 @@ package final class DiskShipment: DiskSink {
     private let sender: FrameSender
     private let writes: WriteAnswers
     private let state = Mutex(State())
+    /// A flush reaches the standby's storage: of a disk that is served.
+    private let flushesThere = Atomic(false)
     /// What the standby's image holds already; nil once the first copy is over.
     private let filter: Mutex<ChangedBlockFilter?>
 
@@ -88,6 +90,9 @@ package final class DiskShipment: DiskSink {
         return nil
     }
 
+    /// From here on a flush is done when the standby's storage has what was written, or no more.
+    func flushThere(_ isOn: Bool) { flushesThere.store(isOn, ordering: .relaxed) }
+
     /// From here on every write is sent.
     package func endFirstCopy() { filter.withLock { $0 = nil } }
 
@@ -118,6 +123,7 @@ package final class DiskShipment: DiskSink {
         for range in changed {
             last = send(disk, offset + UInt64(range.lowerBound), UnsafeRawBufferPointer(rebasing: data[range]))
         }
+        if fua, flushesThere.load(ordering: .relaxed) { return try flush(disk: disk) }
         return ticket(for: last)
     }
 
@@ -161,8 +167,11 @@ package final class DiskShipment: DiskSink {
     /// Where no frame was a through frame nothing is waited for: epochs are asked nothing more than before.
     private func ticket(for last: UInt64?) -> DiskTicket { last == 0 ? .done : writes.ticket(for: last) }
 
-    /// The epoch's commit is what makes writes safe, or the standby's answer: a flush needs nothing of its own.
-    package func flush(disk: UInt16) throws(StorageError) -> DiskTicket { writes.ticketForAll() }
+    /// The epoch's commit is what makes writes safe, or the standby's answer: only that of a served disk goes there.
+    package func flush(disk: UInt16) throws(StorageError) -> DiskTicket {
+        guard flushesThere.load(ordering: .relaxed) else { return writes.ticketForAll() }
+        return ticket(for: try? sender.flushDisk(disk))
+    }
 
     package func wait(for ticket: DiskTicket) throws(StorageError) { try writes.wait(for: ticket) }
 

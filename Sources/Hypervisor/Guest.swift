@@ -111,7 +111,13 @@ public protocol Guest: AnyObject {
 
     /// Has every write to the disk go to the NBD server behind `descriptor` too, before the guest sees it complete. Call while
     /// the guest stands still.
-    func mirror(_ disk: OfferedDisk, to descriptor: Int32) throws(SessionError) -> any DiskTap
+    /// - Parameter copies: false where the server has what the disk holds.
+    func mirror(_ disk: OfferedDisk, to descriptor: Int32, copies: Bool) throws(SessionError) -> any DiskTap
+    /// Has the NBD server at that unix socket be the disk, in the place of its image, which stays open. No mirror works on it.
+    /// Call while the guest stands still.
+    func serve(_ disk: OfferedDisk, at socket: String) throws(SessionError) -> any ServedTap
+    /// The disks that are served so, by whoever began that.
+    func leftServed() throws(SessionError) -> [UInt16]
     /// Has the NIC's output come to us instead of the network.
     func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap
     /// Lets the guest stand still, with its disks drained, for `body`.
@@ -167,6 +173,12 @@ public protocol DiskTap: AnyObject {
     /// Takes that back. Never fails: what is refused goes with the mirror.
     func letGo()
     /// Call while the guest stands still.
+    func remove() throws(SessionError)
+}
+
+/// A disk that a server is in the place of.
+public protocol ServedTap: AnyObject {
+    /// Its image is the disk again. Call while the guest stands still.
     func remove() throws(SessionError)
 }
 

@@ -161,6 +161,9 @@ public struct GuestDisk: Hashable, Sendable, Codable {
         return keys.filter { !$0.isEmpty }
     }
 
+    /// Of its image, for a hypervisor with that working directory.
+    public func path(from directory: String) -> String { file.hasPrefix("/") ? file : "\(directory)/\(file)" }
+
     /// True when its contents must be mirrored: it has a medium that the guest can write.
     public var isReplicated: Bool { node != nil && !readOnly }
 

@@ -16,6 +16,9 @@ public protocol StandbyGuestSource: Sendable {
         to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String]
 
+    /// The tap of that NIC of the primary's, as `command` names it; nil where it has none.
+    func tap(of nic: GuestNIC, in command: StandbyCommand) -> String?
+
     /// Starts it and waits until it answers, and checks that it is the machine described. Its memory files are there. It lives on
     /// when the result goes away: end it with `kill`.
     ///

@@ -64,7 +64,7 @@ public final class KernelGate: Sendable {
         try watch.withLock { watch throws(KernelGateError) in
             guard watch == nil else { return }
             do throws(SystemError) {
-                watch = try LinkWatch { [weak self] in self?.core.withLock { $0.followAll() } ?? true }
+                watch = try LinkWatch("gate-links") { [weak self] in self?.core.withLock { $0.followAll() } ?? true }
             } catch { throw .unavailable(error) }
         }
     }

@@ -142,10 +142,12 @@ public struct AcceptMessage: Codable, Sendable {
     public var heartbeatMilliseconds: Int?
     /// Whether it answers `verify` frames; absent in what older agents wrote, which do not know them.
     public var verifies: Bool?
+    /// Whether it knows the part `detour`; absent in what older agents wrote.
+    public var carries: Bool?
 
     package init(
         identity: StandbyIdentity, qemuPID: Int32, qemuVersion: String, baseBytes: UInt64,
-        heartbeatMilliseconds: Int?, verifies: Bool?
+        heartbeatMilliseconds: Int?, verifies: Bool?, carries: Bool? = nil
     ) {
         self.identity = identity
         self.qemuPID = qemuPID
@@ -153,6 +155,7 @@ public struct AcceptMessage: Codable, Sendable {
         self.baseBytes = baseBytes
         self.heartbeatMilliseconds = heartbeatMilliseconds
         self.verifies = verifies
+        self.carries = carries
     }
 }
 
@@ -253,6 +256,8 @@ public struct TuningMessage: Codable, Sendable {
 public enum StandbyPart: String, Codable, Sendable {
     /// RAM, and a QEMU that waits for a state.
     case memory
+    /// Ports through which the guest's frames can travel. Only to a standby that said so (`AcceptMessage.carries`).
+    case detour
 }
 
 /// The primary wants the standby to have more of the guest: what of it is described as in an offer.

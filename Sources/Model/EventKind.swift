@@ -87,8 +87,13 @@ extension EventKind {
     /// The guest's QEMU does nothing for a checkpoint that is due, and then does again.
     public static let stalled = EventKind(rawValue: "stalled")
     public static let stallOver = EventKind(rawValue: "stall_over")
+    /// The frames of a NIC travel through the other host, and then no more.
+    public static let carried = EventKind(rawValue: "carried")
+    public static let carriedHome = EventKind(rawValue: "carried_home")
     /// A disk of the guest failed or hangs at the primary's host.
     public static let diskFault = EventKind(rawValue: "disk_fault")
+    /// A disk of the primary's host that had been lost has what it lacked.
+    public static let diskRejoined = EventKind(rawValue: "disk_rejoined")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -97,7 +102,7 @@ extension EventKind {
 
     public static let informational: [EventKind] = [
         .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver,
-        .diskFault, .error, .agent, .journal,
+        .diskFault, .diskRejoined, .carried, .carriedHome, .error, .agent, .journal,
     ]
 }
 

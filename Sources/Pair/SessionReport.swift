@@ -151,6 +151,19 @@ public struct PrimaryStatus: Sendable {
     public var dialReason: String?
     /// It fell to the level in force by itself.
     public var isDegraded = false
+    /// Disks whose copy at this host is lost.
+    package var lostDisks: [LostDisk] = []
+    /// NICs whose frames travel through the standby's host.
+    public var carried: [CarriedNIC] = []
 
     public init() {}
+}
+
+/// A NIC whose frames travel through the standby's host.
+public struct CarriedNIC: Hashable, Sendable {
+    /// QEMU's netdev.
+    public var nic: String
+    public var bridge: String
+    public var reason: String
+    public var since: Date
 }

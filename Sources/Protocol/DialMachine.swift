@@ -7,12 +7,14 @@ import Model
 /// attached suffices for the level that the register names, and, as long as the answer is open, for both that it may name (I36).
 /// A step that fails before the turn leads back by the same rule. There is no clock in it; `docs/DIAL.md` has the table.
 ///
-/// An agent of this version can attach the parts of levels `restart` and `system`.
+/// At `system` nothing is carried in this version, so the part `detour` is that of `component` alone.
 public struct DialMachine: Sendable, Hashable {
     /// What is attached to a guest for a level, in the order in which it is attached. It is detached the other way round.
     public enum Part: String, Sendable, Hashable, CaseIterable {
         /// Both hosts have the disks, and each write goes to both.
         case disks
+        /// Each disk is a process of its own, which goes on with the other host's copy when the one here fails.
+        case served
         /// The kernel's gate stands before the NICs, and a lease keeps it open.
         case gate
         /// The NICs' frames can be led through the other host.
@@ -93,17 +95,19 @@ public struct DialMachine: Sendable, Hashable {
     /// The end of the change was told.
     private var isTold = true
 
-    /// For a guest whose register names `level` and to which its parts are attached.
-    public init(at level: Level? = nil) {
+    /// For a guest whose register names `level` and to which its parts are attached, but for those that are `missing`: what is
+    /// attached only once it is paired. `tryAgain` follows then.
+    public init(at level: Level? = nil, missing: Set<Part> = []) {
         asked = level
         inForce = level
         target = level
-        attached = level.parts
+        attached = level.parts.subtracting(missing)
+        isWaiting = attached != level.parts
     }
 
     /// The same, of a guest of which more is asked than can be held.
-    public init(at level: Level, asked: Level, _ bound: Bound) {
-        self.init(at: level)
+    public init(at level: Level, asked: Level, _ bound: Bound, missing: Set<Part> = []) {
+        self.init(at: level, missing: missing)
         self.asked = asked
         self.bound = bound
         reason = bound.reason
@@ -125,7 +129,12 @@ public struct DialMachine: Sendable, Hashable {
             guard end(.attaching(part)) else { return [] }
             attached.insert(part)
         case .attachFailed(let part, let why):
-            guard end(.attaching(part)) else { return [] }
+            guard end(.attaching(part)) else {
+                // At the begin of a session it counts as attached, as the register says so.
+                guard part == .detour, attached.contains(part) else { return [] }
+                lose(part, why, &actions)
+                break
+            }
             miss(part, "\(part.rawValue) cannot be attached: \(why)", &actions)
         case .detached(let part):
             guard end(.detaching(part)) else { return [] }
@@ -220,15 +229,16 @@ public struct DialMachine: Sendable, Hashable {
         let surplus = Part.allCases.last {
             attached.contains($0) && !target.parts.contains($0) && livedBy[$0] == nil
         }
+        if target != inForce, let (part, why) = obstacle(target) {
+            // Before anything is attached for it.
+            keepLevel()
+            tell("the level stays \(inForce.word): \(part.rawValue) is in use, \(why)", &actions)
+            return goOn(&actions)
+        }
         if let missing {
             step = .attaching(missing)
             actions.append(.attach(missing))
         } else if target != inForce {
-            if let (part, why) = obstacle(target) {
-                keepLevel()
-                tell("the level stays \(inForce.word): \(part.rawValue) is in use, \(why)", &actions)
-                return goOn(&actions)
-            }
             step = .turning(target)
             actions.append(.turn(target))
         } else if let surplus {
@@ -248,8 +258,8 @@ extension Level {
     public var parts: Set<DialMachine.Part> {
         switch self {
         case .restart: [.disks, .gate]
-        case .component: [.disks, .gate, .detour]
-        case .system: [.disks, .detour, .memory, .hold]
+        case .component: [.disks, .served, .gate, .detour]
+        case .system: [.disks, .memory, .hold]
         }
     }
 

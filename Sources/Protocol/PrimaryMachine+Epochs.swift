@@ -133,7 +133,7 @@ extension PrimaryMachine {
         case .pairing(let session) where session.id == id && request == nil:
             part(&actions)
         case .pairing(let session) where session.id == id, .paired(let session) where session.id == id:
-            guard !guestStandsStill, !isDismissing else { return }
+            guard !guestStandsStill, !isDismissing, !isCopyLost else { return }
             isParting = true
             goForSolo(&actions)
         default:
@@ -165,6 +165,18 @@ extension PrimaryMachine {
         let waits = level.holdsOutput ? "output is held" : "disk writes wait"
         actions += [.closeLink, .report("the standby is lost: \(waits) until it is decided who goes on")]
         letRunHeld(&actions)
+        if isCopyLost {
+            // I40: it cannot go on alone, and whether anybody else does is decided elsewhere.
+            state = .frozen
+            request = nil
+            actions += [
+                .hold,
+                .report(
+                    "a disk is lost here and so is the standby that had it: the guest waits until the standby goes on with"
+                        + " it, or until this copy of it is given up"),
+            ]
+            return
+        }
         if rule == .manual(.freeze), !isLeaving {
             state = .frozen
             request = nil

@@ -8,8 +8,16 @@ extension PrimaryMachine {
         return request == nil && !isDismissing && !guestStandsStill && !session.isSounding && session.last == nil
     }
 
+    /// The guest's QEMU is gone, at a level that starts it again, and it did not start yet: SOLO, or the lease, is waited for.
+    public var isRestarting: Bool {
+        switch state {
+        case .fencing, .fenced, .ended: false
+        default: guestIsGone
+        }
+    }
+
     mutating func loseGuest(_ actions: inout [Action]) {
-        if !level.holdsOutput, restart(&actions) { return }
+        if !level.holdsOutput, !isCopyLost, restart(&actions) { return }
         switch state {
         case .pairing where request == nil:
             loseGuestAlone(&actions)
@@ -74,6 +82,7 @@ extension PrimaryMachine {
     }
 
     mutating func unprotect(_ actions: inout [Action]) {
+        guard !livesByStandby else { return actions.append(.report(Self.needsStandby)) }
         switch state {
         case .solo, .offering, .copying:
             leave(&actions)
@@ -139,6 +148,7 @@ extension PrimaryMachine {
 
     mutating func goOn(_ actions: inout [Action]) {
         switch state {
+        case .frozen where isCopyLost: actions.append(.report(Self.needsStandby))
         case .frozen, .forked:
             stopFencing(&actions)
             // What was promised is broken by the operator's word: what comes now is another history (I31).
@@ -153,6 +163,13 @@ extension PrimaryMachine {
             actions.append(.report("there is nothing to decide here"))
         }
     }
+
+    /// I40: the standby has the only whole copy of a disk.
+    var livesByStandby: Bool { isCopyLost && session != nil }
+
+    private static let needsStandby =
+        "the guest lives by the standby's copy of a disk, as the one of this host is lost: let it rejoin first, or give this copy"
+        + " of the guest up"
 
     mutating func giveUp(_ actions: inout [Action]) {
         switch state {

@@ -116,6 +116,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case standbyLeaves(SessionID)
         /// The guest's QEMU is gone without having been asked to, or after `killGuest`.
         case guestLost
+        /// A served disk is lost here; or all are whole again.
+        case copyLost(Bool)
         /// After `startGuest`: the guest is there again.
         case guestStarted
         /// The guest was shut down, or its QEMU was told to quit.
@@ -266,6 +268,8 @@ public struct PrimaryMachine: Sendable, Equatable {
     var turnedFrom: Term?
     /// The guest's QEMU is proven dead, and it is to be started here again.
     var guestIsGone = false
+    /// A disk of the guest's is not whole at this host: it lives by the standby's copy, and cannot go on without it (I40).
+    public internal(set) var isCopyLost = false
     /// The standby of the pair was promised that nothing leaves here alone before it is confirmed off (I31).
     var promised = false
     var fencing: FencingRequest?
@@ -338,6 +342,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .standbyLeaves(let session): letStandbyGo(session, &actions)
         case .guarded(let session): beGuarded(session, &actions)
         case .guestLost: loseGuest(&actions)
+        case .copyLost(let isLost): isCopyLost = isLost
         case .guestStarted: guestIsGone = false
         case .guestEnded: endGuest(&actions)
         case .unprotect: unprotect(&actions)
@@ -381,14 +386,6 @@ public struct PrimaryMachine: Sendable, Equatable {
         switch state {
         case .solo, .offering, .copying, .pairing, .paired, .handingOver, .lonely: return register.term
         case .adopting, .frozen, .forked, .fencing, .fenced, .ended: return nil
-        }
-    }
-
-    /// The guest's QEMU is gone, at a level that starts it again, and it did not start yet: SOLO, or the lease, is waited for.
-    public var isRestarting: Bool {
-        switch state {
-        case .fencing, .fenced, .ended: false
-        default: guestIsGone
         }
     }
 

@@ -47,6 +47,8 @@ public protocol AgentService: Sendable {
 
     /// Turns the dial; returns when that began, or with `waitMilliseconds` when the level is in force.
     func dial(_ request: DialRequest) async throws(APIError) -> VMStatus
+    /// Begins to copy to the disks that were lost at this host what they lack.
+    func rejoin(_ vm: VMName) async throws(APIError) -> VMStatus
 
     /// What only the operator can say of a guest that is `frozen`, `forked` or `handing_over` without an arbiter.
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus

@@ -16,6 +16,7 @@ public enum Paths {
     public static func tune(_ vm: VMName) -> String { "\(vms)/\(vm)/tune" }
     public static func unprotect(_ vm: VMName) -> String { "\(vms)/\(vm)/unprotect" }
     public static func failover(_ vm: VMName) -> String { "\(vms)/\(vm)/failover" }
+    public static func rejoin(_ vm: VMName) -> String { "\(vms)/\(vm)/rejoin" }
     public static func dial(_ vm: VMName) -> String { "\(vms)/\(vm)/dial" }
     public static func switchover(_ vm: VMName) -> String { "\(vms)/\(vm)/switchover" }
     public static func decide(_ vm: VMName) -> String { "\(vms)/\(vm)/decide" }

@@ -214,6 +214,10 @@ public struct VMStatus: Codable, Hashable, Sendable {
     public var coldBoot: ColdBootReport?
     /// The level that was asked for, where it is another than `level`, which is in force; else nil.
     public var dial: DialReport?
+    /// Disks whose copy at this host is lost, where the guest runs here; else nil.
+    public var diskLoss: [DiskLossReport]?
+    /// NICs whose frames travel through the other host; nil where there are none.
+    public var carried: [CarriedReport]?
 
     public init(
         name: VMName, role: Role, state: ProtectionState, since: Date, level: Level, peer: NodeName?, term: UInt64 = 0,
@@ -224,7 +228,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         linkConnections: Int? = nil, epochsInFlight: UInt64? = nil, heldBytes: UInt64? = nil,
         processorSeconds: Double? = nil, peerReport: PeerReport? = nil, arbiter: ArbiterReport? = nil,
         lastError: String? = nil, desired: DesiredReport? = nil, identity: VMIdentity? = nil,
-        coldBoot: ColdBootReport? = nil, dial: DialReport? = nil
+        coldBoot: ColdBootReport? = nil, dial: DialReport? = nil, diskLoss: [DiskLossReport]? = nil,
+        carried: [CarriedReport]? = nil
     ) {
         self.name = name
         self.role = role
@@ -258,6 +263,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
         self.identity = identity
         self.coldBoot = coldBoot
         self.dial = dial
+        self.diskLoss = diskLoss
+        self.carried = carried
     }
 
     /// What `romulus status --check` makes of it among all VMs of a host: what nobody wants protected does not count.
@@ -275,7 +282,8 @@ public struct VMStatus: Codable, Hashable, Sendable {
 
     enum CodingKeys: String, CodingKey {
         case name, role, state, since, level, peer, term, epoch, qmp, pid, sync, model, target, arbiter, desired,
-            identity, dial
+            identity, dial, carried
+        case diskLoss = "disk_loss"
         case epochMilliseconds = "epoch_ms"
         case lastEpoch = "last_epoch"
         case dirtyPages = "dirty_pages"

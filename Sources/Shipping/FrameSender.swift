@@ -122,6 +122,14 @@ package final class FrameSender: FrameTarget, Sendable {
         try queue(type, of: nil, head, payload)
     }
 
+    /// What was sent of the disk is to be written out, where through frames carry it: a through frame, too. Else nothing is sent.
+    package func flushDisk(_ disk: UInt16) throws(LinkError) -> UInt64 {
+        guard state.withLock(\.isThrough) else { return 0 }
+        var body = ByteSink(capacity: 8)
+        DiskFlush(disk: disk).write(into: &body)
+        return try sendDisk(.diskFlush, head: body.bytes)
+    }
+
     private func queue(
         _ type: FrameType, of epoch: Epoch?, _ head: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer
     ) throws(LinkError) -> UInt64 {

@@ -2,13 +2,14 @@ import CLinux
 import Glibc
 import LinuxSystem
 
-/// A device of the agent's beside a tap: what is written to it comes in from the tap, as the guest's own frames do.
+/// A device of the agent's beside a tap: what is written to it comes in from the tap, as the guest's own frames do, or goes out to
+/// the guest.
 struct AgentDevice: ~Copyable {
     let name: String
     let number: UInt32
     let descriptor: OwnedDescriptor
 
-    init(beside tap: String, _ tapNumber: UInt32, isMarked: Bool) throws(SystemError) {
+    init(beside tap: String, _ tapNumber: UInt32, _ way: HookProgram.Way) throws(SystemError) {
         var name = [CChar](repeating: 0, count: 16)
         let made = rml_tap_make("rmldetour%d", &name)
         guard made >= 0 else {
@@ -16,7 +17,7 @@ struct AgentDevice: ~Copyable {
         }
         let descriptor = OwnedDescriptor(owning: made)
         let number = if_nametoindex(name)
-        try HookProgram.back(to: tapNumber, isMarked: isMarked).attach(to: number, .ingress, replacing: nil)
+        try HookProgram.back(to: tapNumber, way).attach(to: number, .ingress, replacing: nil)
         try HookProgram.onlyMarked().attach(to: number, .egress, replacing: nil)
         // Before that nothing of this host's could have been kept out.
         let up = rml_device_up(name, Detour.queueLength)

@@ -29,7 +29,7 @@ public struct Detour: ~Copyable {
         guard held.hold() else { throw .busy(tap) }
         do throws(SystemError) {
             // What is written there must have a way before anything can come.
-            let device = try AgentDevice(beside: tap, held.number, isMarked: true)
+            let device = try AgentDevice(beside: tap, held.number, .out(isMarked: true))
             let away = try HookProgram.away(to: device.number)
             try away.attach(to: held.number, .ingress, replacing: HookProgram.left(at: held.number))
             self.tap = tap
@@ -98,9 +98,13 @@ public struct Detour: ~Copyable {
         guard let held = HeldTap(tap) else { return false }
         guard !held.isHeld else { throw .busy(tap) }
         do throws(SystemError) {
-            guard let left = try HookProgram.left(at: held.number) else { return false }
-            try left.detach(from: held.number, .ingress)
-            return true
+            var hasLeft = false
+            for kind in [HookProgram.Left.away, .carry] {
+                guard let left = try HookProgram.left(kind, at: held.number) else { continue }
+                try left.detach(from: held.number, kind.hook)
+                hasLeft = true
+            }
+            return hasLeft
         } catch {
             throw DetourError(error)
         }

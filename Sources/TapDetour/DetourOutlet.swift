@@ -11,7 +11,7 @@ public struct DetourOutlet: ~Copyable {
         guard let held = HeldTap(tap) else { throw .noDevice(tap) }
         _ = try Detour.removeLeftovers(of: tap)
         do throws(SystemError) {
-            let device = try AgentDevice(beside: tap, held.number, isMarked: false)
+            let device = try AgentDevice(beside: tap, held.number, .out(isMarked: false))
             self.device = device
         } catch {
             throw DetourError(error)

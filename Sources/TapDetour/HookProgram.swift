@@ -39,7 +39,7 @@ struct HookProgram: ~Copyable {
     /// Before a tap: what the guest sends goes to `device`, marked; what came back from there goes on.
     static func away(to device: UInt32) throws(SystemError) -> HookProgram {
         try HookProgram(
-            "romulus_away",
+            Left.away.rawValue,
             [
                 .move(6, from: 1), .loadWord(2, from: 1, mark.offset), .jump(ifEqual: 2, mark.value, over: 6),
                 .move(2, mark.value), .storeWord(2, to: 6, mark.offset),
@@ -48,13 +48,36 @@ struct HookProgram: ~Copyable {
             ])
     }
 
-    /// Behind the agent's device: what is written there comes in from the tap; marked for the program before the tap, where
-    /// there is one.
-    static func back(to tap: UInt32, isMarked: Bool) throws(SystemError) -> HookProgram {
+    /// Where what the agent writes to its device goes.
+    enum Way {
+        /// In from the tap, as the guest's own frames; marked for the program before the tap, where there is one.
+        case out(isMarked: Bool)
+        /// Out to the guest, marked.
+        case toGuest
+    }
+
+    /// Behind the agent's device.
+    static func back(to tap: UInt32, _ way: Way) throws(SystemError) -> HookProgram {
+        let (isMarked, flags) =
+            switch way {
+            case .out(let isMarked): (isMarked, asReceived)
+            case .toGuest: (true, 0)
+            }
         let marking: [Instruction] = [.move(2, mark.value), .storeWord(2, to: 1, mark.offset)]
         return try HookProgram(
             "romulus_back",
-            (isMarked ? marking : []) + [.move(1, Int32(tap)), .move(2, asReceived), .call(.redirect), .exit])
+            (isMarked ? marking : []) + [.move(1, Int32(tap)), .move(2, flags), .call(.redirect), .exit])
+    }
+
+    /// Behind a tap whose guest is carried: only what the agent wrote gets to the guest.
+    static func onlyCarried() throws(SystemError) -> HookProgram {
+        try HookProgram(
+            Left.carry.rawValue,
+            [
+                .move(6, from: 1), .loadWord(2, from: 1, mark.offset), .jump(ifEqual: 2, mark.value, over: 2),
+                .move(0, drop), .exit,
+                .move(2, 0), .storeWord(2, to: 6, mark.offset), .move(0, next), .exit,
+            ])
     }
 
     /// Before the agent's device: only the guest's frames go in. This host's programs may send on any device.
@@ -87,16 +110,24 @@ struct HookProgram: ~Copyable {
         }
     }
 
-    /// The program that an agent put before the tap, alive or not; nil where there is none.
-    static func left(at tap: UInt32) throws(SystemError) -> HookProgram? {
+    /// What an agent puts at a tap, by the kernel's name of it.
+    enum Left: String {
+        case away = "romulus_away"
+        case carry = "romulus_carry"
+
+        var hook: Hook { self == .away ? .ingress : .egress }
+    }
+
+    /// The program that an agent put at the tap, alive or not; nil where there is none.
+    static func left(_ kind: Left = .away, at tap: UInt32) throws(SystemError) -> HookProgram? {
         var numbers = [UInt32](repeating: 0, count: 64)
-        let count = rml_programs(Int32(tap), Hook.ingress.rawValue, &numbers, UInt32(numbers.count))
+        let count = rml_programs(Int32(tap), kind.hook.rawValue, &numbers, UInt32(numbers.count))
         guard count >= 0 else {
             throw SystemError(operation: "list the programs at", errno: -count, subject: "device \(tap)")
         }
         for number in numbers.prefix(Int(count)) {
             let program = try HookProgram(number: number)
-            if program.name == "romulus_away" { return program }
+            if program.name == kind.rawValue { return program }
         }
         return nil
     }

@@ -82,6 +82,11 @@ public enum Families {
         "romulus_degraded", .gauge, "1 while the VM is below the level that was asked for because it fell, else 0.")
     public static let degrades = Family(
         "romulus_degrades_total", .counter, "Falls of the VM to a lower level than was asked for.")
+    public static let disksLost = Family(
+        "romulus_disks_lost", .gauge,
+        "Disks of the guest whose copy at this host is lost: it goes on with the standby's.")
+    public static let carriedNICs = Family(
+        "romulus_carried_nics", .gauge, "NICs of the guest whose frames travel through the other host.")
     public static let desired = Family(
         "romulus_vm_desired", .gauge, "1 for a VM that should be protected, whether it runs or not, else 0.")
     public static let term = Family("romulus_term", .gauge, "The fencing number of the VM.")
@@ -152,8 +157,8 @@ public enum Families {
         droppedFrames,
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
-        info, role, state, level, degraded, degrades, desired, term, syncProgress, failovers, failover, coldBoots,
-        restarts, diskFaults,
+        info, role, state, level, degraded, degrades, disksLost, carriedNICs, desired, term, syncProgress, failovers,
+        failover, coldBoots, restarts, diskFaults,
         stagedBytes,
         errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,

@@ -111,6 +111,8 @@ public struct VMMetrics: Sendable {
     /// 1 while it is below the level that was asked for because it fell, and how often it did.
     public let degraded: Gauge
     public let degrades: Counter
+    /// Disks whose copy at this host is lost.
+    public let disksLost: Gauge
     /// 1 while it should be protected, whatever is there of it.
     public let desired: Gauge
     public let term: Gauge
@@ -122,6 +124,8 @@ public struct VMMetrics: Sendable {
     public let coldBoots: Counter
     /// Starts of a guest that died, or whose host did, at a level that promises no more.
     public let restarts: Counter
+    /// NICs whose frames travel through the other host.
+    public let carriedNICs: Gauge
     /// Bytes staged and not yet applied.
     public let stagedBytes: Gauge
     /// Guest pages of first copies that went to the standby, and that it held already.
@@ -184,6 +188,7 @@ public struct VMMetrics: Sendable {
         role = registry.states(Families.role, [label], label: "role", names: ["primary", "standby"])
         state = registry.states(Families.state, [label], label: "state", names: states)
         level = registry.states(Families.level, [label], label: "level", names: Level.allCases.map(\.rawValue))
+        disksLost = registry.gauge(Families.disksLost, [label])
         desired = registry.gauge(Families.desired, [label])
         term = registry.gauge(Families.term, [label])
         syncProgress = registry.gauge(Families.syncProgress, [label])
@@ -192,6 +197,7 @@ public struct VMMetrics: Sendable {
         degraded = registry.gauge(Families.degraded, [label])
         degrades = registry.counter(Families.degrades, [label])
         restarts = registry.counter(Families.restarts, [label])
+        carriedNICs = registry.gauge(Families.carriedNICs, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))
         firstCopyPresentPages = registry.counter(Families.firstCopyPages, with("result", "present"))

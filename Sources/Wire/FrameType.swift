@@ -38,6 +38,14 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
     case attached = 34
     case detach = 35
     case through = 38
+    // A disk that is served, at level component.
+    case diskFlush = 44
+    case diskNote = 48
+    case diskNoted = 49
+    // At level `component`.
+    case carry = 45
+    case carryNews = 46
+    case carried = 47
     // Instead of a session.
     case check = 36
     case checked = 37
@@ -51,7 +59,9 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .hello, .accept, .refuse, .goodbye, .register, .wish, .tuning, .attached, .detach: 64 << 10
         case .checked: 256 << 10
         case .offer, .check, .attach: 1 << 20
-        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply: 4 << 20
+        case .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply,
+            .carried:
+            4 << 20
         case .diskZero: DiskZero.size
         case .checkpointEnd: CheckpointEnd.sizeMax
         case .ack: Ack.size
@@ -69,6 +79,10 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .diskTaken: DiskTaken.size
         case .promiseAsked, .promise: PromiseAsked.size
         case .through: Through.size
+        case .diskFlush: DiskFlush.size
+        case .diskNote, .diskNoted: DiskNote.size
+        case .carry: CarryOrder.size
+        case .carryNews: CarryNews.size
         case .registerRequest, .registerReply: 16 << 10
         }
     }
@@ -111,6 +125,12 @@ public enum FrameType: UInt8, Sendable, CaseIterable, CustomStringConvertible {
         case .attached: "attached"
         case .detach: "detach"
         case .through: "through"
+        case .diskFlush: "diskFlush"
+        case .diskNote: "diskNote"
+        case .diskNoted: "diskNoted"
+        case .carry: "carry"
+        case .carryNews: "carryNews"
+        case .carried: "carried"
         case .check: "check"
         case .checked: "checked"
         case .registerRequest: "registerRequest"

@@ -7,7 +7,7 @@ import Model
 ///      2  reserved  u16
 ///      4  count     u32   packets, at least 1
 ///      8  packets         `count` times be32 length (1...packetMax), bytes
-public struct OutputFrame: FrameBody {
+public struct OutputFrame: PacketBody {
     public static let type = FrameType.output
     static let headSize = 8
     /// The longest packet in bytes: QEMU's own limit for a network buffer (NET_BUFSIZE, 4 KiB + 64 KiB).
@@ -25,14 +25,25 @@ public struct OutputFrame: FrameBody {
         self.count = count
         self.packets = packets
     }
+}
 
+/// Packets of one NIC, each behind its length.
+public protocol PacketBody: FrameBody {
+    var nic: UInt16 { get }
+    var count: UInt32 { get }
+    /// The packets with their lengths.
+    var packets: UnsafeRawBufferPointer { get }
+    init(nic: UInt16, count: UInt32, packets: UnsafeRawBufferPointer)
+}
+
+extension PacketBody {
     public init(parsing body: UnsafeRawBufferPointer) throws(WireError) {
-        var fields = FieldReader(.output, body)
-        nic = try fields.number(UInt16.self)
+        var fields = FieldReader(Self.type, body)
+        let nic = try fields.number(UInt16.self)
         try fields.reserved(2)
-        count = try fields.number(UInt32.self)
+        let count = try fields.number(UInt32.self)
         guard count > 0 else { throw fields.malformed(at: 4, "it holds no packet") }
-        packets = UnsafeRawBufferPointer(rebasing: body[fields.offset...])
+        let packets = UnsafeRawBufferPointer(rebasing: body[fields.offset...])
         for _ in 0..<count {
             let at = fields.offset
             let length = try fields.number(UInt32.self).byteSwapped
@@ -42,6 +53,7 @@ public struct OutputFrame: FrameBody {
             _ = try fields.take(Int(length))
         }
         try fields.end()
+        self.init(nic: nic, count: count, packets: packets)
     }
 
     public func write(into sink: inout ByteSink) {

@@ -16,6 +16,7 @@ struct RomulusCommand: AsyncParsableCommand {
         subcommands: [
             CheckVerb.self, ProtectVerb.self, TuneVerb.self, UnprotectVerb.self, ListVerb.self, StatusVerb.self,
             TopVerb.self, ForecastVerb.self, VerifyVerb.self, SwitchoverVerb.self, DialVerb.self,
+            RejoinVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
             StandbyCommandVerb.self,

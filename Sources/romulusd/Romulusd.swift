@@ -9,7 +9,7 @@ import ServiceLifecycle
 struct Romulusd: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "romulusd", abstract: "The Romulus agent: one per host, for any number of VMs; or a witness.",
-        version: Romulus.version)
+        version: Romulus.version, subcommands: [DiskServerCommand.self])
 
     @Option(name: .long, help: "The configuration file.")
     var config = Configuration.defaultPath

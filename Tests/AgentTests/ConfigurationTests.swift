@@ -50,7 +50,7 @@ import Testing
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
                     replaceAfter: 60, restarts: RestartBudget(limit: 3, minutes: 10), diskFaults: .failover,
-                    diskTimeoutMilliseconds: 5000))
+                    diskTimeoutMilliseconds: 5000, diskBoundMilliseconds: 1000, diskRejoinSeconds: 30))
         #expect(
             configuration.detection
                 == .init(heartbeatMilliseconds: 50, silenceMilliseconds: 500, silenceFloorMilliseconds: 300))
@@ -188,12 +188,12 @@ import Testing
             "defaults:\n  keep_memory_minutes: 10081",
             "r.yaml:4: “defaults.keep_memory_minutes” must be a whole number from 0 to 10080, not “10081”"
         ),
-        ("defaults:\n  level: component", "r.yaml:4: “defaults.level” must be restart or system (the level component"),
         (
             "defaults:\n  degrade: component",
             "r.yaml:4: “defaults.degrade” must be never or restart (a VM can fall to no other level"
         ),
         ("defaults:\n  degrade: restart", "r.yaml:4: “defaults.degrade” is restart, which needs an “arbiter”"),
+        ("defaults:\n  level: none", "r.yaml:4: “defaults.level” must be restart, component or system"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
         (
             "detection: {silence_floor_ms: 100}",

@@ -176,6 +176,11 @@ final class FakeAgent: AgentService {
         return try find(request.vm)
     }
 
+    func rejoin(_ vm: VMName) async throws(APIError) -> VMStatus {
+        note("rejoin \(vm)")
+        return try find(vm)
+    }
+
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
         note("decide \(request.vm) \(request.decision.rawValue)")
         return try find(request.vm)

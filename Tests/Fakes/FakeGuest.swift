@@ -513,7 +513,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
 
     // MARK: - The port: what is attached
 
-    public func mirror(_ disk: OfferedDisk, to descriptor: Int32) throws(SessionError) -> any DiskTap {
+    public func mirror(_ disk: OfferedDisk, to descriptor: Int32, copies: Bool) throws(SessionError) -> any DiskTap {
         try step(.mirror) { state in
             if state.stopsNested == 0 { state.violations.append("a mirror began while the guest ran") }
             state.mirrors += 1
@@ -522,6 +522,12 @@ public final class FakeGuest: Guest, @unchecked Sendable {
             return mirror
         }
     }
+
+    public func serve(_ disk: OfferedDisk, at socket: String) throws(SessionError) -> any ServedTap {
+        throw SessionError(.refused, "the disks of this guest are not served")
+    }
+
+    public func leftServed() throws(SessionError) -> [UInt16] { [] }
 
     public func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap {
         let tap: FakeTap

@@ -37,6 +37,8 @@ package final class FakeStandbys: StandbyGuestSource, @unchecked Sendable {
             requiredFiles: [StandbyCommand.RequiredFile(path: "/dev/null", purpose: "-kernel")], notes: ["a note"])
     }
 
+    package func tap(of nic: GuestNIC, in command: StandbyCommand) -> String? { nil }
+
     package func obstacles(
         to command: StandbyCommand, of guest: GuestDescription, at node: NodeName, primary: NodeName
     ) -> [String] {

@@ -115,9 +115,7 @@ import Testing
             let status = try #require(try scene.pair.status(bed.a, Scene.vm))
             #expect(status.level == "restart" && status.state == "protected", "\(status)")
             #expect(try hasGate(bed.a) && bed.b.qemus.isEmpty)
-            for level in ["component", "none"] {
-                #expect(try scene.pair.romulus(bed.a, ["dial", Scene.vm, level]).status != 0)
-            }
+            #expect(try scene.pair.romulus(bed.a, ["dial", Scene.vm, "none"]).status != 0)
             #expect(try scene.pair.romulus(bed.b, ["dial", Scene.vm, "system"]).status == 5, "the guest is not there")
             try await verifier.waitForAnswers()
             let report = try await verifier.finish()

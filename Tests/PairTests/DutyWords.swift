@@ -25,6 +25,7 @@ func words(_ outputs: [StandbyDuty.Output]) -> [String] {
         case .fence(let peer, _, _): "fence \(peer)"
         case .stopFencing: "stopFencing"
         case .lease(let event): "lease \("\(event)".prefix { $0 != "(" })"
+        case .note(let note): "note disk \(note.disk)"
         case .settle(let outcome): if case .success = outcome { "settle" } else { "settle with a failure" }
         case .answer: "answer"
         case .report: nil
@@ -52,6 +53,7 @@ func words(_ outputs: [PrimaryDuty.Output]) -> [String] {
         case .attach(let part): "attach \(part.rawValue)"
         case .detach(let part): "detach \(part.rawValue)"
         case .lease(let event): "lease \("\(event)".prefix { $0 != "(" })"
+        case .noted(let noted): "noted disk \(noted.disk)"
         case .account(let timings): "account for \(timings.epoch)"
         case .report: nil
         }

@@ -2,6 +2,7 @@ import Messages
 import Model
 import Pair
 import Protocol
+import Storage
 import Testing
 import Wire
 
@@ -51,6 +52,9 @@ import Wire
         var (duty, wanted) = try sealed(level)
         if level != .system { wanted = duty.hear(.attached(.gate)) }
         _ = agree(wanted, &duty)
+        for part in [DialMachine.Part.served, .detour] where level.parts.contains(part) {
+            _ = duty.hear(.attached(part))
+        }
         let isPaired = if case .paired = duty.machine.state { true } else { false }
         try #require(isPaired)
         return duty
@@ -74,14 +78,18 @@ import Wire
         #expect(words(asked) == ["ask for alpha paired"])
         #expect(
             words(Self.agree(asked, &duty))
-                == ["persist 6", "send register", "lease won", "detach gate", "lease ended"])
+                == ["persist 6", "send register", "lease won", "detach detour"])
+        #expect(words(duty.hear(.detached(.detour))) == ["detach gate", "lease ended"])
+        #expect(words(duty.hear(.detached(.gate))) == ["detach served"])
         #expect(duty.dial?.inForce == .system)
     }
 
     @Test func goingDownPutsTheGateBeforeTheTurnAndReleasesAfterIt() throws {
         var duty = try Self.paired(.system)
-        #expect(words(duty.turn(to: .component)) == ["attach gate", "lease won"])
-        let asked = duty.hear(.attached(.gate))
+        #expect(words(duty.turn(to: .component)) == ["attach served"])
+        #expect(words(duty.hear(.attached(.served))) == ["attach gate", "lease won"])
+        #expect(words(duty.hear(.attached(.gate))) == ["attach detour"])
+        let asked = duty.hear(.attached(.detour))
         #expect(words(asked) == ["ask for alpha paired"])
         #expect(words(Self.agree(asked, &duty)) == ["persist 6", "send register", "lease won", "detach hold"])
         #expect(words(duty.hear(.detached(.hold))) == ["detach memory"])
@@ -92,7 +100,7 @@ import Wire
         for (from, to) in [(Level.component, Level.system), (.system, .component)] {
             var duty = try Self.paired(from)
             var wanted = duty.turn(to: to)
-            for part in [DialMachine.Part.gate, .memory, .hold] where to.parts.contains(part) {
+            for part in [DialMachine.Part.served, .gate, .detour, .memory, .hold] where to.parts.contains(part) {
                 wanted = duty.hear(.attached(part))
             }
             for case .ask(.compareAndSet(_, _, let nonce)) in wanted {
@@ -120,10 +128,56 @@ import Wire
 
     @Test func aTurnThatIsRefusedTakesAwayWhatWasAttachedForIt() throws {
         var duty = try Self.paired(.system)
-        _ = duty.turn(to: .component)
+        _ = duty.turn(to: .restart)
         _ = duty.switchOver()
         #expect(words(duty.hear(.attached(.gate))) == ["detach gate", "lease ended"])
         #expect(duty.dial?.inForce == .system)
+    }
+
+    /// The register says so already, so the part is attached as the session begins.
+    @Test func aSessionAtLevelComponentBeginsWithTheWayThroughTheOtherHost() throws {
+        var (duty, _) = try Self.sealed(.component)
+        let wanted = words(Self.agree(duty.hear(.attached(.gate)), &duty))
+        #expect(wanted == ["persist 5", "send register", "lease won", "attach served"])
+        #expect(words(duty.hear(.attached(.served))) == ["attach detour"] && !duty.mayCarry)
+        #expect(words(duty.hear(.attached(.detour))).isEmpty && duty.mayCarry)
+        _ = duty.hear(.livesBy(.detour, "net0 is carried"))
+        for level in [Level.restart, .system] { #expect(words(duty.turn(to: level)).isEmpty) }
+        #expect(duty.dial?.reason?.contains("net0 is carried") == true && duty.dial?.inForce == .component)
+        _ = duty.hear(.livesBy(.detour, nil))
+        #expect(words(duty.turn(to: .restart)) == ["ask for alpha paired"])
+        #expect(!duty.mayCarry)
+    }
+
+    /// I40.
+    @Test func aDiskThatIsLostIsKnownAtTheStandbyBeforeItIsDoneWithout() throws {
+        var duty = try Self.paired(.component)
+        var report = ServedReport(loss: 1)
+        report.lost = "broken"
+        #expect(words(duty.hear(disk: 0, "disk0", report)) == ["send note"])
+        #expect(duty.machine.isCopyLost && duty.copies.losses[0]?.disk == "disk0")
+        #expect(words(duty.take(.noted(DiskNoted(disk: 0, loss: 1)), at: 1)) == ["noted disk 0"])
+        report.isNoted = true
+        #expect(words(duty.hear(disk: 0, "disk0", report)).isEmpty)
+        for level in [Level.restart, .system] { #expect(words(duty.turn(to: level)).isEmpty) }
+        #expect(duty.dial?.reason?.contains("disk disk0 is lost here: broken") == true)
+        #expect(words(duty.hear(disk: 0, "disk0", ServedReport(loss: 1))) == ["send note"])
+        #expect(!duty.machine.isCopyLost && duty.copies.losses.isEmpty)
+        #expect(words(duty.turn(to: .restart)) == ["ask for alpha paired"])
+    }
+
+    @Test func withoutAWayThroughTheOtherHostTheLevelFalls() throws {
+        var (duty, _) = try Self.sealed(.component)
+        _ = Self.agree(duty.hear(.attached(.gate)), &duty)
+        _ = duty.hear(.attached(.served))
+        let asked = duty.hear(.attachFailed(.detour, "no uplink"))
+        #expect(words(asked) == ["ask for alpha paired"])
+        _ = Self.agree(asked, &duty)
+        #expect(duty.dial?.inForce == .restart && duty.dial?.asked == .component)
+        #expect(duty.dial?.reason == "detour cannot be attached: no uplink")
+        // What works by then is had.
+        _ = duty.hear(.detached(.served))
+        #expect(words(duty.turn(to: .component)) == ["attach served"])
     }
 
     @Test func theChangeIsOverWhenTheStandbyIsLost() throws {

@@ -2,6 +2,7 @@ import Agent
 import Foundation
 import Pair
 import ServiceLifecycle
+import Storage
 
 /// The agent with a fault planted in it, named by `ROMULUS_PLANTED_FAULT`: what the verifiers of the tests must find.
 /// It is part of no installation.
@@ -9,6 +10,9 @@ import ServiceLifecycle
 struct PlantedAgent {
     static func main() async throws {
         let arguments = CommandLine.arguments
+        if arguments.count == 3, arguments[1] == "disk-server" {
+            return try DiskServer(JSONDecoder().decode(ServedPlan.self, from: Data(arguments[2].utf8))).run()
+        }
         guard let flag = arguments.firstIndex(of: "--config"), flag + 1 < arguments.count,
             let name = ProcessInfo.processInfo.environment["ROMULUS_PLANTED_FAULT"],
             let fault = PlantedFaults(name: name)

@@ -38,15 +38,20 @@ private struct Guest {
     @Test func upFromNothing() {
         var guest = Guest()
         #expect(guest.feed(.ask(.restart)) == ["+disks", "+gate", "turn restart", "stands restart"])
-        #expect(guest.feed(.ask(.component)) == ["+detour", "turn component", "stands component"])
-        #expect(guest.feed(.ask(.system)) == ["+memory", "+hold", "turn system", "-gate", "stands system"])
+        #expect(guest.feed(.ask(.component)) == ["+served", "+detour", "turn component", "stands component"])
+        #expect(
+            guest.feed(.ask(.system)) == [
+                "+memory", "+hold", "turn system", "-detour", "-gate", "-served", "stands system",
+            ])
     }
 
     @Test func theGateStandsBeforeOutputIsLetGo() {
         var guest = Guest(at: .system)
         #expect(
-            guest.feed(.ask(.component)) == ["+gate", "turn component", "-hold", "-memory", "stands component"])
-        #expect(guest.feed(.ask(nil)) == ["turn none", "-detour", "-gate", "-disks", "stands none"])
+            guest.feed(.ask(.component)) == [
+                "+served", "+gate", "+detour", "turn component", "-hold", "-memory", "stands component",
+            ])
+        #expect(guest.feed(.ask(nil)) == ["turn none", "-detour", "-gate", "-served", "-disks", "stands none"])
     }
 
     @Test func theSameLevelIsNoChange() {
@@ -71,8 +76,8 @@ private struct Guest {
     /// What cannot be held is fallen from, and stays asked for.
     @Test func aBoundLowersTheLevelUntilItIsGone() {
         var guest = Guest(at: .system)
-        let down = ["+gate", "turn restart", "-hold", "-memory", "-detour", "stands restart"]
-        let up = ["+detour", "+memory", "+hold", "turn system", "-gate", "stands system"]
+        let down = ["+gate", "turn restart", "-hold", "-memory", "stands restart"]
+        let up = ["+memory", "+hold", "turn system", "-gate", "stands system"]
         #expect(guest.feed(.bounded(DialMachine.Bound(.restart, "slow"))) == down)
         #expect(guest.dial.asked == .system && guest.dial.inForce == .restart && guest.dial.reason == "slow")
         #expect(guest.feed(.tryAgain).isEmpty)
@@ -92,30 +97,32 @@ private struct Guest {
     @Test func aPartThatIsNotWantedAnyMoreIsTold() {
         var dial = DialMachine(at: .restart, asked: .system, DialMachine.Bound(.restart, "slow"))
         #expect(dial.asked == .system && dial.reason == "slow")
-        #expect(dial.handle(.bounded(nil)) == [.attach(.detour)])
-        #expect(dial.handle(.attached(.detour)) == [.attach(.memory)])
+        #expect(dial.handle(.bounded(nil)) == [.attach(.memory)])
         #expect(!dial.isNotWanted(.memory))
         #expect(dial.handle(.bounded(DialMachine.Bound(.restart, "slow"))).isEmpty)
         #expect(dial.isNotWanted(.memory) && !dial.isNotWanted(.hold))
-        #expect(dial.handle(.attachFailed(.memory, "not wanted")) == [.detach(.detour)])
-        #expect(dial.handle(.detached(.detour)) == [.stands(.restart)])
+        #expect(dial.handle(.attachFailed(.memory, "not wanted")) == [.stands(.restart)])
         #expect(dial.reason == "slow")
     }
 
     @Test func aTurnThatIsRefusedLeadsBack() {
         var dial = DialMachine(at: .restart)
-        #expect(dial.handle(.ask(.component)) == [.attach(.detour)])
+        #expect(dial.handle(.ask(.component)) == [.attach(.served)])
+        #expect(dial.handle(.attached(.served)) == [.attach(.detour)])
         #expect(dial.handle(.attached(.detour)) == [.turn(.component)])
         let sentence = "the register was not turned to component: another term"
         #expect(dial.handle(.turnRefused("another term")) == [.report(sentence), .detach(.detour)])
-        #expect(dial.handle(.detached(.detour)) == [.stands(.restart)])
+        #expect(dial.handle(.detached(.detour)) == [.detach(.served)])
+        #expect(dial.handle(.detached(.served)) == [.stands(.restart)])
         #expect(dial.reason == sentence)
     }
 
     @Test func anOpenTurnIsWaitedFor() {
         var dial = DialMachine(at: .system)
         _ = dial.handle(.ask(.component))
-        #expect(dial.handle(.attached(.gate)) == [.turn(.component)])
+        #expect(dial.handle(.attached(.served)) == [.attach(.gate)])
+        #expect(dial.handle(.attached(.gate)) == [.attach(.detour)])
+        #expect(dial.handle(.attached(.detour)) == [.turn(.component)])
         #expect(dial.handle(.ask(.system)) == [])
         #expect(dial.handle(.lost(.memory, "its QEMU ended")) == [.report("memory is lost: its QEMU ended")])
         #expect(dial.handle(.turned) == [.detach(.hold)])
@@ -124,9 +131,11 @@ private struct Guest {
     @Test func aLostPartLeadsToTheHighestLevelWithoutIt() {
         var guest = Guest(at: .system)
         #expect(
-            guest.feed(.lost(.memory, "gone")) == ["+gate", "turn component", "-hold", "stands component"])
+            guest.feed(.lost(.memory, "gone")) == [
+                "+served", "+gate", "+detour", "turn component", "-hold", "stands component",
+            ])
         #expect(guest.dial.asked == .system && guest.dial.reason == "memory is lost: gone")
-        #expect(guest.feed(.lost(.detour, "gone")) == ["turn restart", "stands restart"])
+        #expect(guest.feed(.lost(.detour, "gone")) == ["turn restart", "-served", "stands restart"])
         #expect(guest.feed(.tryAgain).last == "stands system")
     }
 
@@ -143,21 +152,29 @@ private struct Guest {
         #expect(guest.feed(.ask(.restart)) == ["stands component"])
         #expect(guest.dial.reason == "the level stays component: detour is in use, net0 is led through hostb")
         #expect(guest.feed(.livesBy(.detour, nil)) == [])
-        #expect(guest.feed(.tryAgain) == ["turn restart", "-detour", "stands restart"])
+        #expect(guest.feed(.tryAgain) == ["turn restart", "-detour", "-served", "stands restart"])
+    }
+
+    @Test func whatTheGuestLivesByIsSaidBeforeAnythingIsAttached() {
+        var guest = Guest(at: .component)
+        _ = guest.feed(.livesBy(.detour, "net0 is led through hostb"))
+        #expect(guest.feed(.ask(.system)) == ["stands component"])
+        #expect(guest.dial.attached == Level.component.parts)
     }
 
     @Test func whatTheGuestLivesBySinceTheTurnStaysUntilItDoesNot() {
         var dial = DialMachine(at: .component)
         #expect(dial.handle(.ask(.restart)) == [.turn(.restart)])
         #expect(dial.handle(.livesBy(.detour, "net0 is led through hostb")) == [])
-        #expect(dial.handle(.turned) == [.stands(.restart)])
+        #expect(dial.handle(.turned) == [.detach(.served)])
+        #expect(dial.handle(.detached(.served)) == [.stands(.restart)])
         #expect(dial.handle(.livesBy(.detour, nil)) == [.detach(.detour)])
     }
 
     @Test func aPartThatStaysAttachedIsTriedAgain() {
         var guest = Guest(at: .system)
         guest.failing = [.memory]
-        #expect(guest.feed(.ask(.component)) == ["+gate", "turn component", "-hold", "-memory"])
+        #expect(guest.feed(.ask(.component)) == ["+served", "+gate", "+detour", "turn component", "-hold", "-memory"])
         #expect(guest.dial.inForce == .component && guest.dial.reason == "memory cannot be detached: no")
         guest.failing = []
         #expect(guest.feed(.tryAgain) == ["-memory", "stands component"])

@@ -107,6 +107,46 @@ import Testing
         #expect(!scene.machine.isSwitchingOver)
     }
 
+    // MARK: - A disk that is lost here
+
+    private func withoutDisk() -> PrimaryScene {
+        var scene = paired(.component)
+        scene.feed(.copyLost(true))
+        return scene
+    }
+
+    /// I40.
+    @Test func aGuestThatLivesByTheStandbysDiskDoesNotGoOnAlone() {
+        var scene = withoutDisk()
+        let actions = scene.feed(.standbyLost(scene.session))
+        #expect(actions.request == nil && actions.contains(.hold) && scene.machine.state == .frozen)
+        #expect(scene.feed(.goOn).deeds == [] && scene.machine.state == .frozen)
+        scene.register = scene.takenOver()
+        scene.feed(.peerRegister(scene.register.unsafelyUnwrapped))
+        #expect(scene.settle().contains(.killGuest))
+    }
+
+    @Test func suchAGuestIsGivenUpByTheOperatorsWord() {
+        var scene = withoutDisk()
+        scene.feed(.standbyLost(scene.session))
+        #expect(scene.feed(.giveUp).contains(.killGuest))
+    }
+
+    @Test func suchAGuestIsNotStartedHereAgain() {
+        var scene = withoutDisk()
+        let actions = scene.feed(.guestLost)
+        #expect(actions.contains { if case .askTakeOver(_, guestStands: false) = $0 { true } else { false } })
+        #expect(scene.machine.state == .fenced)
+    }
+
+    @Test func nobodyLetsItsStandbyGoBeforeTheDiskIsWhole() {
+        var scene = withoutDisk()
+        #expect(scene.feed(.unprotect).deeds == [])
+        #expect(scene.feed(.standbyLeaves(scene.session)).deeds == [])
+        scene.feed(.copyLost(false))
+        #expect(scene.feed(.unprotect).request?.new.mode == .solo)
+    }
+
     // MARK: - The standby
 
     private func won(_ level: Level, fences: Set<NodeName> = []) -> (StandbyScene, [StandbyMachine.Action]) {

@@ -139,6 +139,9 @@ import Testing
             protect: .always, reason: "r", nextTry: .now, failures: 2, elsewhere: "b")
         status.identity = .made()
         status.coldBoot = ColdBootReport(epoch: 812, at: .now)
+        let carried = CarriedReport(nic: "net0", bridge: "br0", reason: "r", since: .now)
+        status.carried = [carried]
+        try check(carried, "CarriedReport")
         try check(status, "VMStatus")
         try check(status.coldBoot, "ColdBootReport")
         try check(status.identity, "VMIdentity")

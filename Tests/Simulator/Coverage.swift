@@ -100,7 +100,7 @@ extension PrimaryMachine.Event {
         "standbyLost", "handOverOverdue", "handedBack", "standbyLeaves", "guestLost", "guestEnded", "unprotect",
         "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
-        "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined", "guarded", "guestStarted",
+        "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined", "guarded", "guestStarted", "copyLost",
     ]
     var number: Int {
         switch self {
@@ -134,6 +134,7 @@ extension PrimaryMachine.Event {
         case .declined: 27
         case .guarded: 28
         case .guestStarted: 29
+        case .copyLost: 30
         }
     }
 }

@@ -59,13 +59,14 @@ import Testing
         _ = try scene.make()
     }
 
-    @Test func aLevelThatNobodyCarriesIsRefused() throws {
+    @Test func atLevelComponentAReplicaIsOfDisksAlone() throws {
         scene.offer.session.level = .component
         let error = try #require(message(scene.make))
-        #expect(error.code == .refused && error.message.contains("at level component"), "\(error)")
+        #expect(error.code == .protocolBroken && error.message.contains("at level component"), "\(error)")
         #expect(scene.imageIsFree && scene.standbys.guests.isEmpty)
-        scene.offer.session.level = .system
-        _ = try scene.make()
+        (scene.offer.blocks, scene.offer.nics) = ([], [])
+        #expect(try scene.make().memory == nil)
+        #expect(scene.standbys.guests.isEmpty)
     }
 
     @Test func anImageOfAnotherSizeIsRefused() throws {

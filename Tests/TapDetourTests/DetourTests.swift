@@ -176,9 +176,8 @@ struct DetourTests {
                 let detour = try Detour(of: "tap1")
                 let agent = Agent(detour)
                 let payload = 30_000
-                // struct virtio_net_hdr: a checksum is wanted, TCP over IPv4, headers of 54 bytes, segments of 1448.
-                let header: [UInt8] = [1, 1, 54, 0, 0xa8, 0x05, 34, 0, 16, 0]
-                let frame = Self.segment(payload)
+                let header = TCPSegment.header
+                let frame = TCPSegment.frame(payload)
                 try guest.write(frame, header: header)
                 let taken = try #require(agent.take(milliseconds: 1000))
                 #expect(taken.count == Detour.headerLength + frame.count, "one frame, not twenty")
@@ -303,25 +302,5 @@ struct DetourTests {
     @Test func aTapThatIsNotThereIsNamed() async throws {
         #expect(throws: DetourError.noDevice("tap-none")) { _ = try Detour(of: "tap-none") }
         #expect(try Detour.removeLeftovers(of: "tap-none") == false)
-    }
-
-    /// An Ethernet frame with one TCP segment over IPv4 of so many bytes; its TCP checksum is that of the pseudo header only.
-    private static func segment(_ payload: Int) -> [UInt8] {
-        func word(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 0xff), UInt8(value & 0xff)] }
-        func sum(_ bytes: [UInt8]) -> Int {
-            var sum = stride(from: 0, to: bytes.count, by: 2).reduce(0) {
-                $0 + Int(bytes[$1]) << 8 + Int(bytes[$1 + 1])
-            }
-            while sum > 0xffff { sum = sum & 0xffff + sum >> 16 }
-            return sum
-        }
-        let addresses: [UInt8] = [10, 0, 0, 1, 10, 0, 0, 2]
-        var ip: [UInt8] = [0x45, 0] + word(40 + payload) + [0, 0, 0x40, 0, 64, 6, 0, 0] + addresses
-        ip.replaceSubrange(10..<12, with: word(0xffff - sum(ip)))
-        let pseudo = sum(addresses + [0, 6] + word(20 + payload))
-        let tcp: [UInt8] =
-            word(5001) + word(5002) + [0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff] + word(pseudo) + [0, 0]
-        return [0x52, 0x54, 0, 0, 0, 2, 0x52, 0x54, 0, 0, 0, 1, 0x08, 0] + ip + tcp
-            + [UInt8](repeating: 7, count: payload)
     }
 }

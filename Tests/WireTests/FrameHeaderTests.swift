@@ -105,6 +105,7 @@ import Wire
     @Test func theCapsAreTheDocumentedOnes() {
         let data: [FrameType] = [
             .pages, .deviceState, .output, .diskWrite, .diskReadReply, .diskDigestsReply, .pageDigestsReply,
+            .carried,
         ]
         for type in FrameType.allCases {
             switch type {

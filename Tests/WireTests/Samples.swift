@@ -59,6 +59,25 @@ struct BodyKind: CustomStringConvertible, Sendable {
                     bytes(of: DeviceStateFrame(total: 1000, offset: 960, payload: data.bytes)),
                 ]),
             BodyKind(OutputFrame.self, [bytes(of: OutputFrame(nic: 2, count: 3, packets: packets.bytes))]),
+            BodyKind(CarriedFrames.self, [bytes(of: CarriedFrames(nic: 1, count: 3, packets: packets.bytes))]),
+            BodyKind(
+                CarryOrder.self,
+                [
+                    bytes(of: CarryOrder(nic: 1, isInside: true, order: 7)),
+                    bytes(of: CarryOrder(nic: .max, isInside: false, order: .max)),
+                ]),
+            BodyKind(
+                CarryNews.self,
+                [
+                    bytes(
+                        of: CarryNews(
+                            nic: 1, sight: UplinkSight(isThere: true, isConnected: true, missed: 12, sources: 3),
+                            isInside: true, order: 7)),
+                    bytes(
+                        of: CarryNews(
+                            nic: 0, sight: UplinkSight(isThere: false, isConnected: false, missed: nil, sources: 0),
+                            isInside: false, order: 0)),
+                ]),
             BodyKind(
                 DiskWrite.self, [bytes(of: DiskWrite(disk: 1, offset: UInt64(Int64.max) - 40, data: data.bytes))]),
             BodyKind(
@@ -77,6 +96,9 @@ struct BodyKind: CustomStringConvertible, Sendable {
             BodyKind(Ack.self, [bytes(of: Ack(digest: digest()))]),
             BodyKind(Released.self, [bytes(of: Released())]),
             BodyKind(Through.self, [bytes(of: Through())]),
+            BodyKind(DiskFlush.self, [bytes(of: DiskFlush(disk: 3))]),
+            BodyKind(DiskNote.self, [bytes(of: DiskNote(disk: 3, loss: random.next()))]),
+            BodyKind(DiskNoted.self, [bytes(of: DiskNoted(disk: 3, loss: random.next()))]),
             BodyKind(DiskTaken.self, [bytes(of: DiskTaken(count: random.next() | 1))]),
             BodyKind(PromiseAsked.self, [bytes(of: PromiseAsked(question: random.next(), term: Term(7)))]),
             BodyKind(Promise.self, [bytes(of: Promise(question: random.next(), term: Term(.max)))]),

@@ -150,6 +150,10 @@ public struct Configuration: Sendable, Equatable {
         public var diskFaults: DiskFaultPolicy
         /// Disks that keep a checkpoint waiting for longer hang.
         public var diskTimeoutMilliseconds: Int
+        /// A disk that is served is lost when it takes longer for a request.
+        public var diskBoundMilliseconds: Int
+        /// How often one that was lost is tried to be rejoined; 0: never by itself.
+        public var diskRejoinSeconds: Int
 
         public init(
             epochMilliseconds: Int, level: Level, degrade: Degrade, reprotection: PrimaryMachine.Reprotection,
@@ -157,7 +161,7 @@ public struct Configuration: Sendable, Equatable {
             checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
             referenceMebibytes: Int?, replaceAfter: Int, restarts: RestartBudget, diskFaults: DiskFaultPolicy,
-            diskTimeoutMilliseconds: Int
+            diskTimeoutMilliseconds: Int, diskBoundMilliseconds: Int, diskRejoinSeconds: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -177,6 +181,8 @@ public struct Configuration: Sendable, Equatable {
             self.restarts = restarts
             self.diskFaults = diskFaults
             self.diskTimeoutMilliseconds = diskTimeoutMilliseconds
+            self.diskBoundMilliseconds = diskBoundMilliseconds
+            self.diskRejoinSeconds = diskRejoinSeconds
         }
     }
 
@@ -205,7 +211,14 @@ public struct Configuration: Sendable, Equatable {
         /// The least silence that is borne, however regularly the other side was heard.
         public var silenceFloorMilliseconds: Int
 
-        public init(heartbeatMilliseconds: Int, silenceMilliseconds: Int, silenceFloorMilliseconds: Int) {
+        /// Whether probes in the guests' networks tell one that is cut.
+        public var probesNetworks: Bool
+
+        public init(
+            heartbeatMilliseconds: Int, silenceMilliseconds: Int, silenceFloorMilliseconds: Int,
+            probesNetworks: Bool = true
+        ) {
+            self.probesNetworks = probesNetworks
             self.heartbeatMilliseconds = heartbeatMilliseconds
             self.silenceMilliseconds = silenceMilliseconds
             self.silenceFloorMilliseconds = silenceFloorMilliseconds

@@ -9,7 +9,7 @@ extension ConfigurationFile {
         return Configuration.Defaults(
             epochMilliseconds: section.read(Settings.Defaults.epoch), level: section.read(Settings.Defaults.level),
             degrade: Configuration.Degrade(
-                policy: degrade ?? (hasArbiter ? .restart : .never),
+                policy: degrade ?? .never,
                 afterMilliseconds: section.read(Settings.Defaults.degradeAfter),
                 targetSeconds: section.read(Settings.Defaults.degradeTarget),
                 retrySeconds: section.read(Settings.Defaults.degradeRetry)),
@@ -28,7 +28,9 @@ extension ConfigurationFile {
                 limit: section.read(Settings.Defaults.restarts),
                 minutes: section.read(Settings.Defaults.restartWindow)),
             diskFaults: section.read(Settings.Defaults.diskFault),
-            diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout))
+            diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout),
+            diskBoundMilliseconds: section.read(Settings.Defaults.diskBound),
+            diskRejoinSeconds: section.read(Settings.Defaults.diskRejoin))
     }
 
     /// Without an arbiter nothing confirms the lease under which the output of a VM flows that fell.

@@ -148,7 +148,8 @@ struct ConfigurationFile {
                     + "most that is borne")
         }
         return Configuration.Detection(
-            heartbeatMilliseconds: heartbeat, silenceMilliseconds: silence, silenceFloorMilliseconds: floor)
+            heartbeatMilliseconds: heartbeat, silenceMilliseconds: silence, silenceFloorMilliseconds: floor,
+            probesNetworks: section.read(Settings.Detection.networkProbes))
     }
 
     private mutating func readJournal() -> JournalLimits {

@@ -6,10 +6,8 @@ import RomulusAPI
 
 /// Keys of VMs, and of what holds for all of them.
 extension Settings {
-    private static let levelForm = "restart or system (the level component is not available in this version)"
-    private static func level(_ text: String) -> Level? {
-        Level(rawValue: text).flatMap { $0 == .component ? nil : $0 }
-    }
+    private static let levelForm = "restart, component or system"
+    private static func level(_ text: String) -> Level? { Level(rawValue: text) }
     private static let degradeForm =
         "never\(DegradeMachine.Settings.floors.map { " or \($0.rawValue)" }.joined())"
         + " (a VM can fall to no other level in this version)"
@@ -39,12 +37,13 @@ extension Settings {
             "awake", default: true, "this host's processors do not sleep deeply while a checkpoint is on its way")
         static let level = Setting.value(
             "level", levelForm, Settings.level, default: (.system, "system"),
-            "what a VM survives: restart, with a boot; system, unnoticed; see docs/DIAL.md")
+            "what a VM survives: restart, with a boot; component, also a lost disk or network; system, unnoticed; see docs/DIAL.md"
+        )
         static let degrade = Setting.value(
             "degrade", degradeForm, Settings.degrade,
             "the lowest level that a VM falls to by itself when level system cannot be held; needs an arbiter; see"
                 + " docs/DEGRADE.md",
-            absent: "restart with an arbiter, else never", example: "restart")
+            absent: "never", example: "restart")
         static let degradeAfter = Setting.integer(
             "degrade_after_ms", 200...600_000, default: 2000,
             "the longest time that a guest's output may wait, or the guest stand, because epochs are not acknowledged")
@@ -88,6 +87,13 @@ extension Settings {
         static let diskTimeout = Setting.integer(
             "disk_timeout_ms", 500...9000, default: 5000,
             "disks that keep a checkpoint waiting for longer hang, in milliseconds")
+        static let diskBound = Setting.integer(
+            "disk_bound_ms", 50...60_000, default: 1000,
+            "at level component, how long a disk of the guest's host may take for a request before the other host's copy is gone on"
+                + " with, in milliseconds; see docs/COMPONENT.md")
+        static let diskRejoin = Setting.integer(
+            "disk_rejoin_seconds", 0...day, default: 30,
+            "how often it is tried to copy to a disk that was lost what it lacks; 0: by “romulus rejoin” only")
         static let keepMemory = Setting.integer(
             "keep_memory_minutes", 0...10_080, default: 60,
             "a lost replica's memory is kept, so that less is sent again; 0: not")
@@ -98,7 +104,7 @@ extension Settings {
                 level.entry, degrade.entry, degradeAfter.entry, degradeTarget.entry, degradeRetry.entry,
                 reprotect.entry, standbyLost.entry, coldBoot.entry,
                 restarts.entry, restartWindow.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
-                diskFault.entry, diskTimeout.entry, keepMemory.entry,
+                diskFault.entry, diskTimeout.entry, diskBound.entry, diskRejoin.entry, keepMemory.entry,
             ])
     }
 
@@ -111,10 +117,13 @@ extension Settings {
             "silence_floor_ms", 30...600_000,
             "the least that is borne, at least three heartbeats and at most silence_ms",
             absent: "300, or what comes nearest", example: "300")
+        static let networkProbes = Setting.flag(
+            "network_probes", default: true,
+            "at level component, frames in the guests' networks tell a network that is cut; see docs/CARRY.md")
         static let entry = SettingEntry.section(
             "detection",
             "when the other host counts as lost; see docs/DETECTION.md. How much silence is borne follows what was seen of it",
-            [heartbeat.entry, silence.entry, silenceFloor.entry])
+            [heartbeat.entry, silence.entry, silenceFloor.entry, networkProbes.entry])
     }
 
     enum Journal {

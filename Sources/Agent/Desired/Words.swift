@@ -46,6 +46,16 @@ package struct Words: Sendable {
         }
     }
 
+    /// That this host has the only whole copy of some of its disks is not held against others any more.
+    func giveUpOnlyCopy(of vm: VMName) throws(APIError) {
+        guard store[vm].ownerLacks != nil else { return }
+        do throws(SystemError) {
+            try store.update(vm) { $0.ownerLacks = nil }
+        } catch {
+            throw APIError(.failed, "the only whole copy of \(vm) cannot be given up: \(error)")
+        }
+    }
+
     /// Another host protects the VM, with this one as its standby: that nobody wanted it protected is not true any more.
     func takeBack(about vm: VMName) {
         guard store[vm].word?.protect == .manual else { return }

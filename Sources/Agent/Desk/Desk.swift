@@ -119,6 +119,8 @@ struct Desk: AgentService {
 
     func dial(_ request: DialRequest) async throws(APIError) -> VMStatus { try await dialing.turn(request) }
 
+    func rejoin(_ vm: VMName) async throws(APIError) -> VMStatus { try await dialing.rejoin(vm) }
+
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus { try await moves.decide(request) }
 
     func maintenance() async throws(APIError) -> MaintenanceStatus { keeping.status }

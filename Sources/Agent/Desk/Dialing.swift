@@ -53,11 +53,21 @@ package struct Dialing: Sendable {
         try words.keep(word, of: vm)
     }
 
+    /// Has what they lack copied to the disks of the guest that were lost at this host.
+    func rejoin(_ vm: VMName) async throws(APIError) -> VMStatus {
+        let record = try roster.record(of: vm)
+        guard case .primary(let session) = record.part else {
+            throw APIError(.refused, "the guest of \(vm) does not run here: rejoin its disk where it does")
+        }
+        chronicle.note(vm, .request, "its lost disks were asked to rejoin")
+        if let refusal = try await offPool({ LostDisks(of: session).rejoin() }) {
+            throw APIError(.refused, "no disk of \(vm) rejoins: \(refusal)")
+        }
+        return try roster.record(of: vm).status()
+    }
+
     private func admit(_ request: DialRequest, _ record: VMRecord) throws(APIError) -> PrimaryShell {
         let vm = request.vm
-        guard request.level != .component else {
-            throw APIError(.refused, "level “component” is not there yet: the dial of \(vm) has “restart” and “system”")
-        }
         guard hasArbiter || request.level.holdsOutput else {
             throw APIError(
                 .refused,

@@ -90,8 +90,9 @@ struct Protection: Sendable {
         do throws(APIError) {
             record = try roster.record(of: vm)
         } catch {
-            guard hadBase || words.wanted(vm) != nil else { throw error }
+            guard hadBase || words.wanted(vm) != nil || words.store[vm].ownerLacks != nil else { throw error }
             try words.keep(.unprotect, of: vm)
+            try words.giveUpOnlyCopy(of: vm)
             return VMStatus(
                 name: vm, role: .standby, state: .unprotected, since: Date(),
                 level: configuration.vms[vm]?.level ?? configuration.defaults.level,
@@ -100,6 +101,12 @@ struct Protection: Sendable {
         }
         switch record.part {
         case .primary(let session):
+            if let loss = session.status.diskLosses.first {
+                throw APIError(
+                    .refused,
+                    "disk \(loss.disk) of \(vm) is lost at \(hosts.node), and the guest lives by the copy of \(record.peerName): let it"
+                        + " rejoin first (“romulus rejoin \(vm)”)")
+            }
             chronicle.note(vm, .request, "the end of protection was asked for")
             try words.keep(.unprotect, of: vm)
             session.unprotect()

@@ -118,6 +118,9 @@ struct Routes: Sendable {
             try checkWait(body.waitMilliseconds)
             return try reply(await service.dial(body), status: .accepted)
         }
+        router.post("/v1/vms/:vm/rejoin") { [service] _, context in
+            try reply(await service.rejoin(try vmName(context)), status: .accepted)
+        }
         router.post("/v1/vms/:vm/decide") { [service] request, context in
             let name = try vmName(context)
             let body: DecisionRequest = try await body(request, context, name) { $0.vm }

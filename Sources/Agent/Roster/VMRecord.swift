@@ -47,8 +47,11 @@ package struct VMRecord: Sendable {
     package private(set) var peer: NodeName?
     /// In force.
     package private(set) var level: Level
+    /// NICs whose frames travel through the other host.
+    private var carried: [CarriedNIC] = []
     /// What was asked for beyond that.
     private(set) var dial: DialReport?
+    private(set) var diskLoss: [DiskLossReport] = []
     package var term: Term
     package var tuning: EpochTuning
     package let metrics: VMMetrics
@@ -126,6 +129,10 @@ package struct VMRecord: Sendable {
             if status.isDegraded { dial?.isDegraded = true }
             metrics.degraded.set(status.isDegraded ? 1 : 0)
             metrics.level.set(status.asked.rawValue)
+            diskLoss = status.diskLosses
+            metrics.disksLost.set(Double(diskLoss.count))
+            carried = status.carried
+            metrics.carriedNICs.set(Double(carried.count))
             if let guest, memoryTotal == 0 {
                 memoryTotal = guest.trackedBlocks.reduce(0) { $0 + $1.length }
                 diskTotal = guest.disks.filter(\.isReplicated).reduce(0) { $0 + $1.virtualSize }
@@ -160,6 +167,8 @@ package struct VMRecord: Sendable {
             metrics.degraded.set(0)
             linkConnections = nil
             standing = nil
+            carried = []
+            metrics.carriedNICs.set(0)
             // A guest that nobody has in hand is watched no closer than this.
             if let process = pid, process != 0, !GuestProcess.runs(process) { noteGone(process) }
         }
@@ -221,7 +230,11 @@ package struct VMRecord: Sendable {
             linkConnections: linkConnections, epochsInFlight: epochsInFlight, heldBytes: heldBytes,
             processorSeconds: pid.flatMap { $0 == 0 ? nil : ProcessFiles.processorSeconds(of: $0) },
             peerReport: peerView.map { PeerReport($0) }, lastError: lastError, desired: desired,
-            identity: identity, coldBoot: coldBoot, dial: dial)
+            identity: identity, coldBoot: coldBoot, dial: dial,
+            diskLoss: diskLoss.isEmpty ? nil : diskLoss,
+            carried: carried.isEmpty
+                ? nil
+                : carried.map { CarriedReport(nic: $0.nic, bridge: $0.bridge, reason: $0.reason, since: $0.since) })
     }
 }
 

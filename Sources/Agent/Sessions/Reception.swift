@@ -85,6 +85,13 @@ final class Reception: Sendable {
         let custody = sessions.custody(of: offer.vm)
         if let reason = custody.reasonToRefuse(offer.session.level) { throw SessionError(.refused, reason) }
         try identities.check(offer)
+        if let lacks = words.store[offer.vm].ownerLacks {
+            throw SessionError(
+                .refused,
+                "\(node) has the only whole copy of \(lacks.count) disk\(lacks.count == 1 ? "" : "s") of \(offer.vm): \(link.peerNode)"
+                    + " had lost its own, and would overwrite it now. Start the guest from the images at \(node), or give them up with"
+                    + " “romulus unprotect \(offer.vm)” at \(node)")
+        }
         var machine = try machine(for: offer, custody)
         guard let identity = machine.image?.identity else {
             throw SessionError(.refused, "\(node) cannot be the standby of \(offer.vm)")

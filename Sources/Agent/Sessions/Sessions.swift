@@ -1,3 +1,4 @@
+import Disk
 import Hypervisor
 import Leases
 import LinuxSystem
@@ -10,6 +11,7 @@ import Protocol
 import Registers
 import RomulusAPI
 import Standby
+import TapDetour
 import Transport
 
 /// Begins sessions: as primary of a guest that runs here, as standby with a replica. What they report goes to the reporter.
@@ -22,6 +24,7 @@ final class Sessions: Sendable {
     private let arbiter: WatchedArbiter?
     /// Nil without an arbiter.
     let leases: Leases?
+    private let uplinks: Uplinks
     private let bases: MemoryBases
     private let guests: any GuestSource
     private let restarts: Restarts
@@ -45,6 +48,7 @@ final class Sessions: Sendable {
         self.store = store
         self.arbiter = arbiter
         self.leases = leases
+        uplinks = Uplinks(node: "\(hosts.node)", probes: configuration.detection.probesNetworks)
         self.bases = bases
         guests = drivers.guests
         restarts = Restarts(drivers: drivers, store: store)
@@ -74,7 +78,18 @@ final class Sessions: Sendable {
                     }
                 }
             })
+        custody.noteOwner = { [store] disk, isLost in
+            try store.update(vm) { memory in
+                var lacks = Set(memory.ownerLacks ?? [])
+                if isLost { lacks.insert(disk) } else { lacks.remove(disk) }
+                memory.ownerLacks = lacks.isEmpty ? nil : lacks.sorted()
+            }
+        }
+        custody.serving = ServingPlaces(
+            directory: configuration.runtimeDirectory(of: vm),
+            boundMilliseconds: configuration.defaults.diskBoundMilliseconds)
         custody.leases = leases
+        custody.uplinks = uplinks
         return custody
     }
 
@@ -92,11 +107,6 @@ final class Sessions: Sendable {
                 .badRequest, "say which host is to be its standby: --standby HOST, or “standby” in the configuration")
         }
         let level = request.level ?? configured?.level ?? configuration.defaults.level
-        guard level != .component else {
-            throw APIError(
-                .refused,
-                "level “component” is not there yet: this release protects at the levels “restart” and “system”")
-        }
         guard level.holdsOutput || arbiter != nil else {
             throw APIError(
                 .refused,
@@ -189,6 +199,7 @@ final class Sessions: Sendable {
         case .named, .wanted: break
         case .found, .tookOver: options.degradedFrom = store[asked.vm].degradedFrom
         }
+        options.diskRejoinSeconds = configuration.defaults.diskRejoinSeconds
         return options
     }
 
@@ -244,6 +255,8 @@ final class Sessions: Sendable {
 
     /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
     private func goOn(_ offer: OfferMessage, _ register: Register) {
+        // The guest goes on with this host's disks: whatever the former owner lacks is overwritten there.
+        try? store.update(offer.vm) { $0.ownerLacks = nil }
         roster.refresh(offer.vm)
         roster.giveWay(offer.vm)
         guard let record = roster[offer.vm], let qmp = record.qmp else { return roster.changes.publish() }

@@ -19,6 +19,8 @@ package final class VMStore: Sendable {
         var wordSaidAt: Date?
         /// The level that it fell from by itself, and climbs back to; absent while it is not degraded.
         package var degradedFrom: Level?
+        /// The disks of which the primary has no whole copy: this host's is the only one. Absent where there are none.
+        package var ownerLacks: [UInt16]?
         /// Which VM of that name this host protected last; absent likewise.
         package var identity: VMIdentity?
     }

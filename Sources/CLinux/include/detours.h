@@ -12,6 +12,17 @@ int rml_tap_make(const char *pattern, char *name);
 // Brings a device up, with room for `queue` frames.
 int rml_device_up(const char *name, int queue);
 
+// The Ethernet address of a device, which is down or allows a change while it is up.
+int rml_device_address(const char *name, const uint8_t address[6]);
+// Makes a device a member of a bridge, or takes it out of it.
+int rml_bridge_enter(const char *bridge, int device);
+int rml_bridge_leave(const char *bridge, int device);
+
+// A packet socket (packet(7)) at one device: what is written leaves there as it is. Read from it are the first 96 bytes of frames
+// that came in: those of EtherType `type`; with `rml_packet_hear_all` also all that were sent to this host, to a group or to all.
+int rml_packet_socket(int device, uint16_t type);
+int rml_packet_hear_all(int socket, uint16_t type, int all);
+
 // 1 for a device that is up and has nothing at its other end: a tap that no process has open. Else 0, or -errno.
 int rml_device_idle(const char *name);
 

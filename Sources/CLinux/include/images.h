@@ -22,6 +22,12 @@ off_t rml_end(int descriptor);
 
 int rml_sync_data(int descriptor);
 
+// Reads only what the page cache has (RWF_NOWAIT, Linux 4.14); -EAGAIN where that is nothing.
+ssize_t rml_pread_now(int descriptor, void *bytes, size_t count, off_t offset);
+
+// Lets the page cache forget what of the file is clean.
+void rml_forget_cached(int descriptor);
+
 // Takes a shared lock of one byte, owned by the open file (not by the process), so that it ends with the last close.
 int rml_lock_byte(int descriptor, off_t byte);
 

@@ -1,9 +1,11 @@
+import Disk
 import Dispatch
 import Fencing
 import Leases
 import Model
 import Protocol
 import Registers
+import TapDetour
 
 /// What a VM's machine needs from outside to decide: who this host is, whom it asks, and where it remembers.
 public struct Custody: Sendable {
@@ -13,6 +15,8 @@ public struct Custody: Sendable {
     public var arbiter: (any Arbiter)?
     /// For levels whose output is not held; nil without an arbiter.
     package var leases: Leases?
+    /// What watches the ways to the network, for level `component`; nil where nothing is carried.
+    package var uplinks: Uplinks?
     public var reprotection: PrimaryMachine.Reprotection
     /// The peers for which a fence command is configured.
     public var fences: [NodeName: PeerFence]
@@ -25,6 +29,11 @@ public struct Custody: Sendable {
     public var identify: @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity
     /// Writes what is to be remembered so that it survives a power cut; blocks.
     public var persist: @Sendable (LocalRecord) throws -> Void
+    /// Writes down, so that it survives a power cut, that the primary's copy of the disk of that index is lost, or whole again;
+    /// blocks.
+    public var noteOwner: @Sendable (_ disk: UInt16, _ isLost: Bool) throws -> Void = { _, _ in }
+    /// Where disks are served, and how; nil: nowhere.
+    public var serving: ServingPlaces?
 
     public init(
         node: NodeName, rule: Rule, arbiter: (any Arbiter)?, reprotection: PrimaryMachine.Reprotection,

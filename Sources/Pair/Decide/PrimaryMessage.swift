@@ -18,6 +18,8 @@ package enum PrimaryMessage: Sendable {
     case goodbye(GoodbyeMessage)
     /// The standby is asked not to run the guest for a while.
     case askPromise(question: UInt64, Term)
+    /// The primary's copy of a disk is lost, or whole again.
+    case note(DiskNote)
 
     /// Nil for a frame of another kind.
     init?(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
@@ -38,6 +40,9 @@ package enum PrimaryMessage: Sendable {
                 try PromiseAsked(parsing: bytes)
             }
             self = .askPromise(question: asked.question, asked.term)
+        case .diskNote:
+            self = .note(
+                try body.parsed(from: "primary") { (bytes) throws(WireError) in try DiskNote(parsing: bytes) })
         default: return nil
         }
     }
@@ -51,6 +56,7 @@ package enum PrimaryMessage: Sendable {
         case .tuning(let tuning, let isStalled): TuningMessage(tuning, isStalled: isStalled).frame
         case .synced(let synced): controlFrame(synced)
         case .goodbye(let message): message.frame
+        case .note(let note): controlFrame(note)
         case .askPromise(let question, let term): controlFrame(PromiseAsked(question: question, term: term))
         }
     }

@@ -16,6 +16,8 @@ package enum StandbyMessage: Sendable {
     case wish(WishMessage)
     /// It does not run the guest for a while.
     case promise(question: UInt64, Term)
+    /// It wrote down what it was told of the primary's copy of a disk.
+    case noted(DiskNoted)
 
     /// Nil for a frame of another kind.
     init?(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
@@ -31,6 +33,9 @@ package enum StandbyMessage: Sendable {
         case .promise:
             let promise = try body.parsed(from: "standby") { (bytes) throws(WireError) in try Promise(parsing: bytes) }
             self = .promise(question: promise.question, promise.term)
+        case .diskNoted:
+            self = .noted(
+                try body.parsed(from: "standby") { (bytes) throws(WireError) in try DiskNoted(parsing: bytes) })
         default: return nil
         }
     }
@@ -44,6 +49,7 @@ package enum StandbyMessage: Sendable {
         case .register(let register): RegisterMessage(register).frame
         case .goodbye(let message): message.frame
         case .wish(let message): message.frame
+        case .noted(let noted): controlFrame(noted)
         case .promise(let question, let term): controlFrame(Promise(question: question, term: term))
         }
     }

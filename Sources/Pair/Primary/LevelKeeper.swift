@@ -39,12 +39,12 @@ package struct LevelKeeper: Sendable {
     }
 
     /// The dial of a guest that was paired at `level` just now.
-    mutating func dial(at level: Level) -> DialMachine {
+    mutating func dial(at level: Level, missing: Set<DialMachine.Part>) -> DialMachine {
         guard let asked, asked != level else {
             reset()
-            return DialMachine(at: level)
+            return DialMachine(at: level, missing: missing)
         }
-        return DialMachine(at: level, asked: asked, DialMachine.Bound(level, reason))
+        return DialMachine(at: level, asked: asked, DialMachine.Bound(level, reason), missing: missing)
     }
 
     /// The dial stands: what is told of it.
@@ -83,6 +83,9 @@ package struct LevelKeeper: Sendable {
 }
 
 extension PrimaryDuty {
+    /// The guest's frames may travel through the standby's host: its level says so, and is not being changed.
+    package var mayCarry: Bool { dial?.inForce == .component && dial?.target == .component && dial?.step == nil }
+
     /// To be called now and then: whether the level that was asked for is held, and what follows.
     package mutating func keepLevel(_ seen: DegradeMachine.Sight, at now: UInt64) -> [Output] {
         var sight = seen

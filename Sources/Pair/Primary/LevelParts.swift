@@ -1,6 +1,8 @@
 import Hypervisor
 import KernelGate
 import Leases
+import LinuxSystem
+import Messages
 import Model
 import Protocol
 
@@ -27,9 +29,8 @@ enum LevelParts {
     static func attach(_ part: DialMachine.Part, _ state: inout PrimaryShell.State, of shell: PrimaryShell) {
         switch part {
         case .gate: guardOutput(of: state.guest, shell)
-        // The way through the other host is taken where a NIC's output is held.
-        case .detour: later(shell) { $0.hear(.attached(.detour)) }
-        case .disks, .memory, .hold: state.orders.dial = .attach(part)
+        case .detour: attachDetour(&state, of: shell)
+        case .disks, .served, .memory, .hold: state.orders.dial = .attach(part)
         }
     }
 
@@ -38,8 +39,13 @@ enum LevelParts {
         case .gate:
             shell.custody.leases?.unguard(shell.options.vm)
             later(shell) { $0.hear(.detached(.gate)) }
-        case .detour: later(shell) { $0.hear(.detached(.detour)) }
-        case .disks, .memory, .hold: state.orders.dial = .detach(part)
+        case .detour:
+            if let carry = state.parts.carry.take() {
+                carry.stop()
+                state.parts.link?.send(DetachMessage(.detour).frame)
+            }
+            later(shell) { $0.hear(.detached(.detour)) }
+        case .disks, .served, .memory, .hold: state.orders.dial = .detach(part)
         }
     }
 
@@ -49,6 +55,25 @@ enum LevelParts {
         } catch {
             failToGuard(error.message, shell)
         }
+    }
+
+    private static func attachDetour(_ state: inout PrimaryShell.State, of shell: PrimaryShell) {
+        let reason: String
+        if let guest = state.guest, let link = state.parts.link, let uplinks = shell.custody.uplinks,
+            state.duty.connection.canCarry
+        {
+            do throws(SystemError) {
+                state.parts.carry = try PrimaryCarry(shell, guest, uplinks, to: state.duty.choice.current, over: link)
+                return
+            } catch {
+                reason = "\(error)"
+            }
+        } else if shell.custody.uplinks == nil {
+            reason = "this agent watches no uplinks"
+        } else {
+            reason = "the agent of \(state.duty.choice.current) is older and does not know how: update it"
+        }
+        later(shell) { $0.hear(.attachFailed(.detour, reason)) }
     }
 
     private static func later(
@@ -65,13 +90,15 @@ enum LevelParts {
     }
 
     /// Why the guest cannot be had at a level whose output is not held; nil when it can, and at the others.
-    static func obstacle(to level: Level, _ guest: GuestDescription, _ leases: Leases?) -> String? {
+    static func obstacle(to level: Level, _ guest: GuestDescription, _ custody: Custody) -> String? {
         guard !level.holdsOutput else { return nil }
-        guard let leases else {
+        if level.parts.contains(.served), let obstacle = guest.obstacleToServing { return obstacle }
+        guard let leases = custody.leases else {
             return "level \(level.rawValue) needs an arbiter: without one nothing confirms the lease of its output"
         }
         do throws(SessionError) {
-            return leases.obstacle(to: try guest.gatedLinks())
+            if let obstacle = leases.obstacle(to: try guest.gatedLinks()) { return obstacle }
+            return level.parts.contains(.detour) ? PrimaryCarry.obstacle(guest, custody.uplinks) : nil
         } catch {
             return error.message
         }
@@ -79,6 +106,20 @@ enum LevelParts {
 }
 
 extension GuestDescription {
+    /// Why its disks cannot be served by a process of ours; nil when they can.
+    fileprivate var obstacleToServing: String? {
+        for disk in disks where disk.isReplicated {
+            guard disk.format == "raw", ["file", "host_device"].contains(disk.storage) else {
+                return
+                    "disk \(disk.name) is a \(disk.format) image on \(disk.storage ?? "nothing"), and at level component"
+                    + " disks are raw images in files or on block devices: convert it (qemu-img convert -O raw), or"
+                    + " protect at level restart or system"
+            }
+            if disk.qdev == nil { return "disk \(disk.name) is used by no device: it cannot be had at level component" }
+        }
+        return nil
+    }
+
     /// The devices through which it sends. Throws where the kernel of this host sees no such device.
     func gatedLinks() throws(SessionError) -> [GatedLink] {
         var links: [GatedLink] = []

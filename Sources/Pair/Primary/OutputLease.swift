@@ -28,3 +28,11 @@ struct OutputLease: Sendable {
         return [.lease(.ended)]
     }
 }
+
+extension PrimaryDuty {
+    /// The lease lets the guest start here again.
+    package mutating func mayRun() -> [Output] {
+        // Alone, the guest needs no lease.
+        [.order(.startGuest)] + lease.end()
+    }
+}

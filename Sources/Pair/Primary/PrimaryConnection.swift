@@ -27,4 +27,6 @@ package struct PrimaryConnection: Sendable {
     var baseBytes: UInt64 { accepted?.baseBytes ?? 0 }
     /// The standby's agent can tell what its replica's memory is like at a checkpoint.
     var canVerify: Bool { accepted?.verifies ?? false }
+    /// It can carry the guest's frames.
+    var canCarry: Bool { accepted?.carries ?? false }
 }

@@ -18,12 +18,6 @@ extension PrimaryDuty {
         return outputs + tell(event)
     }
 
-    /// The lease lets the guest start here again.
-    package mutating func mayRun() -> [Output] {
-        // Alone, the guest needs no lease.
-        [.order(.startGuest)] + lease.end()
-    }
-
     // MARK: - What follows from the register
 
     /// After each step of the machine.
@@ -33,7 +27,11 @@ extension PrimaryDuty {
             dial = nil
             return
         }
-        if dial == nil, case .paired = machine.state { dial = keeper.dial(at: machine.level) }
+        if dial == nil, case .paired = machine.state {
+            // What is attached only to a guest that is paired: by then both hosts have its disks.
+            dial = keeper.dial(at: machine.level, missing: [.served, .detour])
+            tell(.tryAgain, &outputs)
+        }
         // As long as the answer is open, what is attached stays (I36).
         guard case .turning(let level)? = dial?.step, !machine.isTurning else { return }
         let isTurned = machine.level == level

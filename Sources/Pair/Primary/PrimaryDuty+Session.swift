@@ -57,6 +57,7 @@ extension PrimaryDuty {
     /// Nothing of the session is left.
     mutating func takeDown() -> [Output] {
         if connection.linkDown == nil { connection.linkDown = "the session ended" }
+        copies = CopiesHere()
         return []
     }
 
@@ -76,6 +77,7 @@ extension PrimaryDuty {
         case .register(let register): feed(.peerRegister(register), &outputs)
         case .goodbye(let message): take(message, &outputs)
         case .wish(let message): take(message, &outputs)
+        case .noted(let noted): outputs.append(.noted(noted))
         case .promise(let question, let term): outputs.append(.lease(.confirmed(question: question, term)))
         }
         return outputs

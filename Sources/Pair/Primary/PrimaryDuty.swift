@@ -49,6 +49,8 @@ package struct PrimaryDuty: Sendable {
     package internal(set) var dial: DialMachine?
     package var keeper: LevelKeeper
     var lease = OutputLease()
+    /// The disks that are served, as their servers say.
+    package internal(set) var copies = CopiesHere()
     /// The time as it was told last.
     var time: UInt64 = 0
     /// The session with a standby, or the last one.

@@ -43,6 +43,8 @@ public struct PrimaryOptions: Sendable {
     public var degradedFrom: Level?
     /// Disks that keep a checkpoint waiting for longer hang.
     public var diskTimeoutMilliseconds = 5000
+    /// How often a disk that was lost is tried to be rejoined; 0: never by itself.
+    public var diskRejoinSeconds = 30
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.

@@ -43,6 +43,8 @@ package enum PrimaryOutput: Sendable {
     case attach(DialMachine.Part)
     /// `hear` of its end follows. All that is attached goes with `PrimaryOrder.detach`.
     case detach(DialMachine.Part)
+    /// The server of that disk hears that the standby knows of its loss.
+    case noted(DiskNoted)
     /// For this host's `LeaseMachine`, which says `mayRun`.
     case lease(LeaseMachine.Event)
     case report(SessionReport)

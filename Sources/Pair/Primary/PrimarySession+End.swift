@@ -68,6 +68,7 @@ extension PrimarySession {
             shell.perform(state.duty.takeDown(), &state)
             state.gates = []
         }
+        shell.state.withLock { $0.parts.carry.take() }?.stop()
         if !guest.isAlive, let dropped = output?.heldFrames, dropped > 0 { shell.report(.dropped(frames: dropped)) }
         if guest.isAlive {
             // Writes that wait for room on the link would keep QEMU from standing still.

@@ -46,6 +46,8 @@ final class PrimarySession {
     private var isLastSealed = false
     /// What the guest's disks may keep a checkpoint waiting for, where the standby goes on otherwise.
     let diskBound: DiskBound
+    /// When it was last tried to rejoin disks that were lost.
+    private var rejoinedAt = MonotonicClock.now()
     /// The disks whose faults were told of.
     var toldFaults: Set<String> = []
 
@@ -148,6 +150,7 @@ final class PrimarySession {
                 }
                 if let first = holdsFrom, pace.acknowledged >= first { SessionDial(self).endFirstHold() }
                 guard isHeld else {
+                    rejoinWhenDue()
                     if let ended = try look(waitNanoseconds: 500_000_000) { return ended }
                     continue
                 }
@@ -182,6 +185,14 @@ final class PrimarySession {
             }
             try seal(first: false)
         }
+    }
+
+    /// A disk that was lost may have been repaired.
+    private func rejoinWhenDue() {
+        let period = UInt64(options.diskRejoinSeconds) * 1_000_000_000
+        guard period > 0, MonotonicClock.now() >= rejoinedAt + period else { return }
+        rejoinedAt = MonotonicClock.now()
+        LostDisks(of: shell).rejoinByItself()
     }
 
     func raisePriority() {

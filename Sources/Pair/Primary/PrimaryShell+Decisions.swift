@@ -25,6 +25,9 @@ extension PrimaryShell {
             case .hold, .startCopy: break
             case .attach(let part): LevelParts.attach(part, &state, of: self)
             case .detach(let part): LevelParts.detach(part, &state, of: self)
+            case .noted(let noted):
+                let servers = state.parts.servers
+                onServerQueue { servers.note(noted.loss, of: noted.disk) }
             case .lease(let event): custody.leases?.handle(event, of: options.vm)
             case .release(let epoch):
                 let released = state.gates.flatMap { $0.release(through: epoch) }

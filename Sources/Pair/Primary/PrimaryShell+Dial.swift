@@ -5,7 +5,7 @@ import Protocol
 extension PrimaryShell {
     /// Returns why not, when that is known at once; else what comes of it shows in `isTurning` and `status`.
     public func dial(to level: Level) -> String? {
-        if let guest, let obstacle = LevelParts.obstacle(to: level, guest, custody.leases) { return obstacle }
+        if let guest, let obstacle = LevelParts.obstacle(to: level, guest, custody) { return obstacle }
         return ask { duty in
             switch duty.machine.state {
             case .solo, .paired: .done(duty.turn(to: level))

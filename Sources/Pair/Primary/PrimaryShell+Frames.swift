@@ -29,17 +29,25 @@ extension PrimaryShell {
         switch header.type {
         case .heartbeat, .hello:
             break
-        case .ack, .accept, .refuse, .register, .goodbye, .wish, .promise:
+        case .ack, .accept, .refuse, .register, .goodbye, .wish, .promise, .diskNoted:
             if let message = try StandbyMessage(header, body) { take(message) }
         case .attached:
             let message = try AttachedMessage(body)
-            state.withLock { $0.parts.attached = message }
+            state.withLock { state in
+                if message.part == .detour {
+                    state.parts.carry?.answered(message)
+                } else {
+                    state.parts.attached = message
+                }
+            }
             wake.signal()
         case .diskDigestsReply, .pageDigestsReply, .diskReadReply, .verifyReply, .diskTaken:
             try takeAnswer(header, body)
+        case .carryNews, .carried: try state.withLock { $0.parts.carry }?.take(header, body)
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
             .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .check, .checked, .registerRequest, .registerReply,
-            .join, .turn, .verify, .promiseAsked, .attach, .detach, .through:
+            .join, .turn, .verify, .promiseAsked, .attach, .detach, .through, .carry, .diskNote,
+            .diskFlush:
             throw SessionError(.protocolBroken, "a \(header.type) frame cannot come from a standby")
         }
     }

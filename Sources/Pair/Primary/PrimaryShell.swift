@@ -56,8 +56,12 @@ public final class PrimaryShell: LinkHandler, Sendable {
         let disks = DiskAnswers()
         /// What it has taken of the guest's writes, at a level at which they wait for that.
         let writes = WriteAnswers()
+        /// The processes that serve the disks, where they are served.
+        var servers = DiskServers()
         /// What it said last of a part of the guest that it was to attach.
         var attached: AttachedMessage?
+        /// What carries the guest's frames through its host, at level `component`.
+        var carry: PrimaryCarry?
         /// The same of the memory that it has from before.
         let pageDigests = Answers<PageDigests, [UInt8]>()
     }
@@ -168,6 +172,8 @@ public final class PrimaryShell: LinkHandler, Sendable {
             status.asked = state.duty.dial?.asked ?? state.duty.keeper.asked ?? status.level
             status.dialReason = state.duty.keeper.sentence(state.duty.dial?.reason, at: MonotonicClock.now())
             status.isDegraded = state.duty.keeper.asked != nil && status.level != status.asked
+            status.lostDisks = state.duty.copies.losses.sorted { $0.key < $1.key }.map(\.value)
+            status.carried = state.parts.carry?.carried ?? []
             return status
         }
     }

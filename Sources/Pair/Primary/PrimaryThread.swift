@@ -1,3 +1,4 @@
+import Disk
 import Hypervisor
 import LinuxSystem
 import Messages
@@ -83,14 +84,23 @@ final class PrimaryThread {
             return state.duty.machine.lineage
         }
         if shell.origin.isFresh,
-            let obstacle = LevelParts.obstacle(to: options.level, found.description, shell.custody.leases)
+            let obstacle = LevelParts.obstacle(to: options.level, found.description, shell.custody)
         {
             throw SessionError(.refused, "\(options.vm) cannot be protected: \(obstacle)")
         }
         let obstacle = options.degrade.floor.flatMap {
-            LevelParts.obstacle(to: $0, found.description, shell.custody.leases)
+            LevelParts.obstacle(to: $0, found.description, shell.custody)
         }
         shell.state.withLock { $0.duty.keeper.obstacle = obstacle }
+        if let places = shell.custody.serving {
+            do throws(SessionError) {
+                _ = try LeftServers(of: found, places)
+            } catch {
+                // The standby has the only whole copy, and goes on: nothing was claimed here since.
+                found.kill()
+                throw SessionError.guestLost(found.pid, "was ended: \(error.message)")
+            }
+        }
         LevelParts.attend(shell)
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }
@@ -193,7 +203,12 @@ final class PrimaryThread {
         if orders.stopGuest { try attach().stopAnyway() }
         if orders.detach {
             let attached = try attach()
+            let servers = try shell.custody.serving.map { (places) throws(SessionError) in
+                try LeftServers(of: attached, places)
+            }
+            try servers?.goAlone()
             try attached.removeLeftovers()
+            servers?.end()
             if orders.resumeGuest { attached.resumeAnyway() }
         }
     }

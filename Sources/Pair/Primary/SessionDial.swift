@@ -25,11 +25,40 @@ struct SessionDial {
         switch step {
         case .attach(.memory): return try attachMemory()
         case .attach(.hold): return try beginHolding()
+        case .attach(.served): try serveDisks()
+        case .detach(.served): try serveDisksNoMore()
         case .detach(.hold): return try endHolding()
         case .detach(.memory): detachMemory()
         case .attach, .detach: break
         }
         return nil
+    }
+
+    // MARK: - Disks
+
+    private func serveDisks() throws(SessionError) {
+        do throws(SessionError) {
+            guard let disks = session.disks, let places = shell.custody.serving else {
+                throw SessionError(.refused, "this agent serves no disks")
+            }
+            let names = Dictionary(uniqueKeysWithValues: guest.offeredDisks.map { ($0.index, $0.id) })
+            try disks.serve(places) { [weak shell] index, report in
+                shell?.tell { $0.hear(disk: index, names[index] ?? "\(index)", report) }
+            }
+            let servers = disks.servers()
+            shell.state.withLock { $0.parts.servers = servers }
+        } catch {
+            guard error.code != .guestLost, guest.isAlive else { throw error }
+            shell.tell { $0.hear(.attachFailed(.served, error.message)) }
+            return
+        }
+        shell.tell { $0.hear(.attached(.served)) }
+    }
+
+    private func serveDisksNoMore() throws(SessionError) {
+        try session.disks?.serveNoMore()
+        shell.state.withLock { $0.parts.servers = DiskServers() }
+        shell.tell { $0.hear(.detached(.served)) }
     }
 
     // MARK: - Memory

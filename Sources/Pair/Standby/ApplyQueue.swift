@@ -13,6 +13,8 @@ struct ApplyQueue: Sendable {
         case question(CopyQuestion)
         case attachMemory(AttachMessage, order: Int)
         case detachMemory
+        case attachDetour(AttachMessage)
+        case detachDetour
     }
 
     private var items: [Item] = []

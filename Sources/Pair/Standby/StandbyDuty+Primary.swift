@@ -44,11 +44,16 @@ extension StandbyDuty {
             firstCopy = Synced(frameCount: 0, byteCount: 0)
         case .askPromise(let question, let term):
             outputs.append(.lease(.promiseAsked(question: question, term)))
+        // What it has already is counted as before; whoever asked to take over needs no note.
+        case .note(let note): if machine.takesWrites { outputs.append(.note(note)) }
         // Its output is forgotten by whoever holds it.
         case .released: break
         }
         return outputs
     }
+
+    /// The primary's guest may be heard through this host: it is the standby of one that is linked, and asks for nothing.
+    package var isLending: Bool { isLinked && machine.state == .holding && heldBack == nil }
 
     /// A frame of the first copy came, of so many bytes.
     package mutating func noteFirstCopy(_ byteCount: Int) {

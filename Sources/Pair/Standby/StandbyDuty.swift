@@ -34,6 +34,8 @@ package struct StandbyDuty: Sendable {
         case stopAsking
         /// `persisted` or `failToPersist` follows.
         case persist(LocalRecord)
+        /// To be written down; the primary hears `noted` when that is durable.
+        case note(DiskNote)
         /// `handle` with what the command says follows.
         case fence(NodeName, Nonce, reason: String)
         case stopFencing

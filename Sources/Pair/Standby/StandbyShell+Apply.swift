@@ -59,6 +59,8 @@ extension StandbyShell {
             try state.withLock { (state) throws(SessionError) in try state.leaveMemory(of: replica) }
             applier.begin(with: nil)
             try replica.detachMemory()
+        case .attachDetour(let message): StandbyCarry.attach(message, to: self)
+        case .detachDetour: state.withLock { $0.carry.take() }?.close()
         }
     }
 

@@ -17,6 +17,8 @@ extension StandbyShell {
     }
 
     func perform(_ outputs: [StandbyDuty.Output], _ state: inout State) {
+        // I39: before anybody is asked.
+        if !state.duty.isLending { state.carry.take()?.close() }
         for output in outputs {
             switch output {
             case .send(let message): state.link?.send(message.frame)
@@ -32,6 +34,7 @@ extension StandbyShell {
                 questions?.ask(question) { [weak self] finding in self?.tell { $0.learn(finding) } }
             case .stopAsking: questions?.stop()
             case .persist(let record): persist(record)
+            case .note(let note): custody.write(down: note, for: self)
             case .fence(let peer, let nonce, let reason):
                 custody.fences[peer]?.ask(for: vm, as: .standby, reason: reason) { [weak self] ending in
                     self?.tell { $0.handle(StandbyMachine.Event(ending, of: peer, nonce)) }

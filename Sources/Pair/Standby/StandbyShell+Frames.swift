@@ -13,7 +13,9 @@ extension StandbyShell {
     public func link(_ link: Link, received header: FrameHeader, body: ByteBuffer) {
         state.withLock { state in
             do throws(SessionError) {
-                if state.readingPaused || !state.pending.isEmpty {
+                if header.type == .carried || header.type == .carry {
+                    try state.takeCarried(header, body)
+                } else if state.readingPaused || !state.pending.isEmpty {
                     state.pending.append((header, body))
                 } else {
                     try accept(header, body, &state)
@@ -35,13 +37,14 @@ extension StandbyShell {
 
     func accept(_ header: FrameHeader, _ body: ByteBuffer, _ state: inout State) throws(SessionError) {
         switch header.type {
-        case .pages, .deviceState, .output, .diskWrite, .diskZero:
+        case .pages, .deviceState, .output, .diskWrite, .diskZero, .diskFlush:
             try acceptData(header, body, &state)
         case .checkpointEnd:
             try acceptCheckpointEnd(header, body, &state)
         case .heartbeat:
             break
-        case .register, .takeOver, .released, .tuning, .synced, .goodbye, .promiseAsked:
+        case .register, .takeOver, .released, .tuning, .synced, .goodbye, .promiseAsked,
+            .diskNote:
             guard let message = try PrimaryMessage(header, body) else { break }
             if case .released(let epoch) = message { state.outputs.removeAll { $0.epoch <= epoch } }
             if case .takeOver(_, guestStands: true) = message, !state.duty.machine.level.holdsOutput {
@@ -51,9 +54,10 @@ extension StandbyShell {
         case .diskRead, .diskDigests, .pageDigests, .verify:
             if let question = try CopyQuestion(header, body) { state.queue.append(.question(question)) }
         case .through, .attach, .detach: try state.noteOrder(header, body)
+        case .carry, .carried: try state.takeCarried(header, body)
         case .hello, .offer, .accept, .refuse, .ack, .diskReadReply, .diskDigestsReply, .pageDigestsReply, .wish,
             .check, .checked, .registerRequest, .registerReply, .join, .turn, .verifyReply, .diskTaken, .promise,
-            .attached:
+            .attached, .diskNoted, .carryNews:
             throw SessionError(
                 .protocolBroken, "a \(header.type) frame cannot come from a primary in a running session")
         }

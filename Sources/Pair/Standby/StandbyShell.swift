@@ -101,7 +101,7 @@ public final class StandbyShell: LinkHandler, Sendable {
             self?.wake.signal()
         }
         self.flusher.withLock { $0 = flusher }
-        attendLease()
+        StandbyLease.attend(self)
         _ = try NamedThread.start("apply-\(replica.offer.vm)") { [self] in run() }
     }
 
@@ -192,7 +192,8 @@ public final class StandbyShell: LinkHandler, Sendable {
     public var acceptance: ByteBuffer {
         AcceptMessage(
             identity: replica.image.identity, qemuPID: replica.qemuPID, qemuVersion: offer.guest.qemu.description,
-            baseBytes: replica.baseBytes, heartbeatMilliseconds: heartbeatMilliseconds, verifies: true
+            baseBytes: replica.baseBytes, heartbeatMilliseconds: heartbeatMilliseconds, verifies: true,
+            carries: custody.uplinks != nil ? true : nil
         ).frame
     }
 }

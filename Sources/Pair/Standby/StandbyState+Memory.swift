@@ -14,11 +14,12 @@ extension StandbyState {
             try writes.begin(Epoch(header.epoch), staged: duty.staged, hasMemory: hasMemory)
         case .attach:
             let message = try AttachMessage(body)
+            if message.part == .detour { return queue.append(.attachDetour(message)) }
             guard !hasMemory else { throw SessionError(.protocolBroken, "memory was to be attached a second time") }
             memoryOrder += 1
             queue.append(.attachMemory(message, order: memoryOrder))
         case .detach:
-            _ = try DetachMessage(body)
+            if try DetachMessage(body).part == .detour { return queue.append(.detachDetour) }
             memoryOrder += 1
             hasMemory = false
             queue.append(.detachMemory)

@@ -25,6 +25,8 @@ struct StandbyState {
     var firstCopyBytes: UInt64 = 0
     var pending: [(header: FrameHeader, body: ByteBuffer)] = []
     var readingPaused = false
+    /// What carries the guest's frames through this host, at level `component`.
+    var carry: StandbyCarry?
     var outputs: [HeldOutput] = []
     var watch: PeerWatch
     var applyWatch: ApplyWatch

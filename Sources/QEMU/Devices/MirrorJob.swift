@@ -55,12 +55,13 @@ public struct MirrorJob: Hashable, Sendable {
 
     /// Begins to copy `disk` (its top node). `index` makes the names unique within the VM. The server must offer the
     /// export `export` with the disk's size.
+    /// - Parameter copies: false where the server has what the disk holds: only later writes go there.
     public static func start(
-        _ monitor: QMPConnection, disk: GuestDisk, index: Int, target: Target, export: String = ""
+        _ monitor: QMPConnection, disk: GuestDisk, index: Int, target: Target, export: String = "", copies: Bool = true
     ) throws(DeviceError) -> MirrorJob {
         let job = MirrorJob(name: "\(prefix)\(index)")
         do throws(QMPError) {
-            try job.add(monitor, disk, target, export)
+            try job.add(monitor, disk, target, export, copies ? "full" : "none")
         } catch {
             throw DeviceError(error)
         }
@@ -68,7 +69,7 @@ public struct MirrorJob: Hashable, Sendable {
     }
 
     private func add(
-        _ monitor: QMPConnection, _ disk: GuestDisk, _ target: Target, _ export: String
+        _ monitor: QMPConnection, _ disk: GuestDisk, _ target: Target, _ export: String, _ sync: String
     ) throws(QMPError) {
         let server: JSONValue
         switch target {
@@ -90,7 +91,7 @@ public struct MirrorJob: Hashable, Sendable {
                 "blockdev-mirror",
                 [
                     "job-id": .string(name), "device": .string(disk.node ?? disk.device), "target": .string(name),
-                    "sync": "full", "copy-mode": "write-blocking", "filter-node-name": .string(filter),
+                    "sync": .string(sync), "copy-mode": "write-blocking", "filter-node-name": .string(filter),
                 ])
         } catch {
             _ = try? monitor.execute("blockdev-del", ["node-name": .string(name)])

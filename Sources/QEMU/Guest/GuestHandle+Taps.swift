@@ -5,15 +5,49 @@ import TapDetour
 
 /// What is attached to a guest while it is protected.
 extension GuestHandle {
-    package func mirror(_ disk: OfferedDisk, to descriptor: Int32) throws(SessionError) -> any DiskTap {
+    package func mirror(_ disk: OfferedDisk, to descriptor: Int32, copies: Bool) throws(SessionError) -> any DiskTap {
         do throws(DeviceError) {
             let job = try MirrorJob.start(
-                monitor, disk: drives[Int(disk.index)], index: Int(disk.index), target: .descriptor(descriptor))
+                monitor, disk: drives[Int(disk.index)], index: Int(disk.index), target: .descriptor(descriptor),
+                copies: copies)
             let tap = QEMUDiskTap(disk, job, self)
             mirrors.append(tap)
             return tap
         } catch {
             throw SessionError(.storage, "disk \(disk.id) of \(vm) cannot be mirrored: \(error)")
+        }
+    }
+
+    package func serve(_ disk: OfferedDisk, at socket: String) throws(SessionError) -> any ServedTap {
+        guard let drive = ServedDrive(drives[Int(disk.index)], index: Int(disk.index)) else {
+            throw SessionError(.refused, "disk \(disk.id) of \(vm) is used by no device, so it cannot be served")
+        }
+        do throws(DeviceError) {
+            try drive.serve(monitor, at: socket)
+        } catch {
+            throw process.failed(with: "disk \(disk.id), which was to be served by another process", error)
+        }
+        return QEMUServedTap(drive, disk, self)
+    }
+
+    package func leftServed() throws(SessionError) -> [UInt16] {
+        do throws(QMPError) {
+            return try ServedDrive.present(monitor).compactMap { UInt16(exactly: $0) }
+        } catch {
+            throw process.failed(to: "list its disks that are served", error)
+        }
+    }
+
+    /// Turns the disks back that an earlier agent left served. Their servers answer by now.
+    func removeLeftServed() throws(SessionError) {
+        let left = try leftServed().filter { Int($0) < drives.count }
+        guard !left.isEmpty else { return }
+        try whileStopped(for: .detach) { () throws(SessionError) in
+            for index in left {
+                guard let drive = ServedDrive(drives[Int(index)], index: Int(index)) else { continue }
+                try QEMUServedTap(drive, offeredDisks[Int(index)], self).remove()
+                log.warning("\(vm): an earlier session left disk \(drives[Int(index)].name) served")
+            }
         }
     }
 
@@ -109,6 +143,26 @@ final class QEMUDiskTap: DiskTap {
             try job.cancel(guest.monitor)
         } catch {
             throw guest.process.failed(with: "the mirror of disk \(disk.id)", error)
+        }
+    }
+}
+
+final class QEMUServedTap: ServedTap {
+    private let drive: ServedDrive
+    private let disk: OfferedDisk
+    private unowned let guest: GuestHandle
+
+    init(_ drive: ServedDrive, _ disk: OfferedDisk, _ guest: GuestHandle) {
+        self.drive = drive
+        self.disk = disk
+        self.guest = guest
+    }
+
+    func remove() throws(SessionError) {
+        do throws(DeviceError) {
+            try drive.remove(guest.monitor)
+        } catch {
+            throw guest.process.failed(with: "disk \(disk.id), which was to be its own image again", error)
         }
     }
 }

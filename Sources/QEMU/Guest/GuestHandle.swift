@@ -119,6 +119,7 @@ package final class GuestHandle: Guest {
 
     /// Takes out what an agent that was killed left behind: it keeps the guest's output back.
     package func removeLeftovers() throws(SessionError) {
+        try removeLeftServed()
         do throws(QMPError) {
             for leftover in try Leftovers.remove(monitor, description.nics) {
                 log.warning("\(vm): an earlier session left \(leftover)")

@@ -60,8 +60,9 @@ struct BlockGraph {
         return (format, storage)
     }
 
-    /// The node that the guest's device uses, whatever our own mirror put above it.
+    /// The node that the guest's device uses, whatever our own mirror put above it, or its image's where we serve it.
     func top(_ name: String) -> String {
-        chain(below: name).first { $0.driver != Self.ownFilter }?.name ?? name
+        let own = ServedDrive.keeper(of: name).flatMap { children[$0]?["file"] } ?? name
+        return chain(below: own).first { $0.driver != Self.ownFilter }?.name ?? own
     }
 }

@@ -20,6 +20,8 @@ public struct QEMUStandbys: StandbyGuestSource {
             + command.tapsThatCannotHold(guest)
     }
 
+    public func tap(of nic: GuestNIC, in command: StandbyCommand) -> String? { command.tap(of: nic) }
+
     public func start(
         _ command: StandbyCommand, of guest: GuestDescription, logPath: String
     ) throws(SessionError) -> any StandbyGuest {

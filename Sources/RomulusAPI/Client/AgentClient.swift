@@ -84,6 +84,10 @@ public struct AgentClient: AgentService {
         try await post(Paths.dial(request.vm), request, longer: .milliseconds(request.waitMilliseconds ?? 0))
     }
 
+    public func rejoin(_ vm: VMName) async throws(APIError) -> VMStatus {
+        try await post(Paths.rejoin(vm), [String: String](), longer: .seconds(10))
+    }
+
     public func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
         try await post(Paths.decide(request.vm), request)
     }

@@ -39,6 +39,11 @@ public enum StatusText {
             ("term", String(vm.term), .plain),
             ("epoch", "\(vm.epoch) (every \(vm.epochMilliseconds) ms asked for)", .plain),
         ]
+        for loss in vm.diskLoss ?? [] { lines.append(("disk lost", report(loss, vm, now), .bad)) }
+        for nic in vm.carried ?? [] {
+            let age = Units.age(now.timeIntervalSince(nic.since))
+            lines.append(("carried", "NIC \(nic.nic), through \(vm.peerName) for \(age): \(nic.reason)", .warning))
+        }
         if let target = vm.target { lines.append(("target", report(target), target.isHeld ? .plain : .warning)) }
         if let qmp = vm.qmp { lines.append(("qmp", qmp, .plain)) }
         if let pid = vm.pid { lines.append(("qemu pid", String(pid), .plain)) }
@@ -78,6 +83,14 @@ public enum StatusText {
         guard let dial = vm.dial else { return vm.level.rawValue }
         let reason = dial.reason.map { ", and is not in force: \($0)" } ?? " is being turned to"
         return "\(vm.level.rawValue); \(dial.asked.rawValue) was asked for\(dial.reason == nil ? " and" : "")\(reason)"
+    }
+
+    private static func report(_ loss: DiskLossReport, _ vm: VMStatus, _ now: Date) -> String {
+        let state =
+            loss.isRejoining
+            ? "rejoins, at most \(Units.bytes(loss.staleBytes)) to copy"
+            : "the guest goes on with the copy of \(vm.peerName)"
+        return "\(loss.disk) for \(Units.age(now.timeIntervalSince(loss.since))): \(loss.reason); \(state)"
     }
 
     /// What stands in the way now comes before what went wrong last.

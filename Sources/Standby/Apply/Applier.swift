@@ -45,6 +45,8 @@ package struct Applier: ~Copyable {
                 try work.time { () throws(StorageError) in
                     try disk.zeroThrough(offset: zero.offset, length: zero.length, mayUnmap: zero.mayUnmap)
                 }
+            // As long as storage takes: what it may hang at is noticed at the next write.
+            case .diskFlush: try disks.disk(try DiskFlush(parsing: body).disk).image.flush()
             default:
                 throw SessionError(.protocolBroken, "a \(header.type) frame cannot be part of the first copy")
             }

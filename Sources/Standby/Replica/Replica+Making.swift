@@ -10,12 +10,6 @@ extension Replica {
     /// The standby's command line, or everything that stands in the way of a replica.
     static func admit(_ offer: OfferMessage, _ places: ReplicaPlaces) throws(SessionError) -> StandbyCommand {
         let level = offer.session.level
-        guard level != .component else {
-            throw SessionError(
-                .refused,
-                "it is offered at level \(level.rawValue), and this version keeps standbys at levels restart and system"
-                    + " only")
-        }
         guard level.holdsOutput || (offer.blocks.isEmpty && offer.nics.isEmpty) else {
             throw SessionError(.protocolBroken, "at level \(level.rawValue) there is nothing to offer but disks")
         }

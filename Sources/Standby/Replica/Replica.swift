@@ -156,6 +156,9 @@ public final class Replica: @unchecked Sendable {
         }
     }
 
+    /// Through which the guest would reach its network from this host; nil where none is known.
+    package func tap(of nic: GuestNIC) -> String? { places.guests.tap(of: nic, in: command) }
+
     package func disk(_ index: UInt16) throws(SessionError) -> StagedDisk { try disks.disk(index) }
 
     // MARK: - Progress

@@ -52,7 +52,7 @@ package struct ThroughWrites: Sendable {
     /// - Parameter hasMemory: there is something here that checkpoints are made of.
     package mutating func place(_ header: FrameHeader, hasMemory: Bool) throws(SessionError) -> Place {
         let (frame, last) = (Epoch(header.epoch), epoch ?? .firstCopy)
-        let isOfDisk = header.type == .diskWrite || header.type == .diskZero
+        let isOfDisk = [.diskWrite, .diskZero, .diskFlush].contains(header.type)
         switch isOfDisk {
         case true where frame == .firstCopy && !hasBegun: return .direct
         case true where frame == epoch && header.sequence == 0:

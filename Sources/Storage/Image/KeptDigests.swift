@@ -22,6 +22,9 @@ public final class KeptDigests: Sendable {
                 status.st_mtim.tv_sec, status.st_mtim.tv_nsec, status.st_ctim.tv_sec, status.st_ctim.tv_nsec,
             ]
         }
+
+        /// It may have been written since.
+        func isSameFile(as other: Identity?) -> Bool { device == other?.device && inode == other?.inode }
     }
 
     private let entries = Mutex<[String: (identity: Identity, table: ChunkTable)]>([:])

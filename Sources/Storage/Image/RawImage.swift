@@ -18,7 +18,8 @@ final class RawImage: Sendable {
 
     private static let zeros = [UInt8](repeating: 0, count: 1 << 20)
 
-    init(path: String) throws(StorageError) {
+    /// - Parameter isLocked: false when `lock` follows.
+    init(path: String, isLocked: Bool = true) throws(StorageError) {
         let file: OwnedDescriptor
         do throws(SystemError) {
             file = try OwnedDescriptor.open(path, O_RDWR)
@@ -33,7 +34,7 @@ final class RawImage: Sendable {
         guard kind == S_IFREG || kind == S_IFBLK else {
             throw .cannotOpen(path: path, reason: "it is neither a regular file nor a block device")
         }
-        guard try ImageLock.take(file, path: path) else { throw .inUse(path: path) }
+        if isLocked, !(try ImageLock.take(file, path: path)) { throw .inUse(path: path) }
         let end = rml_end(file.number)
         guard end >= 0 else { throw .cannotOpen(path: path, reason: String(cString: strerror(Int32(-end)))) }
         self.path = path
@@ -44,6 +45,34 @@ final class RawImage: Sendable {
 
     /// Nil where it cannot be told whether the image was written; only while it is open.
     var identity: KeptDigests.Identity? { KeptDigests.Identity(of: number) }
+
+    /// What a QEMU with a writable image takes.
+    func lock() throws(StorageError) {
+        let isTaken = try file.withLock { (file) throws(StorageError) -> Bool in
+            switch file {
+            case .some(let file): return try ImageLock.take(file, path: path)
+            case nil: throw .closed(path: path)
+            }
+        }
+        if !isTaken { throw .inUse(path: path) }
+    }
+
+    func unlock() { _ = rml_unlock(number) }
+
+    /// True when all of it lay in memory; else nothing is known of `target`.
+    func readNow(offset: UInt64, into target: UnsafeMutableRawBufferPointer) -> Bool {
+        rml_pread_now(number, target.baseAddress, target.count, off_t(offset)) == target.count
+    }
+
+    /// What was read or written of it before is not answered from memory any more, but by the device.
+    func forgetCached() { rml_forget_cached(number) }
+
+    /// In bytes, at present.
+    var sizeNow: UInt64? {
+        var status = stat()
+        guard fstat(number, &status) == 0 else { return nil }
+        return status.st_mode & S_IFMT == S_IFREG ? UInt64(status.st_size) : size
+    }
 
     /// Gives the locks back with it.
     func close() throws(StorageError) {

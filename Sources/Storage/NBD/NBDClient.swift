@@ -125,7 +125,7 @@ final class NBDClient: Sendable {
             path: peer, operation: operation, reason: String(cString: strerror(Int32(bitPattern: errorNumber))))
     }
 
-    private static func header(
+    static func header(
         _ type: UInt16, _ flags: UInt16, _ cookie: UInt64, _ offset: UInt64, _ length: UInt32
     ) -> [UInt8] {
         var bytes: [UInt8] = []
@@ -224,7 +224,11 @@ final class NBDClient: Sendable {
     }
 
     private static func takeReply(_ channel: inout Channel) throws -> (cookie: UInt64, errorNumber: UInt32) {
-        guard let reply = try channel.socket.take(NBD.replySize) else { throw Fault("it ended the connection") }
+        try takeReply(&channel.socket)
+    }
+
+    static func takeReply(_ socket: inout NBDSocket) throws -> (cookie: UInt64, errorNumber: UInt32) {
+        guard let reply = try socket.take(NBD.replySize) else { throw Fault("it ended the connection") }
         guard reply.number(at: 0, as: UInt32.self) == NBD.simpleReplyMagic else {
             throw Fault("a reply does not start with its magic number")
         }
@@ -233,18 +237,18 @@ final class NBDClient: Sendable {
 
     // MARK: - Handshake
 
-    private struct Terms {
+    struct Terms {
         var size: UInt64
         var flags: UInt16
         var lengthMax: Int
     }
 
-    private struct Fault: Error {
+    struct Fault: Error {
         var reason: String
         init(_ reason: String) { self.reason = reason }
     }
 
-    private static func shakeHands(_ socket: inout NBDSocket, export: String) throws -> Terms {
+    static func shakeHands(_ socket: inout NBDSocket, export: String) throws -> Terms {
         guard let greeting = try socket.take(18) else { throw Fault("it ended the connection before its greeting") }
         guard greeting.number(at: 0, as: UInt64.self) == NBD.magic,
             greeting.number(at: 8, as: UInt64.self) == NBD.optionMagic

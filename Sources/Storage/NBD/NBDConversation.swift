@@ -25,14 +25,6 @@ struct NBDConversation: ~Copyable {
     /// Reserved whole, but the kernel gives pages only as far as they are used.
     private let payload: UnsafeMutableRawBufferPointer
 
-    private struct Request {
-        var flags: UInt16
-        var type: UInt16
-        var cookie: UInt64
-        var offset: UInt64
-        var length: UInt32
-    }
-
     /// Borrows the descriptor: the caller keeps it open until this value is gone. `threadName` names the second thread.
     init(
         _ export: NBDServer.Export, sink: any DiskSink, counters: NBDCounters, threadName: String,
@@ -53,8 +45,8 @@ struct NBDConversation: ~Copyable {
     mutating func run() throws(Ending) {
         defer { later?.end() }
         do {
-            guard try haggle() else { return }
-            while let request = try nextRequest() {
+            guard try NBDHandshake.serve(&socket, name: export.name, size: export.size) else { return }
+            while let request = try NBDRequest.next(&socket) {
                 if request.type == NBD.Command.disconnect { return }
                 try serve(request)
             }
@@ -67,54 +59,9 @@ struct NBDConversation: ~Copyable {
         }
     }
 
-    // MARK: - Handshake
-
-    /// True once the client has chosen the export.
-    private mutating func haggle() throws -> Bool {
-        try socket.send(NBDHandshake.greeting)
-        guard let flags = try socket.take(4) else { return false }
-        let clientFlags = flags.number(at: 0, as: UInt32.self)
-        guard let handshake = NBDHandshake(clientFlags: clientFlags, name: export.name, size: export.size) else {
-            throw Ending.brokenByClient("the client's handshake flags \(clientFlags) are not known")
-        }
-        var reply: [UInt8] = []
-        for _ in 0..<NBD.optionsMax {
-            guard let header = try socket.take(NBD.optionHeaderSize) else { return false }
-            guard header.number(at: 0, as: UInt64.self) == NBD.optionMagic else {
-                throw Ending.brokenByClient("an option does not start with its magic number")
-            }
-            let option: UInt32 = header.number(at: 8)
-            let length: UInt32 = header.number(at: 12)
-            guard length <= NBD.optionDataMax else {
-                throw Ending.brokenByClient("option \(option) has \(length) bytes of data")
-            }
-            guard let data = try socket.take(Int(length)) else { return false }
-            reply.removeAll(keepingCapacity: true)
-            let outcome = handshake.answer(option, data, into: &reply)
-            try socket.send(reply)
-            switch outcome {
-            case .goOn: continue
-            case .transmission: return true
-            case .close: return false
-            }
-        }
-        throw Ending.brokenByClient("the client sent more than \(NBD.optionsMax) options")
-    }
-
     // MARK: - Requests
 
-    /// Nil when the client has hung up between two requests.
-    private mutating func nextRequest() throws -> Request? {
-        guard let bytes = try socket.take(NBD.requestSize) else { return nil }
-        guard bytes.number(at: 0, as: UInt32.self) == NBD.requestMagic else {
-            throw Ending.brokenByClient("a request does not start with its magic number")
-        }
-        return Request(
-            flags: bytes.number(at: 4), type: bytes.number(at: 6), cookie: bytes.number(at: 8),
-            offset: bytes.number(at: 16), length: bytes.number(at: 24))
-    }
-
-    private mutating func serve(_ request: Request) throws {
+    private mutating func serve(_ request: NBDRequest) throws {
         switch request.type {
         case NBD.Command.write: try write(request)
         case NBD.Command.read: try read(request)
@@ -128,14 +75,14 @@ struct NBDConversation: ~Copyable {
             try carryOut(request) { [sink, export] () throws(StorageError) in try sink.flush(disk: export.disk) }
         case NBD.Command.cache:
             // A hint; there is nothing to fetch ahead.
-            guard request.flags == 0, isInside(request) else { return try refuse(request) }
+            guard request.flags == 0, request.isInside(export.size) else { return try refuse(request) }
             try reply(request, NBD.Failure.none)
         default:
             try refuse(request)
         }
     }
 
-    private mutating func write(_ request: Request) throws {
+    private mutating func write(_ request: NBDRequest) throws {
         let length = Int(request.length)
         // What follows the request is as long as that, whatever is wrong with it; above the limit it is not even read.
         guard length <= NBD.payloadMax else {
@@ -151,7 +98,7 @@ struct NBDConversation: ~Copyable {
             data = UnsafeRawBufferPointer(target)
         }
         guard request.flags & ~NBD.CommandFlag.fua == 0 else { return try refuse(request) }
-        guard isInside(request) else { return try refuse(request, with: NBD.Failure.noSpace) }
+        guard request.isInside(export.size) else { return try refuse(request, with: NBD.Failure.noSpace) }
         counters.writes.add(1, ordering: .relaxed)
         counters.bytesWritten.add(length, ordering: .relaxed)
         guard length > 0 else { return try reply(request, NBD.Failure.none) }
@@ -161,9 +108,9 @@ struct NBDConversation: ~Copyable {
         }
     }
 
-    private func read(_ request: Request) throws {
+    private func read(_ request: NBDRequest) throws {
         let length = Int(request.length)
-        guard request.flags & ~NBD.CommandFlag.fua == 0, length <= NBD.payloadMax, isInside(request) else {
+        guard request.flags & ~NBD.CommandFlag.fua == 0, length <= NBD.payloadMax, request.isInside(export.size) else {
             return try refuse(request)
         }
         counters.reads.add(1, ordering: .relaxed)
@@ -179,9 +126,9 @@ struct NBDConversation: ~Copyable {
         try reply(request, failure, dataLength: length)
     }
 
-    private mutating func zero(_ request: Request, known: UInt16, mayUnmap: Bool) throws {
+    private mutating func zero(_ request: NBDRequest, known: UInt16, mayUnmap: Bool) throws {
         guard request.flags & ~known == 0 else { return try refuse(request) }
-        guard isInside(request) else { return try refuse(request, with: NBD.Failure.noSpace) }
+        guard request.isInside(export.size) else { return try refuse(request, with: NBD.Failure.noSpace) }
         counters.zeroes.add(1, ordering: .relaxed)
         guard request.length > 0 else { return try reply(request, NBD.Failure.none) }
         let fua = request.flags & NBD.CommandFlag.fua != 0
@@ -191,15 +138,11 @@ struct NBDConversation: ~Copyable {
         }
     }
 
-    private func isInside(_ request: Request) -> Bool {
-        request.offset <= export.size && UInt64(request.length) <= export.size - request.offset
-    }
-
-    private func endedInside(_ request: Request) throws {
+    private func endedInside(_ request: NBDRequest) throws {
         throw Ending.brokenByClient("the client hung up within a write of \(request.length) bytes")
     }
 
-    private func refuse(_ request: Request, with failure: UInt32 = NBD.Failure.invalid) throws {
+    private func refuse(_ request: NBDRequest, with failure: UInt32 = NBD.Failure.invalid) throws {
         counters.failures.add(1, ordering: .relaxed)
         counters.lastFailure.withLock {
             $0 = """
@@ -211,7 +154,7 @@ struct NBDConversation: ~Copyable {
     }
 
     /// Replies when the sink has done it: now, or once the ticket has come true.
-    private mutating func carryOut(_ request: Request, _ work: () throws(StorageError) -> DiskTicket) throws {
+    private mutating func carryOut(_ request: NBDRequest, _ work: () throws(StorageError) -> DiskTicket) throws {
         var ticket = DiskTicket.done
         let failure = counters.outcome { () throws(StorageError) in ticket = try work() }
         guard failure == NBD.Failure.none, ticket != .done else { return try reply(request, failure) }
@@ -228,7 +171,7 @@ struct NBDConversation: ~Copyable {
     }
 
     /// Sends the reply, and `dataLength` bytes that lie behind the place of its header.
-    private func reply(_ request: Request, _ failure: UInt32, dataLength: Int = 0) throws {
+    private func reply(_ request: NBDRequest, _ failure: UInt32, dataLength: Int = 0) throws {
         payload.putReply(failure, to: request.cookie)
         let reply = UnsafeRawBufferPointer(rebasing: payload[..<(NBD.replySize + dataLength)])
         if let later { try later.send(reply) } else { try socket.send(reply) }

@@ -1,6 +1,6 @@
 import LinuxSystem
 
-/// The server's half of the fixed new-style handshake: options in, replies out, no I/O.
+/// The server's half of the fixed new-style handshake: options in, replies out.
 struct NBDHandshake {
     enum Outcome: Equatable {
         case goOn
@@ -29,6 +29,38 @@ struct NBDHandshake {
         self.name = Array(name.utf8)
         self.size = size
         noZeroes = clientFlags & UInt32(NBD.Handshake.noZeroes) != 0
+    }
+
+    /// The whole handshake on a socket. True once the client has chosen the export.
+    static func serve(_ socket: inout NBDSocket, name: String, size: UInt64) throws -> Bool {
+        try socket.send(greeting)
+        guard let flags = try socket.take(4) else { return false }
+        let clientFlags = flags.number(at: 0, as: UInt32.self)
+        guard let handshake = NBDHandshake(clientFlags: clientFlags, name: name, size: size) else {
+            throw NBDConversation.Ending.brokenByClient("the client's handshake flags \(clientFlags) are not known")
+        }
+        var reply: [UInt8] = []
+        for _ in 0..<NBD.optionsMax {
+            guard let header = try socket.take(NBD.optionHeaderSize) else { return false }
+            guard header.number(at: 0, as: UInt64.self) == NBD.optionMagic else {
+                throw NBDConversation.Ending.brokenByClient("an option does not start with its magic number")
+            }
+            let option: UInt32 = header.number(at: 8)
+            let length: UInt32 = header.number(at: 12)
+            guard length <= NBD.optionDataMax else {
+                throw NBDConversation.Ending.brokenByClient("option \(option) has \(length) bytes of data")
+            }
+            guard let data = try socket.take(Int(length)) else { return false }
+            reply.removeAll(keepingCapacity: true)
+            let outcome = handshake.answer(option, data, into: &reply)
+            try socket.send(reply)
+            switch outcome {
+            case .goOn: continue
+            case .transmission: return true
+            case .close: return false
+            }
+        }
+        throw NBDConversation.Ending.brokenByClient("the client sent more than \(NBD.optionsMax) options")
     }
 
     /// Answers one option whose data (at most `NBD.optionDataMax` bytes) has arrived.

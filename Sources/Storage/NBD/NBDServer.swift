@@ -36,8 +36,9 @@ public final class NBDServer: Sendable {
 
     public let export: Export
     private let threadName: String
-    private let sink: any DiskSink
-    private let counters = NBDCounters()
+    private let counters: NBDCounters
+    /// One connection from the greeting to its end, of a descriptor that is borrowed.
+    private let conversation: @Sendable (Int32) throws(NBDConversation.Ending) -> Void
 
     private final class Connection: Sendable {
         let descriptor: OwnedDescriptor
@@ -59,11 +60,24 @@ public final class NBDServer: Sendable {
     private let state = Mutex(State())
 
     /// `threadName` (15 bytes count) names the threads that serve; nothing runs before `listen` or `serve`.
-    public init(_ export: Export, threadName: String, sink: any DiskSink) {
+    public convenience init(_ export: Export, threadName: String, sink: any DiskSink) {
+        let counters = NBDCounters()
+        self.init(export, threadName: threadName, counters) { (descriptor) throws(NBDConversation.Ending) in
+            var conversation = NBDConversation(
+                export, sink: sink, counters: counters, threadName: threadName, borrowing: descriptor)
+            try conversation.run()
+        }
+    }
+
+    init(
+        _ export: Export, threadName: String, _ counters: NBDCounters = NBDCounters(),
+        conversation: @escaping @Sendable (Int32) throws(NBDConversation.Ending) -> Void
+    ) {
         precondition(export.name.utf8.count <= NBD.nameMax, "an export name has at most \(NBD.nameMax) bytes")
         self.export = export
         self.threadName = threadName
-        self.sink = sink
+        self.counters = counters
+        self.conversation = conversation
     }
 
     /// Accepts connections at a unix socket until `stop`. A socket file that nobody listens at any more is replaced.
@@ -169,10 +183,7 @@ public final class NBDServer: Sendable {
 
     private func converse(_ connection: Connection) {
         do throws(NBDConversation.Ending) {
-            var conversation = NBDConversation(
-                export, sink: sink, counters: counters, threadName: threadName,
-                borrowing: connection.descriptor.number)
-            try conversation.run()
+            try conversation(connection.descriptor.number)
         } catch {
             switch error {
             case .brokenByClient(let reason):

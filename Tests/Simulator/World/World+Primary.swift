@@ -46,7 +46,7 @@ extension World {
         case .attach(let part): attach(part, host)
         case .detach(let part): detach(part, host)
         case .lease(let event): tellLease(event, host)
-        case .report, .account: break
+        case .report, .account, .noted: break
         }
     }
 

@@ -55,7 +55,7 @@ extension World {
         case .stopFencing: stopFencing(host)
         case .lease(let event): tellLease(event, host)
         case .answer(let answer): self.answer(answer, host)
-        case .report, .settle: break
+        case .report, .settle, .note: break
         }
     }
 
@@ -214,7 +214,7 @@ extension World {
             host.replica?.outputs.removeAll { $0.epoch <= epoch }
         case .takeOver(_, let stands): if stands { host.handOverAskedAt = now }
         case .goodbye: host.isTold = true
-        case .register, .tuning, .synced, .askPromise: break
+        case .register, .tuning, .synced, .askPromise, .note: break
         }
         take(message, host)
         host.isTold = false

@@ -334,7 +334,15 @@ public final class Pair: Sendable {
             public var elsewhere: String?
         }
         public var desired: Desired?
+        public var diskLoss: [DiskLoss]?
         public var lastError: String?
+    }
+
+    /// A disk whose copy at the guest's host is lost.
+    public struct DiskLoss: Decodable, Sendable {
+        public var disk: String
+        public var reason: String
+        public var rejoining: Bool
     }
 
     public func list(_ host: BedHost) throws -> [Status] {

@@ -14,6 +14,13 @@ extension StandbyCommand {
     /// The tap interfaces that QEMU is told to use without a script that would put them into a bridge.
     public var taps: [String] { tapOptions.compactMap { $0["ifname"] } }
 
+    /// That of a NIC: by its netdev's name, or the only one that there is.
+    func tap(of nic: GuestNIC) -> String? {
+        let all = options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }
+            .map { OptionValue($0.value ?? "", impliedKey: "type") }.filter { $0["type"] == "tap" }
+        return (all.first { $0["id"] == nic.netdev } ?? (all.count == 1 ? all.first : nil))?["ifname"]
+    }
+
     private var tapOptions: [OptionValue] {
         options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }
             .map { OptionValue($0.value ?? "", impliedKey: "type") }

@@ -60,6 +60,9 @@ private func parse(_ type: FrameType, _ body: UnsafeRawBufferPointer) {
     case .diskTaken: again(DiskTaken.self, body)
     case .promiseAsked: again(PromiseAsked.self, body)
     case .promise: again(Promise.self, body)
+    case .carry: again(CarryOrder.self, body)
+    case .carryNews: again(CarryNews.self, body)
+    case .carried: again(CarriedFrames.self, body)
     }
 }
 

@@ -1,10 +1,9 @@
 import CLinux
 import Glibc
-import LinuxSystem
 
 /// Wakes a thread of its own whenever the kernel tells of a change of some network device, in the network namespace in which
 /// it was made, until it is let go of.
-final class LinkWatch: Sendable {
+public final class LinkWatch: Sendable {
     private let stop: StopSignal
 
     private final class StopSignal: Sendable {
@@ -23,7 +22,9 @@ final class LinkWatch: Sendable {
 
     /// `look` is called on that thread, which stays in the namespace: whatever a message says, what is looked at is how things
     /// are now. A message that was lost for want of room leads to a look as well. It returns false to be called again soon.
-    init(_ look: @escaping @Sendable () -> Bool) throws(SystemError) {
+    ///
+    /// - Parameter name: of the thread.
+    public init(_ name: String, _ look: @escaping @Sendable () -> Bool) throws(SystemError) {
         let number = rml_netlink(Self.route)
         guard number >= 0 else { throw SystemError(operation: "open", errno: -number, subject: "a netlink socket") }
         let socket = OwnedDescriptor(owning: number)
@@ -35,7 +36,7 @@ final class LinkWatch: Sendable {
         }
         let stop = try StopSignal()
         self.stop = stop
-        _ = try NamedThread.start("gate-links", handing: socket) { socket in
+        _ = try NamedThread.start(name, handing: socket) { socket in
             Self.run(socket, stop, look)
         }
     }

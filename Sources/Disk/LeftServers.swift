@@ -1,0 +1,50 @@
+import Hypervisor
+import LinuxSystem
+import Model
+import Storage
+
+/// Servers of disks that an earlier run of the agent left, with the guest's writes waiting in them.
+package struct LeftServers {
+    private let lines: [(disk: UInt16, line: ControlLine)]
+    private let guest: any Guest
+
+    /// Throws when a disk that is served is not whole here, so that the guest cannot go on at this host.
+    package init(of guest: any Guest, _ places: ServingPlaces) throws(SessionError) {
+        self.guest = guest
+        var lines: [(disk: UInt16, line: ControlLine)] = []
+        for index in try guest.leftServed() {
+            guard let connection = try? LocalSocket.connect(to: places.controlSocket(index)) else {
+                throw Self.lost(guest, index, "its server is gone")
+            }
+            let line = ControlLine(connection)
+            guard line.send(ServedOrder.look), let answer = line.nextAnswer() else {
+                throw Self.lost(guest, index, "its server does not answer")
+            }
+            if !answer.report.isWhole {
+                throw Self.lost(guest, index, answer.report.lost ?? "it has not all that it lacked")
+            }
+            lines.append((index, line))
+        }
+        self.lines = lines
+    }
+
+    /// This host has the guest alone: what waits is done, and the disks can be turned back.
+    package func goAlone() throws(SessionError) {
+        for (index, line) in lines {
+            for order in [ServedOrder.alone, .unlock] {
+                guard line.send(order), line.nextAnswer()?.failure == nil else {
+                    throw Self.lost(guest, index, "its server does not answer")
+                }
+            }
+        }
+    }
+
+    /// The disks were turned back.
+    package func end() { for (_, line) in lines { line.send(ServedOrder.end) } }
+
+    private static func lost(_ guest: any Guest, _ index: UInt16, _ why: String) -> SessionError {
+        let name = guest.offeredDisks.first { $0.index == index }?.id ?? "\(index)"
+        return SessionError(
+            .storage, "disk \(name) of \(guest.vm) is not whole at this host (\(why)): only the standby's copy is")
+    }
+}

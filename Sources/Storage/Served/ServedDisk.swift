@@ -1,0 +1,356 @@
+import Glibc
+import LinuxSystem
+
+/// One disk of a guest, served from two copies: reads are answered here, writes are done when both have them. A copy here that
+/// fails or does not answer in time is left behind, and the guest sees nothing of it. `ServedState` has the rules, this
+/// carries them out.
+///
+/// QEMU's requests come from the threads of its connections; answers leave on whatever thread ends them.
+package final class ServedDisk: Sendable {
+    /// A request, and what is waited for before it is answered.
+    struct UnderWay {
+        var request: ServedRequest
+        /// When it was given to the copy here, by the monotonic clock; nil when that is not waited for.
+        var here: UInt64?
+        var there: Bool
+        /// The copy here has it.
+        var reachedHere = false
+        var failure: UInt32 = NBD.Failure.none
+    }
+
+    struct State {
+        var rules: ServedState
+        var here: CopyHere
+        var there: CopyThere?
+        var underWay: [UInt64: UnderWay] = [:]
+        var next: UInt64 = 0
+        /// Copies that were left behind with operations that have not returned.
+        var abandoned: [CopyHere] = []
+        /// When the copy here was asked for its size, which is not known yet; and what it was last.
+        var sizeAskedAt: UInt64?
+        var sizeSeen: UInt64
+        /// What a rejoining copy works on at present: writes to it wait.
+        var copying: Range<UInt64>?
+        var bytesCopied: UInt64 = 0
+        /// Since when a disk is lost, by the wall clock in seconds, to be shown.
+        var lostAt: Int?
+        var isEnding = false
+    }
+
+    /// A flush writes out what came before it, so it may take so many times as long as another request.
+    static let flushPatience: UInt64 = 10
+    static let glance: UInt64 = 20_000_000
+
+    let size: UInt64
+    let path: String
+    /// In nanoseconds.
+    let bound: UInt64
+    let changed: @Sendable (ServedReport) -> Void
+    let state: Monitor<State>
+    let identity: KeptDigests.Identity?
+
+    /// Opens the copy here.
+    /// - Parameters:
+    ///   - bound: how long its storage may take for a request, in milliseconds.
+    ///   - lost: why it is not whole from the start: nothing is known of what it holds.
+    ///   - changed: told after each change of what `report` says.
+    package init(
+        path: String, size: UInt64, bound: Int, lost: String? = nil, changed: @escaping @Sendable (ServedReport) -> Void
+    ) throws(StorageError) {
+        let here = try CopyHere(path: path)
+        guard here.image.size == size else {
+            here.end()
+            throw .wrongSize(path: path, bytes: here.image.size, expected: size)
+        }
+        self.path = path
+        self.size = size
+        self.bound = UInt64(bound) * 1_000_000
+        self.changed = changed
+        identity = here.image.identity
+        var rules = ServedState(size: size)
+        if let lost {
+            _ = rules.lose(lost, missing: [], isFlush: true)
+            here.end()
+        }
+        state = Monitor(State(rules: rules, here: here, sizeSeen: size))
+        do throws(SystemError) {
+            _ = try NamedThread.start("disk-watch") { [self] in watch() }
+        } catch {
+            throw .cannotStart(what: "the watch of \(path)", reason: "\(error)")
+        }
+    }
+
+    package var report: ServedReport { state.look(Self.report) }
+
+    static func report(_ state: inout State) -> ServedReport {
+        var report = ServedReport(
+            loss: state.rules.loss, isNoted: state.rules.isNoted, staleChunks: state.rules.stale.count,
+            bytesCopied: state.bytesCopied, lostAt: state.lostAt)
+        switch state.rules.here {
+        case .whole: break
+        case .lost(let why): report.lost = why
+        case .rejoining: report.isRejoining = true
+        }
+        return report
+    }
+
+    func tell() { changed(report) }
+
+    /// Where QEMU finds it.
+    package func server() -> NBDServer {
+        NBDServer(NBDServer.Export(name: "", disk: 0, size: size), threadName: "disk-qemu") {
+            (descriptor) throws(NBDConversation.Ending) in
+            var conversation = ServedConversation(self, borrowing: descriptor)
+            try conversation.run()
+        }
+    }
+
+    // MARK: - What the agent says
+
+    /// Requests go to the standby too, by an NBD conversation on that socket.
+    package func pair(over socket: consuming OwnedDescriptor) throws {
+        pair(try CopyThere(socket, size: size) { [weak self] in self?.fallSilent() })
+    }
+
+    /// From here on requests go to the standby too.
+    func pair(_ there: CopyThere) {
+        state.change { state in
+            state.there = there
+            state.rules.pair()
+            // Nothing was answered that is under way, so it goes there whole.
+            for number in state.underWay.keys { Self.sendThere(number, &state, self) }
+        }
+        settle()
+    }
+
+    func fallSilent() { state.change { $0.rules.fallSilent() } }
+
+    /// The register names this host alone: the standby is waited for no more.
+    package func goAlone() {
+        state.change { state in
+            state.rules.goAlone()
+            state.there.take()?.end()
+            for number in state.underWay.keys { state.underWay[number]?.there = false }
+        }
+        settle()
+    }
+
+    package func note(_ loss: UInt64) {
+        state.change { $0.rules.note(loss) }
+        settle()
+        tell()
+    }
+
+    package func lock() throws(StorageError) {
+        let here = state.look { $0.rules.isWhole ? $0.here : nil }
+        try here?.image.lock()
+    }
+
+    package func unlock() { state.look { $0.here.image.unlock() } }
+
+    package func end() {
+        state.change { state in
+            state.isEnding = true
+            state.here.end()
+            state.there?.end()
+        }
+    }
+
+    // MARK: - Requests
+
+    /// Waits while a write that overlaps is under way: two copies have to see them in one order.
+    func take(_ request: ServedRequest) {
+        if request.kind == .read, readNow(request) { return }
+        state.wait { state -> Void? in
+            guard !request.changes || !Self.isBusy(request.range, state) else { return nil }
+            begin(request, &state)
+            return ()
+        }
+        // What waits for nothing: a flush where nothing is to be flushed.
+        if request.kind == .flush { settle() }
+    }
+
+    static func isBusy(_ range: Range<UInt64>, _ state: State) -> Bool {
+        if let copying = state.copying, copying.overlaps(range) { return true }
+        return state.underWay.values.contains { $0.request.changes && $0.request.range.overlaps(range) }
+    }
+
+    /// True when it lay in memory.
+    func readNow(_ request: ServedRequest) -> Bool {
+        guard let here = state.look({ $0.rules.isWhole ? $0.here : nil }),
+            here.image.readNow(offset: request.offset, into: request.data)
+        else { return false }
+        request.answer()
+        return true
+    }
+
+    func begin(_ request: ServedRequest, _ state: inout State) {
+        let number = state.next
+        state.next += 1
+        state.underWay[number] = UnderWay(request: request, here: nil, there: false)
+        switch request.kind {
+        case .read:
+            guard let readsHere = state.rules.readsHere else { return }
+            if readsHere { sendHere(number, &state) } else { Self.sendThere(number, &state, self) }
+        case .write, .zero:
+            let places = state.rules.places(ofWrite: request.range)
+            if places.here { sendHere(number, &state) }
+            Self.sendThere(number, &state, self)
+        case .flush:
+            if case .lost = state.rules.here {} else { sendHere(number, &state) }
+            Self.sendThere(number, &state, self)
+        }
+    }
+
+    func sendHere(_ number: UInt64, _ state: inout State) {
+        guard let request = state.underWay[number]?.request else { return }
+        state.underWay[number]?.here = MonotonicClock.now()
+        if request.kind == .flush || request.fua { state.rules.beginFlush() }
+        let here = state.here
+        here.perform { (image) throws(StorageError) in
+            switch request.kind {
+            case .read: try image.read(offset: request.offset, into: request.data)
+            case .write, .zero:
+                try image.write(request.write)
+                if request.fua { try image.flush() }
+            case .flush: try image.flush()
+            }
+        } done: { [self] failure in
+            doneHere(number, here, failure)
+        }
+    }
+
+    /// A read goes there only where it is not answered here.
+    static func sendThere(_ number: UInt64, _ state: inout State, _ disk: ServedDisk) {
+        guard state.rules.there != .alone, let entry = state.underWay[number],
+            entry.request.kind != .read || entry.here == nil
+        else { return }
+        state.underWay[number]?.there = true
+        state.there?.perform(entry.request) { [weak disk] failure in disk?.doneThere(number, failure) }
+    }
+
+    func doneHere(_ number: UInt64, _ here: CopyHere, _ failure: StorageError?) {
+        let isLost = state.change { state -> Bool in
+            // What comes late, from a copy that was left behind, is nothing any more.
+            guard state.here === here, let entry = state.underWay[number], entry.here != nil else { return false }
+            if let failure {
+                let isFlush = entry.request.kind == .flush || entry.request.fua
+                return lose(failure.description, isFlush: isFlush, &state)
+            }
+            if entry.request.kind == .flush || entry.request.fua { state.rules.endFlush() }
+            state.underWay[number]?.here = nil
+            state.underWay[number]?.reachedHere = true
+            return false
+        }
+        settle()
+        if isLost { tell() }
+    }
+
+    func doneThere(_ number: UInt64, _ failure: UInt32) {
+        state.change { state in
+            guard let entry = state.underWay[number], entry.there else { return }
+            if failure != NBD.Failure.none {
+                // A write that the agent cannot carry is never said to be done: who goes on is decided elsewhere.
+                guard entry.request.kind == .read else { return }
+                state.underWay[number]?.failure = failure
+            }
+            state.underWay[number]?.there = false
+            if entry.request.kind == .read { state.underWay[number]?.reachedHere = true }
+        }
+        settle()
+    }
+
+    /// Answers what is done.
+    func settle() {
+        let done = state.change { state -> [UnderWay] in
+            let numbers = state.underWay.filter { entry in
+                entry.value.here == nil && !entry.value.there
+                    && (entry.value.request.kind == .read
+                        ? entry.value.reachedHere : state.rules.mayAnswer(reachedHere: entry.value.reachedHere))
+            }.keys
+            return numbers.compactMap { state.underWay.removeValue(forKey: $0) }
+        }
+        for entry in done { entry.request.answer(entry.failure) }
+    }
+
+    // MARK: - The copy here is lost
+
+    /// Leaves it behind, with all that is under way there. True when it was not lost before.
+    func lose(_ why: String, isFlush: Bool, _ state: inout State) -> Bool {
+        let atWork = state.underWay.filter { $0.value.here != nil }
+        let missing = atWork.values.filter { $0.request.changes }.map(\.request.range)
+        guard state.rules.lose(why, missing: missing, isFlush: isFlush) else { return false }
+        state.lostAt = time(nil)
+        let here = state.here
+        here.end()
+        state.abandoned.append(here)
+        (state.sizeAskedAt, state.sizeSeen) = (nil, size)
+        for (number, entry) in atWork {
+            state.underWay[number]?.here = nil
+            guard entry.request.kind == .read else { continue }
+            // The first one's bytes may still be written to.
+            state.underWay[number]?.request = entry.request.again()
+            if state.rules.readsHere == false { Self.sendThere(number, &state, self) }
+        }
+        return true
+    }
+
+    /// Looks whether the copy here still answers, and is as long as it was.
+    func watch() {
+        while true {
+            let (isOver, isLost) =
+                state.wait(nanoseconds: Self.glance) { $0.isEnding ? (true, false) : nil }
+                ?? (
+                    false,
+                    state.change { state in
+                        guard let why = fault(state) else { return false }
+                        return lose(why, isFlush: false, &state)
+                    }
+                )
+            if isOver { return }
+            askForSize()
+            if isLost {
+                settle()
+                tell()
+            }
+        }
+    }
+
+    func fault(_ state: State) -> String? {
+        if case .lost = state.rules.here { return nil }
+        let now = MonotonicClock.now()
+        for entry in state.underWay.values {
+            guard let began = entry.here else { continue }
+            let isFlush = entry.request.kind == .flush || entry.request.fua
+            let limit = isFlush ? bound * Self.flushPatience : bound
+            if now > began + limit {
+                return "\(path) did not answer within \(limit / 1_000_000) ms"
+            }
+        }
+        if let asked = state.sizeAskedAt, now > asked + bound {
+            return "\(path) did not answer within \(bound / 1_000_000) ms"
+        }
+        if state.sizeSeen < size { return "\(path) became shorter: it has \(state.sizeSeen) of \(size) bytes" }
+        return nil
+    }
+
+    /// Asks the copy here for its size: one that hangs may not even tell that.
+    func askForSize() {
+        let here = state.change { state -> CopyHere? in
+            if case .lost = state.rules.here { return nil }
+            guard state.sizeAskedAt == nil else { return nil }
+            state.sizeAskedAt = MonotonicClock.now()
+            return state.here
+        }
+        guard let here else { return }
+        here.perform { [self] image in
+            let present = image.sizeNow
+            state.change { state in
+                guard state.here === here else { return }
+                state.sizeAskedAt = nil
+                state.sizeSeen = present ?? size
+            }
+        } done: { _ in
+        }
+    }
+}
