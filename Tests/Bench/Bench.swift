@@ -5,7 +5,8 @@ import TestBed
 enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
-        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, scan, tracking, codec,
+        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, component, scan,
+            tracking, codec,
             resync, reprotect, pins
         case detection, forecast
 
@@ -22,6 +23,7 @@ enum Bench {
             case .failover: FailoverBench.about
             case .pressure: PressureBench.about
             case .disk: DiskBench.about
+            case .component: ComponentBench.about
             case .scan: ScanBench.about
             case .tracking: TrackingBench.about
             case .codec: CodecBench.about
@@ -45,6 +47,7 @@ enum Bench {
             case .failover: try await FailoverBench.measure(image)
             case .pressure: try await PressureBench.measure(image)
             case .disk: try await DiskBench.measure(image)
+            case .component: try await ComponentBench.measure(image)
             case .scan: try await ScanBench.measure(image)
             case .tracking: try TrackingBench.measure()
             case .codec: try CodecBench.measure(try await PageRecordings.make(image))

@@ -27,6 +27,7 @@ enum Fault: String, CaseIterable {
     case primaryDiskFails = "primary disk fails and is mended"
     case primaryDiskFull = "primary disk full and with room again"
     case primaryDiskHangs = "primary disk hangs and answers again"
+    case primaryUplinkLost = "primary uplink pulled and put back"
 
     /// What befalls the primary's disk.
     var ofDisk: SlowDisk.Fault? {
@@ -38,13 +39,15 @@ enum Fault: String, CaseIterable {
         }
     }
 
-    /// Whether it is played at level `restart` too.
-    var isForRestart: Bool {
+    /// Whether something follows from it at that level that is to be seen.
+    func isPlayed(at level: Plan.Level) -> Bool {
         switch self {
         case .primaryQEMUKilled, .primaryHostLost, .primaryHostFrozen, .standbyHostLost, .linkCut, .primaryAgentKilled,
             .standbyAgentKilled:
             true
-        default: false
+        case .primaryDiskFails, .primaryDiskFull, .primaryDiskHangs: level != .restart
+        case .primaryUplinkLost: level == .component
+        default: level == .system
         }
     }
 
@@ -92,6 +95,10 @@ enum Fault: String, CaseIterable {
             try stage.storage?.be(ofDisk)
             try await Self.pause(Self.long)
             try stage.storage?.be(nil)
+        case .primaryUplinkLost:
+            try bed.lan.setLink("port-a", up: false)
+            try await Self.pause(Self.long)
+            try bed.lan.setLink("port-a", up: true)
         }
     }
 

@@ -35,7 +35,7 @@ struct Stage {
         options.silenceMilliseconds = 1000
         // Half of the runs have a second path between the hosts.
         options.hasSecondPath = moment < 1
-        options.defaults = ["disk_timeout_ms: 1000"]
+        options.defaults = ["disk_timeout_ms: 1000", "disk_bound_ms: 500", "disk_rejoin_seconds: 2"]
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: \(disk)"]
         options.vms["b"] = ["  \(vm):", "    disks:", "      disk0: \(bed.b.stateDirectory)/web.raw"]
         try bed.b.addTap("tap0")
@@ -53,7 +53,7 @@ struct Stage {
             moment: moment)
     }
 
-    /// At level `restart`: which boot of the guest answers once it is settled where it runs. Before the lease of a lost host
+    /// Below level `system`: which boot of the guest answers once it is settled where it runs. Before the lease of a lost host
     /// has run out, the guest that is given up there may answer as well.
     func awaitAnswer() async throws -> String {
         try await Task.sleep(for: .seconds(8))

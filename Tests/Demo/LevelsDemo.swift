@@ -4,8 +4,10 @@ import TestBed
 /// The story that `make demo-levels` tells: one guest under load, its dial turned while it runs, and what each level survives.
 struct LevelsDemo {
     struct Result: Encodable {
-        var levels = 2
+        var levels = 3
         var dialChanges = 0
+        var diskFaults = 0
+        var nicFaults = 0
         var lostWrites = 0
         var connectionsLostBeforeRestart = 0
         var guestErrors = 0
@@ -13,29 +15,34 @@ struct LevelsDemo {
         var longestSilenceMs: [String: Double] = [:]
 
         var isGood: Bool {
-            dialChanges == 4 && lostWrites == 0 && connectionsLostBeforeRestart == 0 && guestErrors == 0
+            dialChanges == 4 && diskFaults == 1 && nicFaults == 1 && lostWrites == 0
+                && connectionsLostBeforeRestart == 0 && guestErrors == 0
         }
     }
 
     private let pair: Pair
     private let bed: Bed
     private let guest: GuestVM
+    private let storage: SlowDisk
     private var result = Result()
 
     private static func say(_ text: String) { Demo.say(text) }
 
     static func run() async throws -> Result {
         say("Romulus: one guest, its dial turned while it runs")
-        let image = try GuestImage.build()
+        let system = try GuestImage.build()
         return try await Bed.with { bed in
             var configuration = GuestVM.Configuration()
             configuration.name = Demo.vm
             configuration.vcpus = 1
             configuration.memoryMiB = 256
+            let image = "\(bed.a.stateDirectory)/web.raw"
             configuration.disks = [
-                try GuestDisk.create(
-                    "\(bed.a.stateDirectory)/web.raw", format: .raw, mebibytes: 64, content: .random(seed: 1))
+                try GuestDisk.create(image, format: .raw, mebibytes: 64, content: .random(seed: 1))
             ]
+            let storage = try await SlowDisk.start(on: bed.a, image: image, delayMilliseconds: 0)
+            configuration.disks[0].path = storage.path
+            configuration.driveOptions = ["cache=none,werror=report,rerror=report"]
             var options = Pair.Options()
             options.arbiter = .witness
             options.silenceMilliseconds = 1000
@@ -46,21 +53,23 @@ struct LevelsDemo {
                 ]
             }
             try bed.b.addTap("tap0")
-            let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
+            let guest = try await GuestVM.boot(on: bed.a, image: system, configuration)
             let pair = try await Pair(on: bed, options)
-            var demo = LevelsDemo(pair: pair, bed: bed, guest: guest)
+            var demo = LevelsDemo(pair: pair, bed: bed, guest: guest, storage: storage)
             try await demo.tell()
             return demo.result
         }
     }
 
     private mutating func tell() async throws {
-        try await pair.protect(guest, ["--level", "restart"])
-        Self.say("  romulus protect web --level restart: its disks are whole at both hosts, no QEMU waits")
+        try await pair.protect(guest, ["--level", "component"])
+        Self.say("  romulus protect web --level component: its disks are whole at both hosts, no QEMU waits")
 
+        try await act("pull its disk at level component") { (demo) async throws in try await demo.pullDisk() }
+        try await act("pull its uplink at level component") { (demo) async throws in try await demo.pullUplink() }
         try await act("turn up and down") { (demo) async throws in
             try await demo.dial(.system, at: demo.bed.a)
-            try await demo.dial(.restart, at: demo.bed.a)
+            try await demo.dial(.component, at: demo.bed.a)
             try await demo.dial(.system, at: demo.bed.a)
         }
         try await act("kill the host at level system") { (demo) async throws in
@@ -74,12 +83,60 @@ struct LevelsDemo {
         Self.say("  host A is back, and the standby now")
         try await act("turn down") { (demo) async throws in try await demo.dial(.restart, at: demo.bed.b) }
 
+        try countErrors()
         try await killQEMU()
-        let errors = try control.shell("dmesg | grep -c 'I/O error' || true")
-        result.guestErrors = Int(errors.trimmingCharacters(in: .whitespacesAndNewlines)) ?? -1
+        try countErrors()
     }
 
-    private enum Level: String { case restart, system }
+    /// What the guest's kernel says of its disks since its boot.
+    private mutating func countErrors() throws {
+        let errors = try control.shell("dmesg | grep -c 'I/O error' || true")
+        guard let count = Int(errors.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+            throw BedError("the guest's kernel says nothing: \(errors)")
+        }
+        result.guestErrors += count
+    }
+
+    /// Every access to the disk of its host fails, and then it works again.
+    private mutating func pullDisk() async throws {
+        let (pair, host) = (pair, bed.a)
+        try storage.be(.eio)
+        let loss = try await eventually("the disk is lost", within: .seconds(20)) {
+            try pair.status(host, Demo.vm)?.diskLoss?.first
+        }
+        Self.say("  its disk at host A was pulled, and the guest goes on: \(loss.reason)")
+        try await Task.sleep(for: .seconds(2))
+        try storage.be(nil)
+        try await eventually("the disk rejoins", within: .seconds(60)) {
+            if try pair.status(host, Demo.vm)?.diskLoss == nil { return true }
+            _ = try pair.romulus(host, ["rejoin", Demo.vm])
+            return nil
+        }
+        result.diskFaults += 1
+        let event = try pair.romulus(host, ["events", Demo.vm, "--kind", "disk_rejoined"]).output
+        let bytes = event.firstMatch(of: /([0-9]+) bytes differed/).map { String($0.1) } ?? "?"
+        Self.say("  romulus rejoin web: it works again, \(bytes) bytes differed and were copied")
+    }
+
+    /// The bridge of its host loses its uplink's carrier, and then has it again.
+    private mutating func pullUplink() async throws {
+        let (pair, host) = (pair, bed.a)
+        func hear(_ kind: String) async throws {
+            try await eventually("an event \(kind)", within: .seconds(30)) {
+                try pair.romulus(host, ["events", Demo.vm, "--kind", kind]).output.isEmpty ? nil : true
+            }
+        }
+        try bed.lan.setLink("port-a", up: false)
+        try await hear("carried")
+        Self.say("  host A's uplink was pulled, and the guest is heard through host B")
+        try await Task.sleep(for: .seconds(2))
+        try bed.lan.setLink("port-a", up: true)
+        try await hear("carried_home")
+        result.nicFaults += 1
+        Self.say("  it is back, and so are the guest's frames")
+    }
+
+    private enum Level: String { case restart, component, system }
 
     private mutating func dial(_ level: Level, at host: BedHost) async throws {
         let began = ContinuousClock.now

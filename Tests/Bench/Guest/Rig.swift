@@ -19,6 +19,8 @@ struct Rig {
         /// Whether the guest's memory is a shared file that others can map, as with libvirt's `<source type='memfd'/>`.
         var isShared = false
         var epochs = Epochs.onOutput
+        /// Whether an arbiter decides, without which there is level system only.
+        var hasArbiter = false
     }
 
     /// When epochs end.
@@ -62,7 +64,9 @@ struct Rig {
         ]
         try bed.b.addTap("tap0")
         guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
-        pair = try await Pair(on: bed, Self.options(bed, wishes.epochs))
+        var options = Self.options(bed, wishes.epochs)
+        if wishes.hasArbiter { options.arbiter = .witness }
+        pair = try await Pair(on: bed, options)
         control = GuestControl(client: bed.client, address: configuration.address)
     }
 

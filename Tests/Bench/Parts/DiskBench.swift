@@ -47,7 +47,16 @@ enum DiskBench {
     }
 
     /// Writes a second, each past the guest's page cache; what the way to the guest and back takes is taken off.
-    private static func writes(_ rig: Rig) throws -> Double {
+    static func writes(_ rig: Rig) throws -> Double {
+        try perSecond(rig, "dd if=/dev/zero of=/dev/vda bs=4k count=\(count) oflag=direct 2>&1")
+    }
+
+    /// Reads a second, likewise.
+    static func reads(_ rig: Rig) throws -> Double {
+        try perSecond(rig, "dd if=/dev/vda of=/dev/null bs=4k count=\(count) iflag=direct 2>&1")
+    }
+
+    private static func perSecond(_ rig: Rig, _ command: String) throws -> Double {
         func time(_ command: String) throws -> Double {
             let clock = ContinuousClock()
             let began = clock.now
@@ -55,10 +64,10 @@ enum DiskBench {
             return began.duration(to: clock.now).milliseconds / 1000
         }
         let way = median(try (0..<3).map { _ in try time(":") })
-        return Double(count) / (try time("dd if=/dev/zero of=/dev/vda bs=4k count=\(count) oflag=direct 2>&1") - way)
+        return Double(count) / (try time(command) - way)
     }
 
-    private static func nbdServer(_ rig: Rig) throws -> Child {
+    static func nbdServer(_ rig: Rig) throws -> Child {
         let host = rig.bed.b
         let disk = try GuestDisk.create("\(host.stateDirectory)/nbd.raw", mebibytes: 64)
         return try host.spawn(
@@ -69,7 +78,7 @@ enum DiskBench {
     }
 
     /// Runs `body` while every write goes to `qemu-nbd` at host B before the guest sees it complete, as our mirror does.
-    private static func mirror(_ rig: Rig, _ monitor: QMPConnection, _ body: () throws -> Void) async throws {
+    static func mirror(_ rig: Rig, _ monitor: QMPConnection, _ body: () throws -> Void) async throws {
         let disk = try GuestInspector.inspect(monitor).disks[0]
         let address: JSONValue = [
             "type": "inet", "host": .string(rig.bed.b.replicationAddress ?? ""), "port": "10809",
