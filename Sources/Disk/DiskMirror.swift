@@ -93,8 +93,7 @@ package final class DiskMirror {
     }
 
     package func close() {
-        serving?.end()
-        serving = nil
+        endServing()
         server.stop()
     }
 

@@ -159,6 +159,11 @@ import Wire
         #expect(words(duty.take(.noted(DiskNoted(disk: 0, loss: 1)), at: 1)) == ["noted disk 0"])
         report.isNoted = true
         #expect(words(duty.hear(disk: 0, "disk0", report)).isEmpty)
+        // A server that was started anew knows nothing of that.
+        report.isNoted = false
+        #expect(words(duty.hear(disk: 0, "disk0", report)) == ["send note"])
+        report.isNoted = true
+        #expect(words(duty.hear(disk: 0, "disk0", report)).isEmpty)
         for level in [Level.restart, .system] { #expect(words(duty.turn(to: level)).isEmpty) }
         #expect(duty.dial?.reason?.contains("disk disk0 is lost here: broken") == true)
         #expect(words(duty.hear(disk: 0, "disk0", ServedReport(loss: 1))) == ["send note"])

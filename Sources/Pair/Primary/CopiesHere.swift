@@ -33,8 +33,8 @@ package struct CopiesHere: Sendable {
                 isNoted: report.isNoted, isRejoining: report.isRejoining,
                 staleBytes: UInt64(report.staleChunks) << 16)
         }
-        // Each loss has a number of its own, and is told once.
-        if !report.isWhole, report.loss != before?.loss ?? 0 {
+        // Each loss has a number of its own, and is told once; a server that was started anew has forgotten that it is known.
+        if !report.isWhole, !report.isNoted, report.loss != before?.loss ?? 0 || before?.isNoted == true {
             news.notes.append(DiskNote(disk: index, loss: report.loss))
         }
         if let lost = report.lost, known == nil || known?.isRejoining == true {
