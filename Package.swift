@@ -156,7 +156,9 @@ let package = Package(
 
         // tests
         // The guest's C sources are compiled when the guest's image is built, for the guest and not for this machine.
-        .target(name: "TestBed", path: "Tests/TestBed", exclude: ["Guest", "Host"], swiftSettings: settings),
+        .target(
+            name: "TestBed", dependencies: ["CLinux"], path: "Tests/TestBed", exclude: ["Guest", "Host"],
+            swiftSettings: settings),
         .executableTarget(
             name: "romulus-bed-client", dependencies: ["TestBed"], path: "Tests/BedClient", swiftSettings: settings),
         tests("TestBedTests", ["TestBed", "romulus-bed-client"]),
@@ -174,7 +176,7 @@ let package = Package(
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("HypervisorTests", ["Hypervisor"]),
         tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
-        tests("StorageTests", ["Storage", "CAllocations"]),
+        tests("StorageTests", ["Storage", "CAllocations", "TestBed"]),
         tests("GuestNetworkTests", ["GuestNetwork", "LinuxSystem", "Model"]),
         .executableTarget(
             name: "romulus-gate-renewer", dependencies: ["KernelGate", "LinuxSystem", "Model"],
@@ -190,16 +192,16 @@ let package = Package(
             ["Leases", "KernelGate", "Registers", "Protocol", "LinuxSystem", "Model", "TestBed", "Literals", log]),
         tests("TapDetourTests", ["TapDetour", "GuestNetwork", "LinuxSystem", "Model", "TestBed"]),
         tests("FencingTests", ["Fencing", "LinuxSystem", "Model", "TestBed"]),
-        tests("PKITests", ["PKI", "Model"]),
-        tests("TransportTests", ["Transport", "PKI", "Model", "Literals"]),
+        tests("PKITests", ["PKI", "Model", "TestBed"]),
+        tests("TransportTests", ["Transport", "PKI", "Model", "TestBed", "Literals"]),
         tests(
             "RegistersTests",
             ["Registers", "Transport", "PKI", "Wire", "Model", "LinuxSystem", "TestBed", "Literals", http] + nio),
         .executableTarget(
             name: "romulus-journal-writer", dependencies: ["Journal", "Model"], path: "Tests/JournalWriter",
             swiftSettings: settings),
-        tests("JournalTests", ["Journal", "Model", "romulus-journal-writer"]),
-        tests("TelemetryTests", ["Telemetry", "Model", "Literals"]),
+        tests("JournalTests", ["Journal", "Model", "TestBed", "romulus-journal-writer"]),
+        tests("TelemetryTests", ["Telemetry", "Model", "TestBed", "Literals"]),
         .target(
             name: "Fakes",
             dependencies: [

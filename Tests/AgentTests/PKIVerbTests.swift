@@ -2,6 +2,7 @@ import Foundation
 import Model
 import PKI
 import RomulusAPI
+import TestBed
 import Testing
 
 @Suite struct PKIVerbTests {
@@ -25,17 +26,12 @@ import Testing
             try FileManager.default.createDirectory(atPath: beta, withIntermediateDirectories: false)
             let program = RomulusProgram.path
             let status = try await onOwnThread {
-                let shell = Process()
-                shell.executableURL = URL(fileURLWithPath: "/bin/sh")
-                shell.arguments = [
-                    "-c",
+                try Child.outcome(of: [
+                    "/bin/sh", "-c",
                     "\(program) -q pki issue beta --address 10.0.0.2 --directory \(alpha) --tar | tar -x -C \(beta)",
-                ]
-                try shell.run()
-                shell.waitUntilExit()
-                return shell.terminationStatus
+                ]).exit
             }
-            #expect(status == 0)
+            #expect(status == .code(0))
 
             let left = try TLSIdentity.load(directory: alpha, node: "alpha")
             let right = try TLSIdentity.load(directory: beta, node: "beta")

@@ -1,4 +1,5 @@
 import Foundation
+import TestBed
 import Testing
 
 /// The built `romulus`, run as an operator runs it.
@@ -11,30 +12,15 @@ struct RomulusProgram {
         var screen = ""
     }
 
-    static let path = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-        .appending(path: "romulus").path
+    static let path = Programs.directory.appending(path: "romulus").path
 
     /// Nothing is a terminal: stdin is empty, stdout and stderr are files.
     static func run(
         _ arguments: [String], socket: String? = nil, environment: [String: String] = [:]
     ) async throws -> Outcome {
         try await onOwnThread {
-            let base = "/tmp/romulus-test-out-\(getpid())-\(UInt64.random(in: 0 ... .max))"
-            let files = ["\(base).out", "\(base).err"]
-            defer { for file in files { unlink(file) } }
-            let handles = try files.map { file in
-                try #require(FileManager.default.createFile(atPath: file, contents: nil))
-                return try #require(FileHandle(forWritingAtPath: file))
-            }
-            let process = prepare(arguments, socket, environment)
-            process.standardInput = FileHandle.nullDevice
-            process.standardOutput = handles[0]
-            process.standardError = handles[1]
-            try process.run()
-            process.waitUntilExit()
-            return Outcome(
-                status: process.terminationStatus, out: try String(contentsOfFile: files[0], encoding: .utf8),
-                err: try String(contentsOfFile: files[1], encoding: .utf8))
+            let outcome = try Child.outcome(of: command(arguments, socket, environment))
+            return Outcome(status: outcome.exit.status, out: outcome.output, err: outcome.errors)
         }
     }
 
@@ -53,12 +39,11 @@ struct RomulusProgram {
             try #require(slave >= 0)
             var size = winsize(ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0)
             try #require(ioctl(master, UInt(TIOCSWINSZ), &size) == 0)
-            let terminal = FileHandle(fileDescriptor: slave, closeOnDealloc: false)
-            let process = prepare(arguments, socket, environment)
-            process.standardInput = terminal
-            process.standardOutput = terminal
-            process.standardError = terminal
-            try process.run()
+            let logs = try TemporaryDirectory("terminal")
+            defer { logs.remove() }
+            let program = try Child(
+                ["/bin/sh", "-c", "exec \"$@\" >&0 2>&0", "sh"] + command(arguments, socket, environment),
+                name: "romulus", logs: logs.path, input: slave)
             close(slave)
             let bytes = Array(typed.utf8)
             try #require(write(master, bytes, bytes.count) == bytes.count)
@@ -67,19 +52,22 @@ struct RomulusProgram {
             // Reading ends with EIO when the last holder of the other side is gone.
             while case let count = read(master, &chunk, chunk.count), count > 0 { shown += chunk[..<count] }
             close(master)
-            process.waitUntilExit()
-            return Outcome(
-                status: process.terminationStatus, out: "", err: "", screen: String(decoding: shown, as: UTF8.self))
+            while true {
+                if let exit = program.exit {
+                    return Outcome(
+                        status: exit.status, out: "", err: "", screen: String(decoding: shown, as: UTF8.self))
+                }
+                usleep(500)
+            }
         }
     }
 
-    private static func prepare(_ arguments: [String], _ socket: String?, _ environment: [String: String]) -> Process {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: path)
-        process.arguments = arguments
+    private static func command(
+        _ arguments: [String], _ socket: String?, _ environment: [String: String]
+    ) -> [String] {
         var variables = ["PATH": "/usr/bin:/bin", "TERM": "xterm"]
         if let socket { variables["ROMULUS_SOCKET"] = socket }
-        process.environment = variables.merging(environment) { $1 }
-        return process
+        variables.merge(environment) { $1 }
+        return ["/usr/bin/env", "-i"] + variables.map { "\($0.key)=\($0.value)" } + [path] + arguments
     }
 }

@@ -2,6 +2,7 @@ import Foundation
 import Journal
 import Model
 import Synchronization
+import TestBed
 
 let web = VMName("web")!
 let database = VMName("db")!
@@ -64,11 +65,5 @@ extension JournalQuery {
 
 /// Runs a program to its end; true when it succeeded.
 func run(_ program: String, _ arguments: [String]) throws -> Bool {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: program)
-    process.arguments = arguments
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    return process.terminationStatus == 0
+    try Child.outcome(of: [program] + arguments).exit == .code(0)
 }

@@ -1,11 +1,11 @@
 import Foundation
 import Journal
 import Model
+import TestBed
 import Testing
 
 @Suite struct SurvivalTests {
-    static let writer = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
-        .appending(path: "romulus-journal-writer").path
+    static let writer = Programs.directory.appending(path: "romulus-journal-writer").path
 
     /// What was said to be written is there, after kills at moments that have nothing to do with what the writer does.
     @Test func aKillLosesNoDecisionThatWasWritten() async throws {
@@ -13,7 +13,7 @@ import Testing
             let path = directory + "/journal.sqlite"
             var written: [UInt64: String] = [:]
             for _ in 1...15 {
-                let lines = try Self.writtenBeforeAKill(path, Int.random(in: 1...40))
+                let lines = try await Self.writtenBeforeAKill(path, Int.random(in: 1...40))
                 #expect(!lines.isEmpty)
                 for line in lines {
                     let parts = line.split(separator: " ", maxSplits: 1)
@@ -35,24 +35,15 @@ import Testing
     }
 
     /// Starts a writer, kills it once it has said `count` times that a decision is written, and gives all that it said.
-    static func writtenBeforeAKill(_ path: String, _ count: Int) throws -> [Substring] {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: writer)
-        process.arguments = [path]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        var said = Data()
-        while said.count(where: { $0 == UInt8(ascii: "\n") }) < count {
-            let more = pipe.fileHandleForReading.availableData
-            if more.isEmpty { break }
-            said += more
-        }
-        kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
-        said += pipe.fileHandleForReading.readDataToEndOfFile()
+    static func writtenBeforeAKill(_ path: String, _ count: Int) async throws -> [Substring] {
+        let logs = try TemporaryDirectory("writer")
+        defer { logs.remove() }
+        let child = try Child([writer, path], name: "writer", logs: logs.path)
+        while child.isRunning, child.output.count(where: { $0 == "\n" }) < count { usleep(200) }
+        child.kill()
+        try await child.wait()
+        let text = child.output
         // The last line may have been cut by the kill.
-        let text = String(decoding: said, as: UTF8.self)
         let whole = text.prefix(through: text.lastIndex(of: "\n") ?? text.startIndex)
         return whole.split(separator: "\n")
     }

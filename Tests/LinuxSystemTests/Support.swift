@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 
@@ -39,6 +40,7 @@ final class ChildProcess {
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, toChild.first.number, 0)
         posix_spawn_file_actions_adddup2(&actions, fromChild.second.number, 1)
+        _ = rml_spawn_close_from(&actions, 3)
         // The thread that runs a test may block signals; the child starts without that.
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

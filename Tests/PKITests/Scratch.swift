@@ -1,4 +1,5 @@
 import Foundation
+import TestBed
 
 /// A directory of its own for one test, removed when the test ends, also by a failure.
 final class Scratch {
@@ -27,16 +28,8 @@ final class Scratch {
     }
 }
 
-/// Runs a program to its end; its exit code and both outputs.
-func run(_ program: String, _ arguments: [String]) throws -> (code: Int32, output: String) {
-    let process = Process()
-    let pipe = Pipe()
-    process.executableURL = URL(fileURLWithPath: program)
-    process.arguments = arguments
-    process.standardOutput = pipe
-    process.standardError = pipe
-    try process.run()
-    let data = pipe.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    return (process.terminationStatus, String(decoding: data, as: UTF8.self))
+/// Runs a program to its end; whether it succeeded, and both outputs.
+func run(_ program: String, _ arguments: [String]) throws -> (succeeded: Bool, output: String) {
+    let outcome = try Child.outcome(of: [program] + arguments)
+    return (outcome.exit == .code(0), outcome.output + outcome.errors)
 }

@@ -1,6 +1,7 @@
 import Foundation
 import Model
 import Telemetry
+import TestBed
 import Testing
 
 /// What a whole agent shows, judged by Prometheus' own linter and by checks that the linter does not make.
@@ -28,34 +29,28 @@ import Testing
     static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent()
 
-    static func promtool(_ arguments: [String], input text: String = "") throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: try #require(promtool))
-        process.arguments = arguments
-        let input = Pipe()
-        let output = Pipe()
-        process.standardInput = input
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        try input.fileHandleForWriting.write(contentsOf: Data(text.utf8))
-        try input.fileHandleForWriting.close()
-        let said = try output.fileHandleForReading.readToEnd() ?? Data()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: said, as: UTF8.self))
+    /// What it said to `text`, and whether it found no fault.
+    static func promtool(_ arguments: [String], input text: String = "") throws -> (isGood: Bool, output: String) {
+        let directory = try TemporaryDirectory("promtool")
+        defer { directory.remove() }
+        let input = directory.path + "/input"
+        try Data(text.utf8).write(to: URL(fileURLWithPath: input))
+        let command = ["/bin/sh", "-c", "exec \"$@\" < \(input)", "sh", try #require(promtool)] + arguments
+        let outcome = try Child.outcome(of: command)
+        return (outcome.exit == .code(0), outcome.output + outcome.errors)
     }
 
-    static func check(_ text: String) throws -> (status: Int32, output: String) {
+    static func check(_ text: String) throws -> (isGood: Bool, output: String) {
         try promtool(["check", "metrics"], input: text)
     }
 
     @Test(.enabled(if: promtool != nil, "promtool is not installed (apt-get install prometheus)"))
     func promtoolAcceptsIt() throws {
         let good = try Self.check(try Self.fullText())
-        #expect(good.status == 0, "promtool: \(good.output)")
+        #expect(good.isGood, "promtool: \(good.output)")
         // The linter is awake: a counter without its suffix is reported.
         let bad = try Self.check("# HELP things Things.\n# TYPE things counter\nthings 1\n")
-        #expect(bad.status != 0)
+        #expect(!bad.isGood)
     }
 
     @Test func familiesAreContiguousAndTypedOnce() throws {
@@ -114,7 +109,7 @@ import Testing
         for arguments in [["check", "rules", "romulus.rules.yaml"], ["test", "rules", "romulus.rules.test.yaml"]] {
             let path = Self.root.appending(path: "deploy/\(arguments[2])").path
             let outcome = try Self.promtool([arguments[0], arguments[1], path])
-            #expect(outcome.status == 0, "promtool: \(outcome.output)")
+            #expect(outcome.isGood, "promtool: \(outcome.output)")
         }
     }
 

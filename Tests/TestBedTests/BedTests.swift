@@ -177,6 +177,16 @@ struct BedTests {
         }
     }
 
+    /// One that had a copy of a test's socket would keep the connection open after the test closed it.
+    @Test func aProgramGetsNoneOfOurDescriptors() throws {
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { for end in ends { close(end) } }
+        let shown = try Child.run(["/bin/ls", "-l", "/proc/self/fd"])
+        #expect(shown.contains(" 2 -> "))
+        #expect(!shown.contains("pipe:"), "\(shown)")
+    }
+
     @Test func aMissingProgramIsNamed() throws {
         let bed = try Bed()
         defer { bed.tearDown() }

@@ -112,6 +112,15 @@ final class Recorder: LinkHandler {
     }
 }
 
+extension LinkOptions {
+    /// Ends no handshake because the machine is busy: what a test sees of a visitor is what the visitor did.
+    static var patient: LinkOptions {
+        var options = LinkOptions()
+        options.handshakeTimeout = .seconds(60)
+        return options
+    }
+}
+
 /// A listener on a port of its own, what it refused and the links that it accepted.
 struct Host {
     let listener: LinkListener
@@ -120,7 +129,7 @@ struct Host {
 
     static func start(
         _ group: MultiThreadedEventLoopGroup, identity: TLSIdentity = World.beta, allowed: Set<NodeName> = ["alpha"],
-        options: LinkOptions = LinkOptions(), handler: Recorder = Recorder()
+        options: LinkOptions = .patient, handler: Recorder = Recorder()
     ) async throws -> Host {
         let refused = Mailbox<LinkError>()
         let links = Mailbox<Link>()

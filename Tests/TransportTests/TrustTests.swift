@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 import PKI
+import TestBed
 import Testing
 import Transport
 import Wire
@@ -352,22 +353,22 @@ struct ResumptionTests {
 
     /// Runs until the server's first bytes or the end of the connection.
     private func openssl(_ arguments: [String]) throws -> String {
-        let process = Process()
-        let (input, output) = (Pipe(), Pipe())
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = arguments
-        process.standardInput = input
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        var data = Data()
-        while true {
-            let more = output.fileHandleForReading.availableData
-            if more.isEmpty { break }
-            data += more
-            if String(decoding: data, as: UTF8.self).contains("RMLS") { try? input.fileHandleForWriting.close() }
+        let logs = try TemporaryDirectory("openssl")
+        defer { logs.remove() }
+        var ends: [Int32] = [0, 0]
+        try #require(pipe(&ends) == 0)
+        defer { close(ends[1]) }
+        let child = try Child(["openssl"] + arguments, name: "openssl", logs: logs.path, input: ends[0])
+        close(ends[0])
+        var hasInput = true
+        while child.isRunning {
+            if hasInput, child.output.contains("RMLS") {
+                // It leaves at the end of its input.
+                try #require(write(ends[1], "Q\n", 2) == 2)
+                hasInput = false
+            }
+            usleep(500)
         }
-        process.waitUntilExit()
-        return String(decoding: data, as: UTF8.self)
+        return child.output + child.errors
     }
 }

@@ -1,17 +1,17 @@
 import Foundation
 import LinuxSystem
 import Synchronization
+import TestBed
 import Testing
 
 /// A QEMU without a guest, and its monitor.
 final class QEMU {
-    private let process = Process()
-    private let errors: String
+    private let process: Child
     private let socket: OwnedDescriptor
     private var received: [UInt8] = []
     private(set) var events: [[String: Any]] = []
 
-    var pid: pid_t { process.processIdentifier }
+    var pid: pid_t { process.pid }
 
     /// Firmware that halts: one that looks for something to boot resets its disks, and QEMU waits then, deaf, for what they have
     /// under way.
@@ -20,18 +20,12 @@ final class QEMU {
     /// TCG, 32 MiB, machine type pc, no default devices, and a processor that does nothing.
     init(_ arguments: [String], in directory: TemporaryDirectory, name: String) throws {
         let monitor = directory.file("\(name).qmp")
-        errors = directory.file("\(name).err")
-        try #require(FileManager.default.createFile(atPath: errors, contents: nil))
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/qemu-system-x86_64")
-        process.arguments =
+        let bios = try directory.write("\(name).firmware", Self.firmware)
+        process = try Child(
             [
-                "-machine", "pc", "-accel", "tcg", "-m", "32", "-nodefaults", "-display", "none", "-qmp",
-                "unix:\(monitor),server=on,wait=off", "-bios", try directory.write("\(name).firmware", Self.firmware),
-            ] + arguments
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle(forWritingAtPath: errors)
-        try process.run()
+                "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg", "-m", "32", "-nodefaults", "-display", "none",
+                "-qmp", "unix:\(monitor),server=on,wait=off", "-bios", bios,
+            ] + arguments, name: name, logs: directory.path)
         let deadline = Date().addingTimeInterval(60)
         while true {
             if let socket = try? LocalSocket.connect(to: monitor) {
@@ -39,8 +33,8 @@ final class QEMU {
                 break
             }
             if !process.isRunning || Date() > deadline {
-                process.terminate()
-                throw QMPFailure(words: (try? String(contentsOfFile: errors, encoding: .utf8)) ?? "it does not start")
+                process.kill()
+                throw QMPFailure(words: process.errors.isEmpty ? "it does not start" : process.errors)
             }
             usleep(5000)
         }
@@ -53,15 +47,14 @@ final class QEMU {
     deinit { kill() }
 
     func kill() {
-        guard process.isRunning else { return }
-        Foundation.kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
+        process.kill()
+        while process.isRunning { usleep(500) }
     }
 
     /// Ends it the orderly way: caches are written out.
     func quit() throws {
         try command("quit")
-        process.waitUntilExit()
+        while process.isRunning { usleep(500) }
     }
 
     struct QMPFailure: Error {
@@ -130,7 +123,7 @@ final class QEMU {
             var bytes = [UInt8](repeating: 0, count: 65536)
             let count = try bytes.withUnsafeMutableBytes { try socket.read(into: $0) }
             guard count > 0 else {
-                throw QMPFailure(words: "QEMU ended: " + ((try? String(contentsOfFile: errors, encoding: .utf8)) ?? ""))
+                throw QMPFailure(words: "QEMU ended: " + process.errors)
             }
             received += bytes[..<count]
         }

@@ -1,4 +1,5 @@
 import Foundation
+import TestBed
 import Testing
 
 /// A directory of one test's own, gone with the last reference to it.
@@ -83,21 +84,8 @@ struct ProgramResult {
 func run(_ arguments: String...) throws -> ProgramResult { try run(arguments) }
 
 func run(_ arguments: [String]) throws -> ProgramResult {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = arguments
-    let (output, errors) = (Pipe(), Pipe())
-    process.standardOutput = output
-    process.standardError = errors
-    process.standardInput = FileHandle.nullDevice
-    try process.run()
-    // Neither of the tools fills a pipe on one channel while the other is read.
-    let said = output.fileHandleForReading.readDataToEndOfFile()
-    let complained = errors.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    return ProgramResult(
-        status: process.terminationStatus, output: String(decoding: said, as: UTF8.self),
-        errors: String(decoding: complained, as: UTF8.self))
+    let outcome = try Child.outcome(of: arguments)
+    return ProgramResult(status: outcome.exit.status, output: outcome.output, errors: outcome.errors)
 }
 
 /// Runs a program that must succeed; returns its output.

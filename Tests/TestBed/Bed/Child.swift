@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 import Synchronization
 
@@ -7,6 +8,14 @@ public final class Child: Sendable {
     public enum Exit: Equatable, Sendable {
         case code(Int32)
         case signal(Int32)
+
+        /// As a shell tells it.
+        public var status: Int32 {
+            switch self {
+            case .code(let code): code
+            case .signal(let number): 128 + number
+            }
+        }
     }
 
     public let name: String
@@ -16,7 +25,7 @@ public final class Child: Sendable {
     public let errorPath: String
     private let state = Mutex<Exit?>(nil)
 
-    /// Starts `command` (the program found by `PATH`) in a session of its own, with no input.
+    /// Starts `command` (the program found by `PATH`) in a session of its own, with no input and none of this process's descriptors.
     /// - Parameter input: a descriptor that becomes its standard input instead of `/dev/null`.
     public init(
         _ command: [String], name: String, logs: String, environment: [String: String] = [:],
@@ -36,6 +45,9 @@ public final class Child: Sendable {
         let flags = O_WRONLY | O_CREAT | O_APPEND
         posix_spawn_file_actions_addopen(&actions, 1, outputPath, flags, 0o644)
         posix_spawn_file_actions_addopen(&actions, 2, errorPath, flags, 0o644)
+        // A socket of this process's that lived on in it (NIO's are not close-on-exec) would not be closed for whoever is at
+        // its other end. Foundation's `Process` lists what is open before it starts, and so hands on what is opened meanwhile.
+        _ = rml_spawn_close_from(&actions, 3)
 
         // The parent may block or ignore signals (a test runner does); the child must start with none of that.
         var attributes = posix_spawnattr_t()
