@@ -151,6 +151,9 @@ public enum GuestNews: Sendable, Equatable {
     case paused, resumed
     /// It was reset.
     case reset
+    /// It did not feed its watchdog for too long; what the hypervisor does about that, in its word (WatchdogAction of QEMU's
+    /// qapi/run-state.json).
+    case hung(String)
     /// One of its devices is gone.
     case deviceRemoved
     /// A mirror is over; why, as one sentence.

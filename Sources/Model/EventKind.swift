@@ -69,6 +69,8 @@ extension EventKind {
 
 /// Information: what an operator may want to read beside the decisions.
 extension EventKind {
+    /// The guest's watchdog device found that it hangs.
+    public static let guestHung = EventKind(rawValue: "guest_hung")
     /// A step within a session, such as the end of the first copy.
     public static let state = EventKind(rawValue: "state")
     /// The session with the other host came or went.
@@ -102,7 +104,7 @@ extension EventKind {
 
     public static let informational: [EventKind] = [
         .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver,
-        .diskFault, .diskRejoined, .carried, .carriedHome, .error, .agent, .journal,
+        .guestHung, .diskFault, .diskRejoined, .carried, .carriedHome, .error, .agent, .journal,
     ]
 }
 

@@ -26,6 +26,8 @@ public enum SessionReport: Sendable {
     case dropped(frames: Int)
     /// A disk of the guest failed at this host: the standby goes on with it, or the guest sees it.
     case diskFault(isFailover: Bool)
+    /// The guest's watchdog device found that it hangs; what QEMU does about that, in its word.
+    case guestHung(action: String)
     /// The guest was resumed on this host.
     case tookOver(TakeOverReport, TakeOverCause, reason: String)
     /// The guest was found: its QEMU, and the history that it carries.

@@ -106,6 +106,8 @@ public enum Families {
     public static let restarts = Family(
         "romulus_restarts_total", .counter,
         "Starts of the guest on this host, from its disk, after it or its host was lost.")
+    public static let hangs = Family(
+        "romulus_guest_hangs_total", .counter, "How often the guest's watchdog device found that it hangs.")
     public static let stagedBytes = Family(
         "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
     public static let errors = Family(
@@ -158,7 +160,7 @@ public enum Families {
         peerUp,
         peerRTT, silenceBorne, secondPathUp, secondPathRTT,
         info, role, state, level, degraded, degrades, disksLost, carriedNICs, desired, term, syncProgress, failovers,
-        failover, coldBoots, restarts, diskFaults,
+        failover, coldBoots, restarts, hangs, diskFaults,
         stagedBytes,
         errors,
         firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, arbiterUp, fencing,

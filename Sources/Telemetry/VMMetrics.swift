@@ -124,6 +124,8 @@ public struct VMMetrics: Sendable {
     public let coldBoots: Counter
     /// Starts of a guest that died, or whose host did, at a level that promises no more.
     public let restarts: Counter
+    /// How often its watchdog found that the guest hangs.
+    public let hangs: Counter
     /// NICs whose frames travel through the other host.
     public let carriedNICs: Gauge
     /// Bytes staged and not yet applied.
@@ -197,6 +199,7 @@ public struct VMMetrics: Sendable {
         degraded = registry.gauge(Families.degraded, [label])
         degrades = registry.counter(Families.degrades, [label])
         restarts = registry.counter(Families.restarts, [label])
+        hangs = registry.counter(Families.hangs, [label])
         carriedNICs = registry.gauge(Families.carriedNICs, [label])
         stagedBytes = registry.gauge(Families.stagedBytes, [label])
         firstCopySentPages = registry.counter(Families.firstCopyPages, with("result", "sent"))

@@ -30,7 +30,8 @@ struct LevelsDemo {
 
     static func run() async throws -> Result {
         say("Romulus: one guest, its dial turned while it runs")
-        let system = try GuestImage.build()
+        // The other kernel has no driver for the watchdog.
+        let system = try GuestImage.build(kernel: .generic)
         return try await Bed.with { bed in
             var configuration = GuestVM.Configuration()
             configuration.name = Demo.vm
@@ -40,6 +41,7 @@ struct LevelsDemo {
             configuration.disks = [
                 try GuestDisk.create(image, format: .raw, mebibytes: 64, content: .random(seed: 1))
             ]
+            configuration.moreArguments = ["-device", "i6300esb"]
             let storage = try await SlowDisk.start(on: bed.a, image: image, delayMilliseconds: 0)
             configuration.disks[0].path = storage.path
             configuration.driveOptions = ["cache=none,werror=report,rerror=report"]
@@ -84,6 +86,7 @@ struct LevelsDemo {
         try await act("turn down") { (demo) async throws in try await demo.dial(.restart, at: demo.bed.b) }
 
         try countErrors()
+        try await hangGuest()
         try await killQEMU()
         try countErrors()
     }
@@ -167,17 +170,32 @@ struct LevelsDemo {
         guard report.isClean else { throw BedError("\(name): something was lost: \(report)") }
     }
 
-    /// At level restart the guest is booted where it ran; what it had said is written is there.
+    /// The guest's kernel stops dead: its watchdog has it reset.
+    private mutating func hangGuest() async throws {
+        try await outliveBoot("hang the guest at level restart") { (demo) async throws in try demo.control.hang() }
+        let event = try pair.romulus(bed.b, ["events", Demo.vm, "--kind", "guest_hung"]).output
+        guard !event.isEmpty else { throw BedError("nobody was told that the guest hung") }
+    }
+
+    /// The guest is booted where it ran.
     private mutating func killQEMU() async throws {
+        try await outliveBoot("kill QEMU at level restart") { (demo) async throws in
+            guard let pid = try demo.pair.status(demo.bed.b, Demo.vm)?.pid else { throw BedError("no QEMU is known") }
+            kill(pid, SIGKILL)
+        }
+    }
+
+    /// One act under load that the guest's memory does not outlive; what it had said is written is there.
+    private mutating func outliveBoot(
+        _ name: String, _ body: (inout LevelsDemo) async throws -> Void
+    ) async throws {
         var plan = Verifier.Plan()
         plan.redisIntervalMs = 0
         plan.ledgerIntervalMs = 5
         let verifier = try await Verifier.start(on: bed.client, guest: guest.configuration.address, plan)
-        guard let before = control.boot(), let pid = try pair.status(bed.b, Demo.vm)?.pid else {
-            throw BedError("the guest does not answer")
-        }
+        guard let before = control.boot() else { throw BedError("the guest does not answer") }
         try await Task.sleep(for: .seconds(1))
-        kill(pid, SIGKILL)
+        try await body(&self)
         let control = control
         try await eventually("the guest is up again", within: .seconds(120)) {
             control.boot().flatMap { $0 == before ? nil : $0 }
@@ -185,9 +203,8 @@ struct LevelsDemo {
         try await pair.wait(bed.b, Demo.vm, for: "protected", within: .seconds(60))
         guard let ledger = try await verifier.finish().ledger else { throw BedError("there was no ledger") }
         result.lostWrites += ledger.lost + ledger.torn + ledger.unexpected
-        result.longestSilenceMs["kill QEMU at level restart"] = ledger.longestSilenceMs
+        result.longestSilenceMs[name] = ledger.longestSilenceMs
         Self.say(
-            "  its QEMU was killed: the guest was booted again, \(ledger.acknowledged) writes were acknowledged, \(ledger.lost) lost"
-        )
+            "  \(name): it was booted again, \(ledger.acknowledged) writes were acknowledged, \(ledger.lost) lost")
     }
 }

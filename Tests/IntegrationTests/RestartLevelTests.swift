@@ -208,6 +208,28 @@ import Testing
         }
     }
 
+    /// It boots again in its own QEMU, and stays protected at its level.
+    @Test(arguments: ["restart", "system"]) func aGuestThatHangsIsResetByItsWatchdog(level: String) async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed) { wishes in
+                wishes.kernel = .generic
+                wishes.moreArguments = ["-device", "i6300esb"]
+            }
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            try await scene.pair.protect(scene.guest, ["--level", level])
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(1))
+            #expect(try events(scene, at: bed.a, "guest_hung").isEmpty, "a guest that feeds it is left alone")
+            try control(scene).hang()
+            try await awaitBoot(scene, after: before)
+            try await judge(verifier)
+            #expect(try events(scene, at: bed.a, "guest_hung").contains("QEMU's action for that is “reset”"))
+            let status = try #require(try scene.pair.status(bed.a, Scene.vm))
+            #expect(status.state == "protected" && status.level == level && status.pid == scene.guest.pid, "\(status)")
+            #expect(try events(scene, at: bed.a, "restarted").isEmpty && events(scene, at: bed.b, "promoted").isEmpty)
+        }
+    }
+
     @Test func aGuestThatKeepsDyingStaysDownInTheEnd() async throws {
         try await Bed.with { bed in
             let scene = try await scene(bed) { $0.pair.defaults = ["restarts: 3"] }

@@ -60,6 +60,7 @@ package struct Reporter: Sendable {
             }
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
         case .diskFault(let isFailover): metrics?.recordDiskFault(isFailover ? .failover : .guest)
+        case .guestHung(let action): noteHang(vm, action)
         case .found(let pid, let lineage):
             guests.remember(options, pid, lineage)
             roster.changes.publish()
@@ -130,7 +131,7 @@ package struct Reporter: Sendable {
             chronicle.note(vm, .ended, "the replica of \(vm) was given up: \(reason)")
             roster.remove(vm)
         case .acknowledged, .epoch, .released, .dropped, .found, .gaveWay, .memoryCopied, .stoodStill, .becamePrimary,
-            .restarted, .diskFault:
+            .restarted, .diskFault, .guestHung:
             break
         }
     }
@@ -151,6 +152,14 @@ package struct Reporter: Sendable {
             + " was written is lost, and its connections are"
         log.warning("\(text)", metadata: ["vm": "\(vm)"])
         chronicle.note(vm, .restarted, text)
+    }
+
+    private func noteHang(_ vm: VMName, _ action: String) {
+        roster.metrics(of: vm)?.hangs.add()
+        let text = "\(vm) hangs: it did not feed its watchdog; QEMU's action for that is “\(action)”"
+        log.warning("\(text)", metadata: ["vm": "\(vm)"])
+        chronicle.note(vm, .guestHung, text)
+        roster.changes.publish()
     }
 
     private func noteBoot(_ vm: VMName, _ result: TakeOverReport, _ reason: String) {

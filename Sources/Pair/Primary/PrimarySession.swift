@@ -300,6 +300,7 @@ final class PrimarySession {
                 guestPaused = false
                 shell.report(.event(.qemu, "the guest runs again"))
             case .reset: shell.report(.event(.qemu, "the guest was reset; protection goes on"))
+            case .hung(let action): shell.report(.guestHung(action: action))
             case .deviceRemoved:
                 throw SessionError(
                     .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")

@@ -150,13 +150,15 @@ final class PrimaryThread {
             nextLook = MonotonicClock.now() + Self.lookPeriod
             guest = try? attach()
         }
-        for case .shutdown(let reason) in guest?.takeNews() ?? [] {
-            guard GuestNews.isWanted(shutdown: reason) else {
-                guest?.kill()
-                continue
+        for news in guest?.takeNews() ?? [] {
+            switch news {
+            case .hung(let action): shell.report(.guestHung(action: action))
+            case .shutdown(let reason) where GuestNews.isWanted(shutdown: reason):
+                shell.handle(.guestEnded)
+                return PrimarySession.shutDown(reason)
+            case .shutdown: guest?.kill()
+            case .paused, .resumed, .reset, .deviceRemoved, .mirrorFailed: break
             }
-            shell.handle(.guestEnded)
-            return PrimarySession.shutDown(reason)
         }
         return nil
     }

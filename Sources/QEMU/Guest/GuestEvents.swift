@@ -59,6 +59,7 @@ final class GuestEvents {
             case "STOP": .paused
             case "RESUME": .resumed
             case "RESET": .reset
+            case "WATCHDOG": .hung(event.data["action"]?.string ?? "unknown")
             case "DEVICE_DELETED": .deviceRemoved
             default: mirrors.lazy.compactMap { $0.failure(event) }.first.map { .mirrorFailed($0) }
             }

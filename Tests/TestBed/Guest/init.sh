@@ -28,6 +28,9 @@ if [ -n "$address" ] && [ -e /sys/class/net/eth0 ]; then
     [ -z "$gateway" ] || ip route add default via "$gateway"
 fi
 
+# A guest with a watchdog hangs when it did not feed it for 4 s.
+[ ! -e /dev/watchdog ] || watchdog -t 1 -T 4 /dev/watchdog
+
 # A write error of a test's own making must not flood the console, and the console must not slow the guest.
 echo 1 > /proc/sys/kernel/printk
 echo 1 > /proc/sys/vm/overcommit_memory

@@ -24,6 +24,11 @@ public struct GuestControl: Sendable {
         return word.isEmpty ? nil : word
     }
 
+    /// Stops the guest's kernel dead, a moment after this returns. Nothing tells QEMU so, but a watchdog.
+    public func hang() throws(BedError) {
+        try shell("echo 0 > /proc/sys/kernel/panic; (sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &")
+    }
+
     /// How the dirtier writes. All numbers can be changed while it works.
     public struct Dirtying: Sendable {
         public enum Pattern: String, Sendable {
