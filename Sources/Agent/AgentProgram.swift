@@ -72,7 +72,7 @@ public struct AgentProgram: Service {
         for (name, settings) in configuration.peers { try hosts.add(name, settings) }
 
         // What is done.
-        let drivers = Self.drivers(configuration, bases, log)
+        let drivers = Self.drivers(configuration, bases, roster, log)
         let leases = try arbiter.map { try Leases(node: identity.node, arbiter: $0, log: log) }
         let guests = HeldGuests(store: store, bases: bases, roster: roster, words: words, chronicle: chronicle)
         let reporter = Reporter(roster: roster, pursuits: pursuits, guests: guests, chronicle: chronicle)
@@ -110,9 +110,12 @@ public struct AgentProgram: Service {
             arbiterWatch: arbiterWatch, journal: journal, registry: registry, chronicle: chronicle)
     }
 
-    private static func drivers(_ configuration: Configuration, _ bases: MemoryBases, _ log: Logger) -> Drivers {
+    private static func drivers(
+        _ configuration: Configuration, _ bases: MemoryBases, _ roster: Roster, _ log: Logger
+    ) -> Drivers {
         Drivers(
-            guests: QEMUGuests(), standbys: QEMUStandbys(), configuration: configuration, bases: bases, log: log)
+            guests: QEMUGuests(), standbys: QEMUStandbys(), configuration: configuration, bases: bases,
+            starts: { roster.startRoom }, log: log)
     }
 
     private static func makeDirectories(_ configuration: Configuration) throws {
@@ -158,6 +161,9 @@ public struct AgentProgram: Service {
             Task { [arbiterWatch, registry] in await arbiterWatch.run(registry) },
             Task { [reconciler] in await reconciler.run() },
             Task { await taps.run() },
+            Task { [reception, chronicle, registry] in
+                await RoomWatch(drivers: reception.drivers, chronicle: chronicle).run(registry)
+            },
         ]
         try await APIServer(service: desk, configuration: configuration, logger: log).run()
         for task in upkeep { task.cancel() }

@@ -176,11 +176,14 @@ public struct CheckMessage: Codable, Sendable {
     public var vm: VMName
     public var guest: GuestDescription
     public var createsImages: Bool
+    /// At which it is to be protected; an older agent does not say, and means `system`.
+    public var level: Level?
 
-    public init(vm: VMName, guest: GuestDescription, createsImages: Bool) {
+    public init(vm: VMName, guest: GuestDescription, createsImages: Bool, level: Level?) {
         self.vm = vm
         self.guest = guest
         self.createsImages = createsImages
+        self.level = level
     }
 }
 

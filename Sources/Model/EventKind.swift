@@ -96,6 +96,9 @@ extension EventKind {
     public static let diskFault = EventKind(rawValue: "disk_fault")
     /// A disk of the primary's host that had been lost has what it lacked.
     public static let diskRejoined = EventKind(rawValue: "disk_rejoined")
+    /// Guests that are to be started here when their host is lost would not all have memory, and would again.
+    public static let roomShort = EventKind(rawValue: "room_short")
+    public static let roomBack = EventKind(rawValue: "room_back")
     public static let error = EventKind(rawValue: "error")
     /// The agent itself was started or stopped.
     public static let agent = EventKind(rawValue: "agent")
@@ -104,7 +107,7 @@ extension EventKind {
 
     public static let informational: [EventKind] = [
         .state, .session, .tuned, .qemu, .unanswered, .verified, .arbiterLost, .arbiterBack, .stalled, .stallOver,
-        .guestHung, .diskFault, .diskRejoined, .carried, .carriedHome, .error, .agent, .journal,
+        .guestHung, .diskFault, .diskRejoined, .carried, .carriedHome, .roomShort, .roomBack, .error, .agent, .journal,
     ]
 }
 

@@ -18,6 +18,7 @@ package final class ReplicaScene {
     package let scratch: Scratch
     package let standbys = FakeStandbys()
     package let bases: MemoryBases
+    package var starts = StartRoom()
     package var offer: OfferMessage
     package let log = Logger(label: "replica") { _ in SwiftLogNoOpLogHandler() }
 
@@ -82,7 +83,7 @@ package final class ReplicaScene {
     package var places: ReplicaPlaces {
         ReplicaPlaces(
             node: "beta", memoryDirectory: memoryDirectory, runtimeDirectory: "\(scratch.path)/run", standby: options,
-            guests: standbys, isRealTime: false, bases: bases)
+            guests: standbys, isRealTime: false, bases: bases, starts: starts)
     }
 
     package static let identity = StandbyIdentity(node: NodeName(unchecked: "beta"), incarnation: 77)

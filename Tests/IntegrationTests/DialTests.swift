@@ -97,6 +97,13 @@ import Testing
         }
     }
 
+    /// An event of host B that is of no VM.
+    private func hear(_ kind: String, _ words: String, _ scene: Scene) async throws {
+        try await eventually("an event \(kind): \(words)", within: .seconds(30)) {
+            try scene.pair.romulus(scene.bed.b, ["events", "--kind", kind]).output.contains(words) ? true : nil
+        }
+    }
+
     /// There is no room for the guest's memory at the standby: one sentence, and it stays protected as it was.
     @Test func aTurnThatCannotBeMadeLeavesTheLevel() async throws {
         try await Bed.with { bed in
@@ -117,6 +124,10 @@ import Testing
             #expect(try hasGate(bed.a) && bed.b.qemus.isEmpty)
             #expect(try scene.pair.romulus(bed.a, ["dial", Scene.vm, "none"]).status != 0)
             #expect(try scene.pair.romulus(bed.b, ["dial", Scene.vm, "system"]).status == 5, "the guest is not there")
+            // Nor could it be started there; the host that would have to says so by itself.
+            try await hear("room_short", "web want \(scene.guest.configuration.memoryMiB) MiB", scene)
+            try Child.run(["mount", "-o", "remount,size=1g", memory])
+            try await hear("room_back", "has room for the guests of hosta", scene)
             try await verifier.waitForAnswers()
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")

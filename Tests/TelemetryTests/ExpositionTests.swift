@@ -17,6 +17,7 @@ import Testing
         PeerMetrics(peer: "beta", registry: registry).secondPathRTT.observe(nanoseconds: 250_000)
         _ = FencingMetrics(registry: registry)
         registry.gauge(Families.arbiterUp).set(1)
+        registry.gauge(Families.startMemoryMissing).set(0)
         for name in ["web", "db-1"] {
             let vm = try #require(VMName(name))
             let metrics = VMMetrics(vm: vm, peer: "beta \"2\"", states: ["syncing", "protected"], registry: registry)

@@ -27,7 +27,9 @@ struct Examination: Sendable {
             return report
         }
         guard let guest else { return report }
-        let message = CheckMessage(vm: vm, guest: guest, createsImages: request.createImage ?? false)
+        let message = CheckMessage(
+            vm: vm, guest: guest, createsImages: request.createImage ?? false,
+            level: configuration.vms[vm]?.level ?? configuration.defaults.level)
         switch await hosts.check(peer, message) {
         case .success(let answer):
             report.problems += answer.problems.map { CheckReport.Finding(host: peer, text: $0) }

@@ -1,5 +1,6 @@
 import Model
 import RomulusAPI
+import Standby
 import Synchronization
 import Telemetry
 
@@ -80,6 +81,15 @@ package final class Roster: Sendable {
     package func lastHeard(of peer: NodeName) -> UInt64 {
         let records = state.withLock { Array($0.records.values) }
         return records.filter { $0.part.isWith(peer, $0.peer) }.map(\.part.lastHeard).max() ?? 0
+    }
+
+    /// What guests want of this host's memory that have none of it yet.
+    package var startRoom: StartRoom {
+        StartRoom(
+            state.withLock { Array($0.records.values) }.compactMap { record in
+                guard case .standby(let session) = record.part, let bytes = session.memoryAtStart else { return nil }
+                return StartRoom.Guest(record.name, of: session.primary, bytes: bytes)
+            })
     }
 
     // MARK: - Who has a VM in hand

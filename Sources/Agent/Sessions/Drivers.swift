@@ -12,6 +12,7 @@ struct Drivers: Sendable {
     let standbys: any StandbyGuestSource
     let configuration: Configuration
     let bases: MemoryBases
+    let starts: @Sendable () -> StartRoom
     let log: Logger
 
     /// What runs behind the monitor at that path, and all reasons why it cannot be protected.
@@ -38,7 +39,7 @@ struct Drivers: Sendable {
             node: configuration.node, memoryDirectory: configuration.memoryDirectory(of: vm),
             runtimeDirectory: configuration.runtimeDirectory(of: vm),
             standby: configuration.standbyOptions(for: vm, guest: guest), guests: standbys,
-            isRealTime: configuration.defaults.isRealTime, bases: bases)
+            isRealTime: configuration.defaults.isRealTime, bases: bases, starts: starts())
     }
 
     /// Takes up the replica that an earlier run of this agent left.

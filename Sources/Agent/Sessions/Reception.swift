@@ -20,7 +20,7 @@ final class Reception: Sendable {
     private let testimony: Testimony
     private let identities: Identities
     private let maintenance: MaintenanceMemory
-    private let drivers: Drivers
+    let drivers: Drivers
     private let log: Logger
 
     init(
@@ -62,7 +62,7 @@ final class Reception: Sendable {
     /// The answer to a host that asks about this one. Called on a thread that may block.
     private func answer(_ message: CheckMessage, from peer: NodeName) -> CheckedMessage {
         let admission = Admission(
-            message.vm, message.guest, of: peer, createsImages: message.createsImages,
+            message.vm, message.guest, of: peer, at: message.level ?? .system, createsImages: message.createsImages,
             places: drivers.places(message.vm, message.guest))
         let inMaintenance = maintenance.isOn ? ["\(node) is in maintenance"] : []
         return CheckedMessage(problems: inMaintenance + admission.problems, notes: admission.notes)

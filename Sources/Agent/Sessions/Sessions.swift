@@ -207,7 +207,8 @@ final class Sessions: Sendable {
     /// reasons. Nothing when it cannot be asked. Blocks.
     private func reasons(_ options: PrimaryOptions, _ guest: GuestDescription) -> [String] {
         let peer = options.standby
-        let message = CheckMessage(vm: options.vm, guest: guest, createsImages: options.createsImages)
+        let message = CheckMessage(
+            vm: options.vm, guest: guest, createsImages: options.createsImages, level: options.level)
         let answer = blocking { [hosts] () async throws(Never) in await hosts.check(peer, message) }
         guard case .success(let checked) = answer else { return [] }
         return checked.problems.map { "at \(peer): \($0)" }

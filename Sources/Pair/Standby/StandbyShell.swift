@@ -3,6 +3,7 @@ import GuestNetwork
 import Hypervisor
 import LinuxSystem
 import Logging
+import Memory
 import Messages
 import Model
 import NIOCore
@@ -184,6 +185,15 @@ public final class StandbyShell: LinkHandler, Sendable {
 
     /// When anything was last received from the primary's node, by `MonotonicClock`; 0 when there is no link to it.
     public var lastHeard: UInt64 { state.withLock { $0.link?.lastReceived ?? 0 } }
+
+    /// The host where the guest runs.
+    public var primary: NodeName { offer.session.primary }
+
+    /// Bytes of this host's memory that the guest wants when it is started here; nil where it has its memory, or runs.
+    public var memoryAtStart: UInt64? {
+        let isPromised = state.withLock { !$0.hasMemory } && replica.qemuPID == 0
+        return isPromised ? ReplicaMemory.size(of: offer.guest.ramBlocks) : nil
+    }
 
     /// The command line of the QEMU that waits here.
     public var command: StandbyCommand { replica.command }

@@ -1,5 +1,6 @@
 import Foundation
 import Hypervisor
+import Memory
 import Model
 import Storage
 
@@ -18,10 +19,11 @@ public struct Admission: Sendable {
 
     /// - Parameters:
     ///   - primary: where the guest runs.
+    ///   - level: at which it is to be protected; below `system` its memory is wanted when it is started here.
     ///   - createsImages: whether a missing image is made.
-    ///   - present: bytes of the guest's memory that are here already.
     public init(
-        _ vm: VMName, _ guest: GuestDescription, of primary: NodeName, createsImages: Bool, places: ReplicaPlaces
+        _ vm: VMName, _ guest: GuestDescription, of primary: NodeName, at level: Level, createsImages: Bool,
+        places: ReplicaPlaces
     ) {
         (self.vm, self.guest, self.places) = (vm, guest, places)
         do throws(StandbyCommandError) {
@@ -33,7 +35,7 @@ public struct Admission: Sendable {
             problems += error.problems
         }
         for disk in guest.disks where disk.isReplicated { check(disk, createsImages) }
-        checkRoom()
+        checkRoom(level, primary)
     }
 
     // MARK: - Disks
@@ -61,13 +63,17 @@ public struct Admission: Sendable {
 
     // MARK: - Memory
 
-    private mutating func checkRoom() {
-        let wanted = MemoryReplica.roomWanted(guest.ramBlocks)
+    /// What others want at a start counts as taken: by those of one host, where this one is started with them.
+    private mutating func checkRoom(_ level: Level, _ primary: NodeName) {
+        let (own, others) =
+            level.holdsOutput
+            ? (MemoryReplica.roomWanted(guest.ramBlocks), places.starts.mostWanted(besides: vm))
+            : (ReplicaMemory.size(of: guest.ramBlocks), places.starts.wanted(of: primary, besides: vm))
         let parent = (places.memoryDirectory as NSString).deletingLastPathComponent
         // What is kept of VMs' memory is used, or gives way.
         let kept = places.bases.bytes
         do throws(SessionError) {
-            try MemoryReplica.checkRoom(wanted > kept ? wanted - kept : 0, in: parent)
+            try MemoryReplica.checkRoom(own, besides: others, kept: kept, in: parent)
         } catch {
             problems.append(error.message)
         }

@@ -17,7 +17,7 @@ package struct FreshMemory {
     /// All of it is reserved: a guest that touched what a full tmpfs does not have would be ended by it.
     package func make() throws {
         try MemoryReplica.makeDirectory(directory)
-        try MemoryReplica.makeRoom(files.reduce(0) { $0 + $1.length }, in: directory, bases)
+        try MemoryReplica.makeRoom(files.reduce(0) { $0 + $1.length }, besides: 0, in: directory, bases)
         for file in files {
             let descriptor = try OwnedDescriptor.open(file.path, O_RDWR | O_CREAT | O_TRUNC)
             let code = posix_fallocate(descriptor.number, 0, off_t(file.length))

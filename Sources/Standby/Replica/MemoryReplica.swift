@@ -34,7 +34,10 @@ package struct MemoryReplica {
         try Self.makeDirectory(directory)
         baseBytes = Self.layBase(of: vm, paths, offer.blocks, in: directory, bases)
         do {
-            try Self.makeRoom(Self.roomWanted(offer.blocks) - baseBytes, in: directory, bases)
+            try Self.makeRoom(
+                Self.roomWanted(offer.blocks) - baseBytes, besides: places.starts.mostWanted(besides: vm),
+                in: directory,
+                bases)
             memory = try ReplicaMemory(blocks: offer.blocks, paths: paths, recovering: false)
         } catch {
             if joins {
@@ -139,33 +142,47 @@ package struct MemoryReplica {
 
     /// The RAM must fit now, with a burst beside it where epochs are staged: a standby that finds out in the middle of an
     /// apply would be none. Bases are given up for it.
-    static func makeRoom(_ wanted: UInt64, in directory: String, _ bases: MemoryBases) throws(SessionError) {
+    static func makeRoom(
+        _ wanted: UInt64, besides others: UInt64, in directory: String, _ bases: MemoryBases
+    ) throws(SessionError) {
         let parent = (directory as NSString).deletingLastPathComponent
         while true {
             do throws(SessionError) {
-                return try checkRoom(wanted, in: parent)
+                return try checkRoom(wanted, besides: others, kept: 0, in: parent)
             } catch {
                 guard bases.giveUpOldest() else { throw error }
             }
         }
     }
 
-    static func checkRoom(_ wanted: UInt64, in parent: String) throws(SessionError) {
-        var info = statvfs()
-        guard statvfs(parent, &info) == 0 else { return }
-        let room = UInt64(info.f_bavail) * UInt64(info.f_frsize)
+    /// - Parameters:
+    ///   - others: bytes that guests want besides when they are started here.
+    ///   - kept: bytes of former replicas' memory that give way.
+    static func checkRoom(
+        _ wanted: UInt64, besides others: UInt64, kept: UInt64, in parent: String
+    ) throws(SessionError) {
         let mebibytes = { (bytes: UInt64) in "\(bytes >> 20) MiB" }
-        guard room >= wanted else {
+        let besides =
+            others > 0 ? " and \(mebibytes(others)) for guests that are started here when their host is lost" : ""
+        func check(_ free: UInt64, _ place: String, _ remedy: String) throws(SessionError) {
+            let available = free > .max - kept ? .max : free + kept
+            guard available < wanted + others else { return }
             throw SessionError(
                 .refused,
-                "\(mebibytes(wanted)) are needed in \(parent) for its memory and \(mebibytes(room)) are free: give that"
-                    + " file system more room (mount -o remount,size=…), or set memory_directory to one that has it")
+                "\(mebibytes(wanted)) are needed \(place) for its memory\(besides), and \(mebibytes(available)) are free: \(remedy)"
+            )
         }
-        let free = (try? HostMemory.available()) ?? .max
-        guard free >= wanted else {
-            throw SessionError(
-                .refused,
-                "\(mebibytes(wanted)) are needed for its memory and \(mebibytes(free)) are available on this host")
-        }
+        try check(
+            freeBytes(in: parent), "in \(parent)",
+            "give that file system more room (mount -o remount,size=…), or set memory_directory to one that has it")
+        try check(
+            (try? HostMemory.available()) ?? .max, "on this host", "free some, or choose another standby")
+    }
+
+    /// Of a file system; where it does not say, nobody is kept from trying.
+    static func freeBytes(in directory: String) -> UInt64 {
+        var info = statvfs()
+        guard statvfs(directory, &info) == 0 else { return .max }
+        return UInt64(info.f_bavail) * UInt64(info.f_frsize)
     }
 }

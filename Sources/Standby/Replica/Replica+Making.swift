@@ -14,7 +14,7 @@ extension Replica {
             throw SessionError(.protocolBroken, "at level \(level.rawValue) there is nothing to offer but disks")
         }
         let admission = Admission(
-            offer.vm, offer.guest, of: offer.session.primary, createsImages: offer.createsImages ?? false,
+            offer.vm, offer.guest, of: offer.session.primary, at: level, createsImages: offer.createsImages ?? false,
             places: places)
         guard admission.problems.isEmpty, let command = admission.command else {
             throw SessionError(.refused, admission.problems.joined(separator: "; "))

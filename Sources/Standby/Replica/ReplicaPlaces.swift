@@ -16,10 +16,12 @@ public struct ReplicaPlaces: Sendable {
     public var isRealTime: Bool
     /// What this host keeps of VMs' memory.
     public var bases: MemoryBases
+    /// What guests want of this host's memory that have none of it yet.
+    public var starts: StartRoom
 
     public init(
         node: NodeName, memoryDirectory: String, runtimeDirectory: String, standby: StandbyOptions,
-        guests: any StandbyGuestSource, isRealTime: Bool, bases: MemoryBases
+        guests: any StandbyGuestSource, isRealTime: Bool, bases: MemoryBases, starts: StartRoom = StartRoom()
     ) {
         self.node = node
         self.memoryDirectory = memoryDirectory
@@ -28,5 +30,6 @@ public struct ReplicaPlaces: Sendable {
         self.guests = guests
         self.isRealTime = isRealTime
         self.bases = bases
+        self.starts = starts
     }
 }
