@@ -109,6 +109,10 @@ public struct StandbyStatus: Sendable {
     public var peer: PeerView?
     /// Which VM it is, as the primary said; nil where that is older.
     public var identity: VMIdentity?
+    /// Its memory is not here: it is started from its disks, or was.
+    public var startsFromDisk = false
+    /// Of its memory.
+    public var guestBytes: UInt64 = 0
 
     init(_ phase: SessionPhase, since: Date) {
         self.phase = phase

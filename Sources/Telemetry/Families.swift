@@ -128,7 +128,8 @@ public enum Families {
         "romulus_kept_memory_bytes", .gauge, "Bytes of former replicas' memory that are kept as a base of later ones.")
     public static let startMemoryMissing = Family(
         "romulus_start_memory_missing_bytes", .gauge,
-        "Memory that guests of the host whose guests want most would lack here if that were lost; 0 where all would fit.")
+        "Memory that guests of the host whose guests want most would lack here if that were lost; 0 where all would fit."
+    )
     public static let arbiterUp = Family(
         "romulus_arbiter_up", .gauge, "1 while the arbiter answers, else 0; not there without one.")
     // fencing
@@ -166,7 +167,8 @@ public enum Families {
         failover, coldBoots, restarts, hangs, diskFaults,
         stagedBytes,
         errors,
-        firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, startMemoryMissing, arbiterUp, fencing,
+        firstCopyPages, verifyPages, verifyTimestamp, verifyDuration, keptMemory, startMemoryMissing, arbiterUp,
+        fencing,
         witnessRequests, witnessRefusedLinks, witnessVMs, witnessLogBytes,
         buildInfo, processCPU, processMemory, processDescriptors, processStart,
     ]

@@ -113,6 +113,8 @@ import Testing
                 level: system
                 epoch_ms: 5
                 target_latency_ms: 2.5
+                start_order: 10
+                start_delay_seconds: 30
                 disks:
                   d0: /img/a b.raw
                   d1: {path: /img/b.qcow2, format: qcow2}
@@ -151,6 +153,7 @@ import Testing
         #expect(web.qmp == "/run/web.qmp" && web.standby == "beta" && web.epochMilliseconds == 5)
         #expect(web.goal == .latency(milliseconds: 2.5))
         #expect(VMName("db").flatMap { configuration.vms[$0]?.goal } == .overhead(percent: 5))
+        #expect(web.startOrder == StartOrder(place: 10, delaySeconds: 30))
         let standby = web.whenStandby
         #expect(
             standby.disks == ["d0": .init(path: "/img/a b.raw"), "d1": .init(path: "/img/b.qcow2", format: .qcow2)])

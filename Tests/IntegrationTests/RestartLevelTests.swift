@@ -188,6 +188,32 @@ import Testing
         }
     }
 
+    /// The database first, although its name is not the first one's, and the other one so long after it.
+    @Test func theGuestsOfALostHostAreStartedInTheirOrder() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed) { wishes in
+                wishes.standbyLines = [
+                    "    start_order: 20", "  zdb:", "    start_order: 10", "    start_delay_seconds: 3", "    disks:",
+                    "      disk0: {path: \(bed.b.stateDirectory)/zdb.raw, format: raw}",
+                ]
+            }
+            var database = GuestVM.Configuration()
+            (database.name, database.vcpus, database.address) = ("zdb", 1, "10.78.1.11")
+            database.nics = [GuestVM.NIC(tap: "tap1", mac: "52:54:00:00:01:0b")]
+            database.disks = [try GuestDisk.create("\(bed.a.stateDirectory)/zdb.raw", mebibytes: 8)]
+            try bed.b.addTap("tap1")
+            let second = try await GuestVM.boot(on: bed.a, image: try GuestImage.build(), database)
+            try await protect(scene)
+            try await scene.pair.protect(second, ["--level", "restart"])
+            try bed.a.cutPower()
+            for vm in ["zdb", Scene.vm] { try await scene.pair.wait(bed.b, vm, for: "running", within: .seconds(60)) }
+            let started = try ["zdb", Scene.vm].map { try scene.pair.bootTime(ofFirst: "restarted", at: bed.b, $0) }
+            #expect(started[1] - started[0] >= 3_000_000_000, "\(started)")
+            let told = try events(scene, at: bed.b, "state")
+            #expect(told.contains("waits for its turn: zdb is to be started before it"), "\(told)")
+        }
+    }
+
     // MARK: - QEMU
 
     @Test func aGuestWhoseQEMUDiesIsBootedWhereItRan() async throws {

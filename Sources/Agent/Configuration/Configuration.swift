@@ -255,13 +255,18 @@ public struct Configuration: Sendable, Equatable {
         public var goal: EpochGoal?
         /// The most that its replication may send, in megabits per second; nil is as much as the link takes.
         public var linkCapMegabits: Int?
+        /// Among the guests of a lost host that are started here.
+        package var startOrder: StartOrder
         /// What is different when this host is the standby.
         public var whenStandby: Standby
+
+        /// Of a VM that has none of its own.
+        static let usualOrder = StartOrder(place: 100, delaySeconds: 0)
 
         public init(
             qmp: String? = nil, standbys: [NodeName] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
             degrade: DegradePolicy? = nil, epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
-            whenStandby: Standby = Standby()
+            startPlace: Int? = nil, startDelaySeconds: Int = 0, whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
             self.standbys = standbys
@@ -272,6 +277,8 @@ public struct Configuration: Sendable, Equatable {
             self.epochMilliseconds = epochMilliseconds
             self.goal = goal
             self.linkCapMegabits = linkCapMegabits
+            startOrder = StartOrder(
+                place: startPlace ?? Self.usualOrder.place, delaySeconds: startDelaySeconds)
             self.whenStandby = whenStandby
         }
     }

@@ -85,7 +85,8 @@ extension ConfigurationFile {
         return Configuration.VM(
             qmp: qmp, standbys: standbys, replaceAfter: replaceAfter, protect: protect, level: level,
             degrade: degrade, epochMilliseconds: epoch, goal: goal, linkCapMegabits: Self.unlessZero(linkCap),
-            whenStandby: readStandby(&reader))
+            startPlace: reader.value(Settings.VM.startOrder),
+            startDelaySeconds: reader.value(Settings.VM.startDelay) ?? 0, whenStandby: readStandby(&reader))
     }
 
     private func readStandbys(_ reader: inout ConfigurationReader, peers: [String]) -> [NodeName] {

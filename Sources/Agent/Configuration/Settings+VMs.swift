@@ -169,6 +169,12 @@ extension Settings {
         static let degrade = Setting.value(
             "degrade", degradeForm, Settings.degrade, "how far it may fall by itself; see docs/DEGRADE.md",
             absent: "defaults.degrade", example: "restart")
+        static let startOrder = Setting.integer(
+            "start_order", 0...1000, "guests of a lost host are started here in this order; see docs/RESTART.md",
+            absent: "100", example: "10")
+        static let startDelay = Setting.integer(
+            "start_delay_seconds", 0...3600, "so long after it was started, those with a higher start_order wait",
+            absent: "0", example: "30")
         static let epoch = Setting.integer(
             "epoch_ms", TuningRange.epochMilliseconds, "its longest epoch while it works", absent: "defaults.epoch_ms",
             example: "20")
@@ -188,9 +194,9 @@ extension Settings {
                 + " overrides takes images, taps and files by the same names as the primary",
             place: .set, name: "web",
             [
-                qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, degrade.entry, epoch.entry,
-                linkCap.entry,
-                targetLatency.entry, targetOverhead.entry,
+                qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, degrade.entry,
+                startOrder.entry,
+                startDelay.entry, epoch.entry, linkCap.entry, targetLatency.entry, targetOverhead.entry,
             ] + Standby.entries)
     }
 

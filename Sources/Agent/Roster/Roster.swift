@@ -87,9 +87,27 @@ package final class Roster: Sendable {
     package var startRoom: StartRoom {
         StartRoom(
             state.withLock { Array($0.records.values) }.compactMap { record in
-                guard case .standby(let session) = record.part, let bytes = session.memoryAtStart else { return nil }
-                return StartRoom.Guest(record.name, of: session.primary, bytes: bytes)
+                guard case .standby(let session) = record.part, let primary = record.peer else { return nil }
+                let status = session.status
+                guard status.startsFromDisk, status.qemuPID == 0 else { return nil }
+                return StartRoom.Guest(record.name, of: primary, bytes: status.guestBytes)
             })
+    }
+
+    /// The other guests of the host of `vm` that are to be started here from their disks, or were, in the order of their names,
+    /// and whether that is under way; nil where it is over.
+    func starts(with vm: VMName) -> [(vm: VMName, isUnderWay: Bool?)] {
+        let records = state.withLock { Array($0.records.values) }
+        guard let primary = records.first(where: { $0.name == vm })?.peer else { return [] }
+        return records.sorted { $0.name < $1.name }.compactMap { record in
+            switch record.part {
+            case .standby(let other) where record.name != vm && record.peer == primary:
+                let status = other.status
+                return status.startsFromDisk ? (record.name, status.phase == .failingOver) : nil
+            case .primary: return (record.name, nil)
+            default: return nil
+            }
+        }
     }
 
     // MARK: - Who has a VM in hand

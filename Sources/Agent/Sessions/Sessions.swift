@@ -28,6 +28,7 @@ final class Sessions: Sendable {
     private let bases: MemoryBases
     private let guests: any GuestSource
     private let restarts: Restarts
+    private let startTurns: StartTurns
     private let identities: Identities
     private let reporter: Reporter
     private let chronicle: Chronicle
@@ -52,6 +53,7 @@ final class Sessions: Sendable {
         self.bases = bases
         guests = drivers.guests
         restarts = Restarts(drivers: drivers, store: store)
+        startTurns = StartTurns(configuration: configuration, roster: roster)
         self.reporter = reporter
         self.processorSleep = processorSleep
         self.planted = planted
@@ -88,6 +90,7 @@ final class Sessions: Sendable {
         custody.serving = ServingPlaces(
             directory: configuration.runtimeDirectory(of: vm),
             boundMilliseconds: configuration.defaults.diskBoundMilliseconds)
+        custody.startTurn = startTurns.turn(of: vm)
         custody.leases = leases
         custody.uplinks = uplinks
         return custody

@@ -32,6 +32,8 @@ public struct Custody: Sendable {
     /// Writes down, so that it survives a power cut, that the primary's copy of the disk of that index is lost, or whole again;
     /// blocks.
     public var noteOwner: @Sendable (_ disk: UInt16, _ isLost: Bool) throws -> Void = { _, _ in }
+    /// Nil: every guest is started as soon as it may be.
+    public var startTurn: (any StartTurn)?
     /// Where disks are served, and how; nil: nowhere.
     public var serving: ServingPlaces?
 

@@ -94,7 +94,10 @@ extension StandbyShell {
         case .boot(let epoch): goOn(from: epoch, Replica.boot)
         case .startFromDisk:
             applier.begin(with: nil)
+            custody.startTurn?.wait(
+                until: { state.withLock { $0.queue.isLeaving } }, tell: { report(.event(.state, $0)) })
             goOn(from: state.withLock { $0.forgetMemory(of: replica) }, Replica.start)
+            custody.startTurn?.end(hasStarted: replica.qemuPID != 0)
         case .endReplica:
             replica.endQEMU()
             tell { $0.handle(.replicaEnded) }

@@ -120,6 +120,8 @@ public final class StandbyShell: LinkHandler, Sendable {
             status.stagedBytes = state.stage.stagedBytes
             status.term = state.duty.machine.register?.term ?? offer.session.term
             status.peer = state.watch.view
+            status.startsFromDisk = !state.hasMemory
+            status.guestBytes = ReplicaMemory.size(of: offer.guest.ramBlocks)
             return status
         }
     }
@@ -185,15 +187,6 @@ public final class StandbyShell: LinkHandler, Sendable {
 
     /// When anything was last received from the primary's node, by `MonotonicClock`; 0 when there is no link to it.
     public var lastHeard: UInt64 { state.withLock { $0.link?.lastReceived ?? 0 } }
-
-    /// The host where the guest runs.
-    public var primary: NodeName { offer.session.primary }
-
-    /// Bytes of this host's memory that the guest wants when it is started here; nil where it has its memory, or runs.
-    public var memoryAtStart: UInt64? {
-        let isPromised = state.withLock { !$0.hasMemory } && replica.qemuPID == 0
-        return isPromised ? ReplicaMemory.size(of: offer.guest.ramBlocks) : nil
-    }
 
     /// The command line of the QEMU that waits here.
     public var command: StandbyCommand { replica.command }
