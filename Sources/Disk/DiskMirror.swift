@@ -137,7 +137,7 @@ package final class DiskMirror {
         shipment.flushThere(false)
         // Not while it is lost: then it has none.
         try serving?.order(.unlock)
-        try served.remove()
+        try served.remove(isWhole: serving?.report.isWhole ?? true)
         self.served = nil
     }
 }

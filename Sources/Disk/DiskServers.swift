@@ -12,6 +12,9 @@ package struct DiskServers: Sendable {
     /// The standby knows of that loss.
     package func note(_ loss: UInt64, of disk: UInt16) { try? serving[disk]?.order(.noted(loss)) }
 
+    /// The register names this host alone: nothing waits for the standby, and a copy that is lost fails as a disk does.
+    package func goAlone() { for serving in serving.values { try? serving.order(.alone) } }
+
     /// What the disks lack that are lost here is copied to them. Why it cannot begin, of each of which that is so.
     package func rejoin() -> [String] {
         serving.values.filter { $0.report.lost != nil }.compactMap { serving in

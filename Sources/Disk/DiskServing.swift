@@ -33,6 +33,7 @@ final class DiskServing: Sendable {
         var report = ServedReport()
         var answers: [ServedLine] = []
         var isLocked = false
+        var isAlone = false
         var isEnding = false
     }
 
@@ -127,7 +128,11 @@ final class DiskServing: Sendable {
             return answer.failure
         }
         if let failure { throw SessionError(.storage, failure) }
-        if order == .lock || order == .unlock { state.change { $0.isLocked = order == .lock } }
+        switch order {
+        case .lock, .unlock: state.change { $0.isLocked = order == .lock }
+        case .alone: state.change { $0.isAlone = true }
+        default: break
+        }
     }
 
     private func hear() {
@@ -146,7 +151,7 @@ final class DiskServing: Sendable {
 
     /// Its process ended by itself. False when no other takes its place.
     private func startAnew() -> Bool {
-        let (report, isLocked, child) = state.look { ($0.report, $0.isLocked, $0.child) }
+        let (report, isLocked, isAlone, child) = state.look { ($0.report, $0.isLocked, $0.isAlone, $0.child) }
         child?.kill()
         log.error("the process that served \(plan.path) \(child?.ending?.description ?? "ended"): it is started anew")
         var next = plan
@@ -156,7 +161,7 @@ final class DiskServing: Sendable {
             _ = try NamedThread.start("disk-anew") { [self] in
                 do {
                     if isLocked { try order(.lock) }
-                    try pair()
+                    if isAlone { try order(.alone) } else { try pair() }
                 } catch {
                     log.error("\(plan.path) is not served: \(error)")
                 }

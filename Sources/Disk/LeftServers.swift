@@ -12,7 +12,9 @@ package struct LeftServers {
     package init(of guest: any Guest, _ places: ServingPlaces) throws(SessionError) {
         self.guest = guest
         var lines: [(disk: UInt16, line: ControlLine)] = []
-        for index in try guest.leftServed() {
+        let left = try guest.leftServed()
+        Self.endIdle(guest, places, besides: left)
+        for index in left {
             guard let connection = try? LocalSocket.connect(to: places.controlSocket(index)) else {
                 throw Self.lost(guest, index, "its server is gone")
             }
@@ -42,9 +44,18 @@ package struct LeftServers {
     /// The disks were turned back.
     package func end() { for (_, line) in lines { line.send(ServedOrder.end) } }
 
+    /// An agent that died within a change of level may have left a server that is no disk of the guest's yet, or any more.
+    private static func endIdle(_ guest: any Guest, _ places: ServingPlaces, besides left: [UInt16]) {
+        for disk in guest.offeredDisks where !left.contains(disk.index) {
+            guard let connection = try? LocalSocket.connect(to: places.controlSocket(disk.index)) else { continue }
+            ControlLine(connection).send(ServedOrder.end)
+        }
+    }
+
     private static func lost(_ guest: any Guest, _ index: UInt16, _ why: String) -> SessionError {
         let name = guest.offeredDisks.first { $0.index == index }?.id ?? "\(index)"
         return SessionError(
-            .storage, "disk \(name) of \(guest.vm) is not whole at this host (\(why)): only the standby's copy is")
+            .storage,
+            "disk \(name) of \(guest.vm) is not known to be whole at this host (\(why)), as the standby's copy is")
     }
 }

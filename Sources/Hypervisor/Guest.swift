@@ -181,8 +181,9 @@ public protocol DiskTap: AnyObject {
 
 /// A disk that a server is in the place of.
 public protocol ServedTap: AnyObject {
-    /// Its image is the disk again. Call while the guest stands still.
-    func remove() throws(SessionError)
+    /// Its image is the disk again, and what lies there by now where that rejoined. Call while the guest stands still.
+    /// - Parameter isWhole: what lies there has all that was written.
+    func remove(isWhole: Bool) throws(SessionError)
 }
 
 /// A NIC whose output comes to us, and is let out by us.

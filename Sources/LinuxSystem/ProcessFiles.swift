@@ -160,6 +160,18 @@ public enum ProcessFiles {
     /// The numbers of the descriptors that the process has open now.
     public static func descriptors(of pid: pid_t) throws(SystemError) -> [Int32] { try numbers(in: "/proc/\(pid)/fd") }
 
+    /// Whether the process has open what lies at that path, and not something else that lay there before. Nil where that
+    /// cannot be known.
+    public static func hasOpen(_ path: String, _ pid: pid_t) -> Bool? {
+        var wanted = stat()
+        guard stat(path, &wanted) == 0, let numbers = try? descriptors(of: pid) else { return nil }
+        return numbers.contains { number in
+            var status = stat()
+            return stat("/proc/\(pid)/fd/\(number)", &status) == 0 && status.st_ino == wanted.st_ino
+                && status.st_dev == wanted.st_dev
+        }
+    }
+
     /// The entries of a folder whose names are numbers, in order.
     private static func numbers(in path: String) throws(SystemError) -> [Int32] {
         guard let folder = opendir(path) else {

@@ -133,7 +133,8 @@ extension PrimaryMachine {
         case .pairing(let session) where session.id == id && request == nil:
             part(&actions)
         case .pairing(let session) where session.id == id, .paired(let session) where session.id == id:
-            guard !guestStandsStill, !isDismissing, !isCopyLost else { return }
+            guard !guestStandsStill, !isDismissing else { return }
+            guard !isCopyLost else { return actions.append(.report(staysStandby(session.standby.node))) }
             isParting = true
             goForSolo(&actions)
         default:
@@ -165,18 +166,8 @@ extension PrimaryMachine {
         let waits = level.holdsOutput ? "output is held" : "disk writes wait"
         actions += [.closeLink, .report("the standby is lost: \(waits) until it is decided who goes on")]
         letRunHeld(&actions)
-        if isCopyLost {
-            // I40: it cannot go on alone, and whether anybody else does is decided elsewhere.
-            state = .frozen
-            request = nil
-            actions += [
-                .hold,
-                .report(
-                    "a disk is lost here and so is the standby that had it: the guest waits until the standby goes on with"
-                        + " it, or until this copy of it is given up"),
-            ]
-            return
-        }
+        // SOLO that was asked for before may yet take effect, and nothing was done at the standby alone since.
+        if isCopyLost, request?.purpose != .solo { return waitForDisk(&actions) }
         if rule == .manual(.freeze), !isLeaving {
             state = .frozen
             request = nil

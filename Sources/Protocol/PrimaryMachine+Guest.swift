@@ -164,16 +164,11 @@ extension PrimaryMachine {
         }
     }
 
-    /// I40: the standby has the only whole copy of a disk.
-    var livesByStandby: Bool { isCopyLost && session != nil }
-
-    private static let needsStandby =
-        "the guest lives by the standby's copy of a disk, as the one of this host is lost: let it rejoin first, or give this copy"
-        + " of the guest up"
-
     mutating func giveUp(_ actions: inout [Action]) {
         switch state {
         case .frozen, .forked: fence(&actions)
+        // The standby has its disk, and starts it.
+        case .paired where isCopyLost && request == nil: actions.append(.killGuest)
         default: actions.append(.report("there is nothing to decide here"))
         }
     }

@@ -37,6 +37,8 @@ extension PrimaryMachine {
             // Nothing is known of the silence that began while this agent was away: nobody is fenced for it (I32).
             state = .frozen
             actions.append(.report("the agent was restarted and the standby is lost: output is held until you decide"))
+        } else if isCopyLost {
+            waitForDisk(&actions)
         } else {
             ask(.solo, from: current, &actions)
         }
@@ -146,10 +148,12 @@ extension PrimaryMachine {
         request = nil
         switch (granted.purpose, state) {
         case (.solo, .pairing), (.solo, .paired):
+            goOnWithoutDisk(&actions)
             if isLeaving { leave(&actions) } else { part(&actions) }
         case (.solo, _):
             isFresh = false
             (promised, isParting) = (false, false)
+            goOnWithoutDisk(&actions)
             if guestStandsStill { actions.append(.resumeGuest) }
             guestStandsStill = false
             if isLeaving { return leave(&actions) }

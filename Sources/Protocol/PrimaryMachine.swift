@@ -342,7 +342,7 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .standbyLeaves(let session): letStandbyGo(session, &actions)
         case .guarded(let session): beGuarded(session, &actions)
         case .guestLost: loseGuest(&actions)
-        case .copyLost(let isLost): isCopyLost = isLost
+        case .copyLost(let isLost): loseCopy(isLost)
         case .guestStarted: guestIsGone = false
         case .guestEnded: endGuest(&actions)
         case .unprotect: unprotect(&actions)

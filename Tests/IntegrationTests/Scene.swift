@@ -14,6 +14,8 @@ struct Scene {
     let standbyDisk: String
     /// What the primary's disk lies on, where it is slow.
     let storage: SlowDisk?
+    /// The same of the standby's.
+    let standbyStorage: SlowDisk?
     var address: String { guest.configuration.address }
 
     struct Wishes {
@@ -37,6 +39,8 @@ struct Scene {
         /// Given the disk's image: the options of the card (on `tap0`) and the disk (`disk0`), instead of the usual ones.
         var wiring: (@Sendable (String) -> [String])?
         var standbyFormat = GuestDisk.Format.raw
+        /// The standby's disk is storage that fails when told to.
+        var standbyCanFail = false
         /// Lines below `vms: web: disks:` at host B, beside the first disk's.
         var standbyDiskLines: [String] = []
         /// Lines below `vms: web:` at host B, beside the disks.
@@ -69,19 +73,25 @@ struct Scene {
         }
         configuration.wiring = wishes.wiring?(primaryDisk)
         let standbyDisk = "\(bed.b.stateDirectory)/web.\(wishes.standbyFormat.rawValue)"
+        _ = try GuestDisk.create(standbyDisk, format: wishes.standbyFormat, mebibytes: 64)
+        var standbyStorage: SlowDisk?
+        if wishes.standbyCanFail {
+            standbyStorage = try await SlowDisk.start(on: bed.b, image: standbyDisk, delayMilliseconds: 0)
+        }
+        let standbyPath = standbyStorage?.path ?? standbyDisk
         var options = wishes.pair
         options.vms["a"] = ["  \(vm):", "    disks:", "      disk0: {path: \(primaryDisk), format: raw}"]
         options.vms["b"] =
             [
                 "  \(vm):", "    disks:",
-                "      disk0: {path: \(standbyDisk), format: \(wishes.standbyFormat.rawValue)}",
+                "      disk0: {path: \(standbyPath), format: \(wishes.standbyFormat.rawValue)}",
             ] + wishes.standbyDiskLines + wishes.standbyLines
-        _ = try GuestDisk.create(standbyDisk, format: wishes.standbyFormat, mebibytes: 64)
         try bed.b.addTap("tap0", kind: configuration.nics[0].tapKind)
         let guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         let pair = try await Pair(on: bed, options)
         return Scene(
-            bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk, storage: storage)
+            bed: bed, guest: guest, pair: pair, primaryDisk: primaryDisk, standbyDisk: standbyDisk, storage: storage,
+            standbyStorage: standbyStorage)
     }
 
     /// Wishes for a second disk, `/dev/vdb`, whose image at the standby lies on storage of its own, and that storage.

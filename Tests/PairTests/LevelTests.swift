@@ -171,6 +171,43 @@ import Wire
         #expect(words(duty.turn(to: .restart)) == ["ask for alpha paired"])
     }
 
+    /// I40: SOLO may be granted at any time from here on, and the guest would go on here without what was done there.
+    @Test func nothingIsDoneAtTheStandbyAloneOnceSoloIsAskedFor() throws {
+        var duty = try Self.paired(.component)
+        #expect(words(duty.unprotect()) == ["ask for alpha solo"])
+        var report = ServedReport(loss: 1)
+        report.lost = "broken"
+        let outputs = duty.hear(disk: 0, "disk0", report)
+        #expect(words(outputs).isEmpty && duty.machine.isCopyLost)
+        let told = outputs.contains { output in
+            guard case .report(.event(.diskFault, let text)) = output else { return false }
+            return text.contains("waits until it is certain who goes on")
+        }
+        #expect(told)
+    }
+
+    /// In maintenance the standby asks again and again; the guest stays protected, and the standby has not left.
+    @Test func aStandbyThatHasTheOnlyCopyIsToldWhyItStays() throws {
+        var duty = try Self.paired(.component)
+        var report = ServedReport(loss: 1)
+        report.lost = "broken"
+        _ = duty.hear(disk: 0, "disk0", report)
+        let outputs = duty.take(.wish(WishMessage(.leave, reason: "beta is in maintenance")), at: 1)
+        #expect(duty.lastError?.contains("stays it") == true && duty.connection.leaving == nil)
+        #expect(words(outputs).isEmpty)
+        _ = duty.hear(disk: 0, "disk0", ServedReport(loss: 1))
+        let again = duty.take(.wish(WishMessage(.leave, reason: "beta is in maintenance")), at: 2)
+        #expect(words(again) == ["ask for alpha solo"])
+    }
+
+    /// Whose guest it is decides who ends it.
+    @Test func aGuestThatWasLeftServedIsEndedOnlyWhereItWasThisHosts() throws {
+        #expect(!PrimaryOrigin.named.endsUnservable && !PrimaryOrigin.wanted.endsUnservable)
+        #expect(PrimaryOrigin.found(Lineage(1)).endsUnservable)
+        let refusal = PrimaryOrigin.named.refusal(of: VMName(unchecked: "db"), at: Self.beta, 7, "no server")
+        #expect(refusal.code == .refused && refusal.message.contains("is left as it is: no server"))
+    }
+
     @Test func withoutAWayThroughTheOtherHostTheLevelFalls() throws {
         var (duty, _) = try Self.sealed(.component)
         _ = Self.agree(duty.hear(.attached(.gate)), &duty)

@@ -142,9 +142,53 @@ import Testing
     @Test func nobodyLetsItsStandbyGoBeforeTheDiskIsWhole() {
         var scene = withoutDisk()
         #expect(scene.feed(.unprotect).deeds == [])
-        #expect(scene.feed(.standbyLeaves(scene.session)).deeds == [])
+        let told = scene.feed(.standbyLeaves(scene.session))
+        #expect(told.deeds == [] && !scene.machine.isDismissing)
+        guard case .report(let text)? = told.first else {
+            Issue.record("nobody is told why")
+            return
+        }
+        #expect(text.contains("stays it: the guest lives by its copy of a disk") && text.contains("rejoin"), "\(text)")
         scene.feed(.copyLost(false))
-        #expect(scene.feed(.unprotect).request?.new.mode == .solo)
+        #expect(scene.feed(.standbyLeaves(scene.session)).request?.new.mode == .solo)
+    }
+
+    /// Its disk cannot be mended: the standby starts it.
+    @Test func suchAGuestCanBeGivenUpWhileItsStandbyIsThere() {
+        var scene = withoutDisk()
+        #expect(scene.feed(.giveUp).deeds == [.killGuest])
+        let actions = scene.feed(.guestLost)
+        #expect(actions.contains { if case .askTakeOver(_, guestStands: false) = $0 { true } else { false } })
+        var whole = paired(.component)
+        #expect(whole.feed(.giveUp).deeds == [])
+    }
+
+    /// I12, I40: once SOLO was asked for it may be granted at any time, so nothing may be done at the standby alone.
+    @Test func whatIsLostWhileSoloIsAskedForIsNotDoneAtTheStandbyAlone() {
+        var scene = paired(.component)
+        #expect(scene.machine.mayLiveByStandby)
+        let asked = scene.feed(.unprotect)
+        #expect(asked.request?.new.mode == .solo && !scene.machine.mayLiveByStandby)
+        scene.feed(.copyLost(true))
+        // The guest would wait for ever if nobody went on: the register may name this host alone.
+        let lost = scene.feed(.standbyLost(scene.session))
+        #expect(scene.machine.state == .lonely && !lost.contains(.hold))
+        let actions = scene.settle()
+        #expect(actions.contains(.detach) && !scene.machine.isCopyLost)
+        let told = actions.contains { if case .report(let text) = $0 { text.contains("mend the disk") } else { false } }
+        #expect(told)
+    }
+
+    /// The standby is lost first: nothing was done there alone.
+    @Test func aDiskThatIsLostWhileSoloIsWaitedForIsTheGuestsOwn() {
+        var scene = paired(.component)
+        #expect(scene.feed(.standbyLost(scene.session)).request?.new.mode == .solo)
+        scene.feed(.copyLost(true))
+        let actions = scene.settle()
+        #expect(scene.machine.state == .solo && !scene.machine.isCopyLost)
+        #expect(actions.contains(.detach))
+        scene.feed(.copyLost(true))
+        #expect(!scene.machine.isCopyLost, "alone it has the disk that it has")
     }
 
     // MARK: - The standby

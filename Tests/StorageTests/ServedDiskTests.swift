@@ -105,6 +105,30 @@ import Testing
         #expect(try onDisk(0..<Self.size) == expected)
     }
 
+    /// Lost before or after this host was alone: what waits, and what follows, fails.
+    @Test(arguments: [true, false]) func aloneACopyThatIsLostIsAnErrorAndNoWaiting(before: Bool) throws {
+        defer { end() }
+        let talker = try talker()
+        if before {
+            truncate(path, 8192)
+            try awaitReport { $0.lost != nil }
+            talker.send(NBDTalker.request(1, offset: 65536, length: 1) + [9])
+            usleep(50_000)
+            #expect(!talker.hasInput, "the standby may answer for it yet")
+            disk.goAlone()
+        } else {
+            disk.goAlone()
+            truncate(path, 8192)
+            try awaitReport { $0.lost != nil }
+            talker.send(NBDTalker.request(1, offset: 65536, length: 1) + [9])
+        }
+        #expect(try talker.reply() == 5)
+        talker.send(NBDTalker.request(0, cookie: 8, offset: 65536, length: 1))
+        #expect(try talker.reply(cookie: 8) == 5)
+        talker.send(NBDTalker.request(3))
+        #expect(try talker.reply() == 5)
+    }
+
     @Test func withoutTheAgentWritesWaitUntilThisHostIsAlone() throws {
         defer { end() }
         let talker = try talker()

@@ -38,6 +38,23 @@ struct ServedStateTests {
         #expect(!state.mayAnswer(reachedHere: false) && state.readsHere == nil)
     }
 
+    /// The guest sees what it would see of a disk of its own, and does not wait for ever.
+    @Test mutating func aloneACopyThatIsLostFailsUnlessTheOtherOneMayHaveMore() {
+        state.pair()
+        _ = state.lose("broken", missing: [], isFlush: false)
+        #expect(!state.failsAll)
+        state.goAlone()
+        #expect(state.failsAll)
+        state.note(state.loss)
+        #expect(!state.failsAll)
+        var later = ServedState(size: 10 * Self.chunk)
+        later.pair()
+        later.goAlone()
+        #expect(!later.failsAll)
+        _ = later.lose("broken", missing: [], isFlush: false)
+        #expect(later.failsAll)
+    }
+
     @Test mutating func whileTheAgentIsAwayNothingNewIsDoneAlone() {
         state.pair()
         state.fallSilent()

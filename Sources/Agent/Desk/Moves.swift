@@ -166,7 +166,9 @@ package struct Moves: Sendable {
     func decide(_ request: DecisionRequest) async throws(APIError) -> VMStatus {
         let record = try roster.record(of: request.vm)
         let goesOn = request.decision == .goOn
-        guard case .primary(let session) = record.part, [.frozen, .forked, .handingOver].contains(record.state) else {
+        guard case .primary(let session) = record.part,
+            [.frozen, .forked, .handingOver].contains(record.state) || !goesOn && !session.status.lostDisks.isEmpty
+        else {
             throw APIError(
                 .refused, "there is nothing to decide about \(request.vm): it is \(record.state.rawValue) here")
         }

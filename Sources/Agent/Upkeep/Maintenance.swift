@@ -1,4 +1,5 @@
 import Model
+import Pair
 import RomulusAPI
 import Synchronization
 
@@ -20,6 +21,8 @@ final class Maintenance: Sendable {
     private let node: NodeName
     /// When something was last asked of a VM's session.
     private let asked = Mutex<[VMName: ContinuousClock.Instant]>([:])
+    /// VMs of which it was told that they live by a disk that is here.
+    private let kept = Mutex<Set<VMName>>([])
 
     init(_ memory: MaintenanceMemory, node: NodeName, chronicle: Chronicle) {
         self.memory = memory
@@ -35,6 +38,7 @@ final class Maintenance: Sendable {
             if stay { wanted.moved = [] }
         }
         asked.withLock { $0 = [:] }
+        kept.withLock { $0 = [] }
         roster.changes.publish()
     }
 
@@ -77,13 +81,31 @@ final class Maintenance: Sendable {
                 chronicle.note(vm, .refused, "\(vm) cannot be moved now: \(refusal)")
             }
         case .standby(let session) where [.protected, .stalled, .syncing].contains(record.state):
-            guard mayAsk(vm) else { return }
+            guard !keeps(vm, session, record.peerName), mayAsk(vm) else { return }
             noteAsked(vm)
             chronicle.note(vm, .request, "maintenance: this host is the standby of \(vm) no longer")
             _ = session.ask(.leave, because: "\(node) is in maintenance")
         case .primary, .standby, .none:
             break
         }
+    }
+
+    /// True where the standby's host cannot be left now. The primary is told once, so that its operator sees it too.
+    private func keeps(_ vm: VMName, _ session: StandbyShell, _ primary: String) -> Bool {
+        guard session.hasOnlyCopy else {
+            // What was asked before was refused for that.
+            if kept.withLock({ $0.remove(vm) }) != nil { asked.withLock { $0[vm] = nil } }
+            return false
+        }
+        guard kept.withLock({ $0.insert(vm).inserted }) else { return true }
+        chronicle.note(vm, .refused, "maintenance: \(vm) \(Self.reasonToKeep(primary))")
+        _ = session.ask(.leave, because: "\(node) is in maintenance")
+        return true
+    }
+
+    private static func reasonToKeep(_ primary: String) -> String {
+        "stays until its disk at \(primary) has rejoined, as its guest lives by the copy here: mend that disk, and romulus rejoin"
+            + " there"
     }
 
     private func takeBack(_ record: VMRecord, _ wanted: MaintenanceMemory.Wanted) {
@@ -113,6 +135,9 @@ final class Maintenance: Sendable {
     /// Why a VM is still here while the host is to be empty, and whether that stays so.
     private static func look(at record: VMRecord) -> (stays: Bool, reason: String) {
         let here = "\(record.role.rawValue) here (\(record.state.rawValue))"
+        if case .standby(let session) = record.part, session.hasOnlyCopy {
+            return (false, "\(here), \(reasonToKeep(record.peerName))")
+        }
         guard case .primary(let session) = record.part else { return (false, "\(here), is being moved away") }
         if session.isAlone {
             return (true, "runs here without a standby, so it stays until it is protected or moved by hand")

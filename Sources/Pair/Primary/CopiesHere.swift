@@ -19,8 +19,9 @@ package struct CopiesHere: Sendable {
     var livesBy: String? { losses.first.map { "disk \($0.value.disk) is lost here: \($0.value.reason)" } }
 
     /// The server of the disk of that name told how its copy at `host` stands.
+    /// - Parameter standby: whose copy the guest may go on with; nil where nobody's.
     mutating func take(
-        _ report: ServedReport, of index: UInt16, _ name: String, at host: NodeName, standby: NodeName
+        _ report: ServedReport, of index: UInt16, _ name: String, at host: NodeName, standby: NodeName?
     ) -> News {
         var news = News()
         let before = reports.updateValue(report, forKey: index)
@@ -34,12 +35,17 @@ package struct CopiesHere: Sendable {
                 staleBytes: UInt64(report.staleChunks) << 16)
         }
         // Each loss has a number of its own, and is told once; a server that was started anew has forgotten that it is known.
-        if !report.isWhole, !report.isNoted, report.loss != before?.loss ?? 0 || before?.isNoted == true {
+        if standby != nil, !report.isWhole, !report.isNoted, report.loss != before?.loss ?? 0 || before?.isNoted == true
+        {
             news.notes.append(DiskNote(disk: index, loss: report.loss))
         }
         if let lost = report.lost, known == nil || known?.isRejoining == true {
-            let text = "disk \(name) is lost at \(host): the guest goes on with the copy of \(standby) (\(lost))"
-            news.reports += [.event(.diskFault, text), .diskFault(isFailover: true)]
+            let follows =
+                standby.map { "the guest goes on with the copy of \($0)" }
+                ?? "no standby may answer for it now, so the guest waits until it is certain who goes on, and sees the error"
+                + " if that is \(host)"
+            let text = "disk \(name) is lost at \(host): \(follows) (\(lost))"
+            news.reports += [.event(.diskFault, text), .diskFault(isFailover: standby != nil)]
         }
         if report.isWhole, known != nil {
             news.notes.append(DiskNote(disk: index, loss: 0))
@@ -55,7 +61,8 @@ extension PrimaryDuty {
     /// The server of the disk of that name told how its copy here stands.
     package mutating func hear(disk index: UInt16, _ name: String, _ report: ServedReport) -> [Output] {
         var outputs: [Output] = []
-        let news = copies.take(report, of: index, name, at: machine.node, standby: names.standby)
+        let standby = machine.mayLiveByStandby ? names.standby : nil
+        let news = copies.take(report, of: index, name, at: machine.node, standby: standby)
         let isLost = !copies.losses.isEmpty
         if machine.isCopyLost != isLost { feed(.copyLost(isLost), &outputs) }
         outputs += hear(.livesBy(.served, copies.livesBy))

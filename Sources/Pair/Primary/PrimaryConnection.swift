@@ -11,7 +11,7 @@ package struct PrimaryConnection: Sendable {
     /// The standby was lost, and not sent away.
     var isLost = false
     /// Why the standby wants to be none any more.
-    var leaving: String?
+    package internal(set) var leaving: String?
     /// When the standby was asked to go on with a guest that stands still here.
     var askedAt: UInt64?
     /// What it said to the offer.

@@ -123,7 +123,8 @@ extension PrimaryDuty {
             case .done(let wanted): outputs += wanted
             }
         case .leave:
-            connection.leaving = message.reason
+            // Whoever stays has not left.
+            if !machine.isCopyLost { connection.leaving = message.reason }
             feed(.standbyLeaves(connection.session), &outputs)
         }
     }
@@ -148,7 +149,9 @@ extension PrimaryDuty {
         connection.isLost = true
         if machine.session != nil { noteLoss(reason, &outputs) }
         feed(.standbyLost(connection.session), &outputs)
-        if case .frozen = machine.state {
+        if case .frozen = machine.state, machine.isCopyLost, let choice = lastError {
+            lastError = "\(choice) (\(reason))"
+        } else if case .frozen = machine.state {
             lastError = "the standby is lost (\(reason)): output is held until it is confirmed off, or you decide"
         } else {
             lastError = "the standby is lost: \(reason)"

@@ -92,4 +92,16 @@ public enum PrimaryOrigin: Sendable {
         case .found, .tookOver: false
         }
     }
+
+    /// Whether a guest is ended whose disks were left served and are not known to be whole at this host: the standby of one that
+    /// was this host's goes on with it, and nothing was claimed here since. Any other is the operator's.
+    package var endsUnservable: Bool { !isFresh }
+
+    /// What the operator hears of one that is not ended.
+    package func refusal(of vm: VMName, at standby: NodeName, _ pid: Int32, _ reason: String) -> SessionError {
+        SessionError(
+            .refused,
+            "\(vm) cannot be protected, and its QEMU (pid \(pid)) is left as it is: \(reason); go on with that copy (romulus failover"
+                + " \(vm), at \(standby)), or end this QEMU and start the guest anew from the disks that are here")
+    }
 }

@@ -35,6 +35,8 @@ extension PrimaryShell {
                 report(.released(released))
             case .releaseEverything:
                 state.parts.writes.release()
+                let servers = state.parts.servers
+                onServerQueue { servers.goAlone() }
                 report(.released(state.gates.flatMap { $0.releaseEverything() }))
             case .dropHeld:
                 let dropped = state.gates.reduce(0) { $0 + $1.drop() }

@@ -96,7 +96,7 @@ final class PrimaryThread {
             do throws(SessionError) {
                 _ = try LeftServers(of: found, places)
             } catch {
-                // The standby has the only whole copy, and goes on: nothing was claimed here since.
+                guard shell.origin.endsUnservable else { throw refusal(of: found, error) }
                 found.kill()
                 throw SessionError.guestLost(found.pid, "was ended: \(error.message)")
             }
@@ -105,6 +105,10 @@ final class PrimaryThread {
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }
         if !shell.origin.isFresh { closeGuest() }
+    }
+
+    private func refusal(of guest: any Guest, _ error: SessionError) -> SessionError {
+        shell.origin.refusal(of: options.vm, at: options.standby, guest.pid, error.message)
     }
 
     private func carry(_ pid: Int32, _ process: borrowing PidDescriptor) throws(SessionError) -> String {
@@ -204,7 +208,10 @@ final class PrimaryThread {
         guard !shell.isRestarting else { return }
         if orders.stopGuest { try attach().stopAnyway() }
         if orders.detach {
+            // Where another host may go on with the guest, its writes go on waiting.
+            let isAlone = shell.register?.isOfOthers(than: shell.custody.node) == false
             let attached = try attach()
+            if !isAlone, !(try attached.leftServed()).isEmpty { return }
             let servers = try shell.custody.serving.map { (places) throws(SessionError) in
                 try LeftServers(of: attached, places)
             }

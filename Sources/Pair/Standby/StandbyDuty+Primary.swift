@@ -45,7 +45,10 @@ extension StandbyDuty {
         case .askPromise(let question, let term):
             outputs.append(.lease(.promiseAsked(question: question, term)))
         // What it has already is counted as before; whoever asked to take over needs no note.
-        case .note(let note): if machine.takesWrites { outputs.append(.note(note)) }
+        case .note(let note):
+            guard machine.takesWrites else { break }
+            if note.loss != 0 { ownerLacks.insert(note.disk) } else { ownerLacks.remove(note.disk) }
+            outputs.append(.note(note))
         // Its output is forgotten by whoever holds it.
         case .released: break
         }

@@ -87,6 +87,10 @@ package struct StandbyDuty: Sendable {
     package internal(set) var applied: Epoch
     package internal(set) var tuning: EpochTuning?
     package internal(set) var takeOver: TakeOverRequest?
+    /// Disks whose copy at the primary is lost, as it says.
+    var ownerLacks: Set<UInt16> = []
+    /// The primary's guest lives by a copy of a disk that is here.
+    package var hasOnlyCopy: Bool { isLinked && !ownerLacks.isEmpty }
     /// Why the switchover that was asked of this host last did not come.
     var declined: String?
     /// Of epochs that are staged and not acknowledged.

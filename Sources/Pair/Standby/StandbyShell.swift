@@ -129,6 +129,9 @@ public final class StandbyShell: LinkHandler, Sendable {
     /// The primary's agent is heard, over the second path when the link is gone.
     public var hearsPrimary: Bool { state.withLock { $0.watch.hostLives } }
 
+    /// The primary's guest lives by a copy of a disk that is here: this host cannot leave.
+    public var hasOnlyCopy: Bool { state.withLock { $0.duty.hasOnlyCopy } }
+
     /// The operator says that the primary is off: runs the guest here from the last committed checkpoint, once the
     /// arbiter agrees where there is one. `completion` is called once, from any thread.
     public func takeOver(

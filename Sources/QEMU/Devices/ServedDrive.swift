@@ -1,4 +1,6 @@
+import Glibc
 import Hypervisor
+import LinuxSystem
 
 /// A disk of a running guest whose device was turned to an NBD server: the property `drive` of the device names the server's node, and
 /// the image's own node stays below a read-only one, so that it is neither deleted nor holds the image's locks (bdrv_child_perm:
@@ -7,6 +9,7 @@ import Hypervisor
 struct ServedDrive {
     static let prefix = "romulus-served"
     private static let keeperPrefix = "romulus-keep"
+    private static let imagePrefix = "romulus-image"
     /// QEMU connects anew for so long when the server's process is another one, in seconds.
     private static let patience: Int64 = 600
 
@@ -15,6 +18,7 @@ struct ServedDrive {
     private let path: String
     /// The image's top node.
     private let own: String
+    private let disk: GuestDisk
     private var node: String { "\(Self.prefix)\(index)" }
     private var keeper: String { "\(Self.keeperPrefix)\(index)" }
 
@@ -29,6 +33,7 @@ struct ServedDrive {
         self.index = index
         path = qdev.hasPrefix("/") ? qdev : "/machine/peripheral/\(qdev)"
         self.own = own
+        self.disk = disk
     }
 
     /// Call while the guest stands still. A step that fails leaves the device with its image.
@@ -58,6 +63,46 @@ struct ServedDrive {
             throw DeviceError(error)
         }
         removeNodes(monitor)
+    }
+
+    /// Puts what lies at `path` by now into the image's place, where QEMU has something else open that lay there before: another
+    /// file or device rejoined. The image's node keeps its name; only the one below it is another (blockdev-reopen, QEMU 6.1).
+    func renew(_ monitor: QMPConnection, at path: String) throws(DeviceError) {
+        guard let nodes = disk.nodes, nodes.count > 1, disk.format == "raw" else {
+            throw DeviceError(
+                SystemError(
+                    operation: "put it below the node of the file that was there", errno: ENOTSUP, subject: path))
+        }
+        let format = nodes[nodes.count - 2]
+        do throws(QMPError) {
+            let all = try monitor.execute("query-named-block-nodes", ["flat": true]).array ?? []
+            let cache = all.first { $0["node-name"]?.string == format }?["cache"]
+            let options: JSONValue = [
+                "direct": .bool(cache?["direct"]?.bool ?? false), "no-flush": .bool(cache?["no-flush"]?.bool ?? false),
+            ]
+            let prefix = "\(Self.imagePrefix)\(index)-"
+            let before = all.compactMap { $0["node-name"]?.string }.filter { $0.hasPrefix(prefix) }
+            let next = prefix + "\((before.compactMap { Int($0.dropFirst(prefix.count)) }.max() ?? 0) + 1)"
+            try monitor.execute(
+                "blockdev-add",
+                [
+                    "driver": .string(disk.storage ?? "file"), "node-name": .string(next), "filename": .string(path),
+                    "cache": options,
+                ], timeout: .seconds(10))
+            try monitor.execute(
+                "blockdev-reopen",
+                [
+                    "options": [
+                        [
+                            "driver": "raw", "node-name": .string(format), "file": .string(next), "read-only": false,
+                            "cache": options,
+                        ]
+                    ]
+                ], timeout: .seconds(10))
+            for name in before { _ = try? monitor.execute("blockdev-del", ["node-name": .string(name)]) }
+        } catch {
+            throw DeviceError(error)
+        }
     }
 
     private func turn(_ monitor: QMPConnection, to node: String) throws(QMPError) {

@@ -45,7 +45,7 @@ extension GuestHandle {
         try whileStopped(for: .detach) { () throws(SessionError) in
             for index in left {
                 guard let drive = ServedDrive(drives[Int(index)], index: Int(index)) else { continue }
-                try QEMUServedTap(drive, offeredDisks[Int(index)], self).remove()
+                try QEMUServedTap(drive, offeredDisks[Int(index)], self).remove(isWhole: true)
                 log.warning("\(vm): an earlier session left disk \(drives[Int(index)].name) served")
             }
         }
@@ -158,8 +158,10 @@ final class QEMUServedTap: ServedTap {
         self.guest = guest
     }
 
-    func remove() throws(SessionError) {
+    func remove(isWhole: Bool) throws(SessionError) {
+        let path = guest.drives[Int(disk.index)].path(from: guest.description.workingDirectory)
         do throws(DeviceError) {
+            if isWhole, ProcessFiles.hasOpen(path, guest.pid) == false { try drive.renew(guest.monitor, at: path) }
             try drive.remove(guest.monitor)
         } catch {
             throw guest.process.failed(with: "disk \(disk.id), which was to be its own image again", error)

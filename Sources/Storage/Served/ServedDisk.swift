@@ -29,6 +29,10 @@ package final class ServedDisk: Sendable {
         /// When the copy here was asked for its size, which is not known yet; and what it was last.
         var sizeAskedAt: UInt64?
         var sizeSeen: UInt64
+        /// The oldest request that waits for the other copy alone, and since when that is known; and when the copy here was probed
+        /// for that, as long as it did not answer.
+        var waits: (number: UInt64, since: UInt64)?
+        var probedAt: UInt64?
         /// What a rejoining copy works on at present: writes to it wait.
         var copying: Range<UInt64>?
         var bytesCopied: UInt64 = 0
@@ -40,6 +44,8 @@ package final class ServedDisk: Sendable {
     /// A flush writes out what came before it, so it may take so many times as long as another request.
     static let flushPatience: UInt64 = 10
     static let glance: UInt64 = 20_000_000
+    /// A request that waits for the other copy alone for so long has the one here probed.
+    static let probeAfter: UInt64 = 200_000_000
 
     let size: UInt64
     let path: String
@@ -161,13 +167,13 @@ package final class ServedDisk: Sendable {
     /// Waits while a write that overlaps is under way: two copies have to see them in one order.
     func take(_ request: ServedRequest) {
         if request.kind == .read, readNow(request) { return }
-        state.wait { state -> Void? in
+        let fails = state.wait { state -> Bool? in
             guard !request.changes || !Self.isBusy(request.range, state) else { return nil }
             begin(request, &state)
-            return ()
+            return state.rules.failsAll
         }
-        // What waits for nothing: a flush where nothing is to be flushed.
-        if request.kind == .flush { settle() }
+        // What waits for nothing: a flush where nothing is to be flushed, and what fails.
+        if request.kind == .flush || fails { settle() }
     }
 
     static func isBusy(_ range: Range<UInt64>, _ state: State) -> Bool {
@@ -260,17 +266,25 @@ package final class ServedDisk: Sendable {
         settle()
     }
 
-    /// Answers what is done.
+    /// Answers what is done, and what fails.
     func settle() {
-        let done = state.change { state -> [UnderWay] in
+        let ended = state.change { state -> [UnderWay] in
+            let fails = state.rules.failsAll
             let numbers = state.underWay.filter { entry in
-                entry.value.here == nil && !entry.value.there
-                    && (entry.value.request.kind == .read
-                        ? entry.value.reachedHere : state.rules.mayAnswer(reachedHere: entry.value.reachedHere))
+                entry.value.here == nil && !entry.value.there && (fails || Self.isDone(entry.value, state.rules))
             }.keys
-            return numbers.compactMap { state.underWay.removeValue(forKey: $0) }
+            return numbers.compactMap { number in
+                guard var entry = state.underWay.removeValue(forKey: number) else { return nil }
+                if !Self.isDone(entry, state.rules) { entry.failure = NBD.Failure.io }
+                return entry
+            }
         }
-        for entry in done { entry.request.answer(entry.failure) }
+        for entry in ended { entry.request.answer(entry.failure) }
+    }
+
+    /// Of a request for which nothing is waited for any more.
+    private static func isDone(_ entry: UnderWay, _ rules: ServedState) -> Bool {
+        entry.request.kind == .read ? entry.reachedHere : rules.mayAnswer(reachedHere: entry.reachedHere)
     }
 
     // MARK: - The copy here is lost
@@ -285,6 +299,7 @@ package final class ServedDisk: Sendable {
         here.end()
         state.abandoned.append(here)
         (state.sizeAskedAt, state.sizeSeen) = (nil, size)
+        (state.waits, state.probedAt) = (nil, nil)
         for (number, entry) in atWork {
             state.underWay[number]?.here = nil
             guard entry.request.kind == .read else { continue }
@@ -293,64 +308,5 @@ package final class ServedDisk: Sendable {
             if state.rules.readsHere == false { Self.sendThere(number, &state, self) }
         }
         return true
-    }
-
-    /// Looks whether the copy here still answers, and is as long as it was.
-    func watch() {
-        while true {
-            let (isOver, isLost) =
-                state.wait(nanoseconds: Self.glance) { $0.isEnding ? (true, false) : nil }
-                ?? (
-                    false,
-                    state.change { state in
-                        guard let why = fault(state) else { return false }
-                        return lose(why, isFlush: false, &state)
-                    }
-                )
-            if isOver { return }
-            askForSize()
-            if isLost {
-                settle()
-                tell()
-            }
-        }
-    }
-
-    func fault(_ state: State) -> String? {
-        if case .lost = state.rules.here { return nil }
-        let now = MonotonicClock.now()
-        for entry in state.underWay.values {
-            guard let began = entry.here else { continue }
-            let isFlush = entry.request.kind == .flush || entry.request.fua
-            let limit = isFlush ? bound * Self.flushPatience : bound
-            if now > began + limit {
-                return "\(path) did not answer within \(limit / 1_000_000) ms"
-            }
-        }
-        if let asked = state.sizeAskedAt, now > asked + bound {
-            return "\(path) did not answer within \(bound / 1_000_000) ms"
-        }
-        if state.sizeSeen < size { return "\(path) became shorter: it has \(state.sizeSeen) of \(size) bytes" }
-        return nil
-    }
-
-    /// Asks the copy here for its size: one that hangs may not even tell that.
-    func askForSize() {
-        let here = state.change { state -> CopyHere? in
-            if case .lost = state.rules.here { return nil }
-            guard state.sizeAskedAt == nil else { return nil }
-            state.sizeAskedAt = MonotonicClock.now()
-            return state.here
-        }
-        guard let here else { return }
-        here.perform { [self] image in
-            let present = image.sizeNow
-            state.change { state in
-                guard state.here === here else { return }
-                state.sizeAskedAt = nil
-                state.sizeSeen = present ?? size
-            }
-        } done: { _ in
-        }
     }
 }

@@ -70,6 +70,10 @@ package struct ServedState: Sendable, Hashable {
         }
     }
 
+    /// This host has the guest alone, and its copy is lost: what is asked of it fails, as it would without a server. Not where
+    /// something may have been done in the other copy only.
+    package var failsAll: Bool { there == .alone && !isWhole && !isNoted }
+
     // MARK: - What happens
 
     package mutating func pair() { there = .paired }

@@ -1,0 +1,54 @@
+import Model
+
+/// A disk whose copy at this host is lost: who may go on without it (I40).
+extension PrimaryMachine {
+    /// The standby has the only whole copy of a disk.
+    var livesByStandby: Bool { isCopyLost && session != nil }
+
+    /// A write may be done in the standby's copy alone, once that knows of it. Not when SOLO was asked for: it may take effect at
+    /// any time (I12), and this host would go on without that write.
+    public var mayLiveByStandby: Bool {
+        guard case .paired = state else { return false }
+        return request?.purpose != .solo
+    }
+
+    static let needsStandby =
+        "the guest lives by the standby's copy of a disk, as the one of this host is lost: let it rejoin first, or give this copy"
+        + " of the guest up"
+
+    func staysStandby(_ standby: NodeName) -> String {
+        "\(standby) wants to be the standby no longer, and stays it: the guest lives by its copy of a disk, as the one of \(node)"
+            + " is lost; mend that disk and let it rejoin, or give this copy of the guest up, which starts it at \(standby)"
+    }
+
+    /// Alone, a guest has the disk that it has.
+    mutating func loseCopy(_ isLost: Bool) {
+        switch state {
+        case .solo, .offering, .ended: isCopyLost = false
+        default: isCopyLost = isLost
+        }
+    }
+
+    /// The register says SOLO. What was lost since it was asked for, the standby was not told of: nothing was done there alone.
+    mutating func goOnWithoutDisk(_ actions: inout [Action]) {
+        guard isCopyLost else { return }
+        isCopyLost = false
+        actions.append(
+            .report(
+                "a disk is lost at \(node), which has the guest alone: the guest sees the errors of its disk; mend the disk, or end"
+                    + " the guest here and start it from the copy of its last standby"))
+    }
+
+    /// It cannot go on alone, and whether anybody else does is decided elsewhere.
+    mutating func waitForDisk(_ actions: inout [Action]) {
+        state = .frozen
+        request = nil
+        actions += [
+            .hold,
+            .report(
+                "a disk is lost here and so is the standby that had it: the guest waits until the standby goes on with"
+                    + " it; where it cannot, as its disk failed too: give this copy up, mend that disk and start the guest from it"
+            ),
+        ]
+    }
+}

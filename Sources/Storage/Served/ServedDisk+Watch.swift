@@ -1,0 +1,101 @@
+import LinuxSystem
+
+/// Whether the copy here still works: what is found out by looking.
+extension ServedDisk {
+    /// Looks whether the copy here still answers, and is as long as it was.
+    func watch() {
+        while true {
+            let (isOver, isLost) =
+                state.wait(nanoseconds: Self.glance) { $0.isEnding ? (true, false) : nil }
+                ?? (
+                    false,
+                    state.change { state in
+                        guard let why = fault(state) else { return false }
+                        return lose(why, isFlush: false, &state)
+                    }
+                )
+            if isOver { return }
+            askForSize()
+            probe()
+            if isLost {
+                settle()
+                tell()
+            }
+        }
+    }
+
+    func fault(_ state: State) -> String? {
+        if case .lost = state.rules.here { return nil }
+        let now = MonotonicClock.now()
+        for entry in state.underWay.values {
+            guard let began = entry.here else { continue }
+            let isFlush = entry.request.kind == .flush || entry.request.fua
+            let limit = isFlush ? bound * Self.flushPatience : bound
+            if now > began + limit {
+                return "\(path) did not answer within \(limit / 1_000_000) ms"
+            }
+        }
+        if let asked = state.sizeAskedAt, now > asked + bound {
+            return "\(path) did not answer within \(bound / 1_000_000) ms"
+        }
+        if let probed = state.probedAt, now > probed + bound * Self.flushPatience {
+            return "\(path) did not answer within \(bound * Self.flushPatience / 1_000_000) ms"
+        }
+        if state.sizeSeen < size { return "\(path) became shorter: it has \(state.sizeSeen) of \(size) bytes" }
+        return nil
+    }
+
+    /// Asks the copy here for its size: one that hangs may not even tell that.
+    func askForSize() {
+        let here = state.change { state -> CopyHere? in
+            if case .lost = state.rules.here { return nil }
+            guard state.sizeAskedAt == nil else { return nil }
+            state.sizeAskedAt = MonotonicClock.now()
+            return state.here
+        }
+        guard let here else { return }
+        here.perform { [self] image in
+            let present = image.sizeNow
+            state.change { state in
+                guard state.here === here else { return }
+                state.sizeAskedAt = nil
+                state.sizeSeen = present ?? size
+            }
+        } done: { _ in
+        }
+    }
+
+    /// As long as all waits for the other copy, nothing tells whether the one here still works; and it may soon be the only one.
+    /// Its storage is asked.
+    func probe() {
+        let here = state.change { state -> CopyHere? in
+            let waiting = state.underWay.filter { $0.value.there && $0.value.here == nil && $0.value.reachedHere }
+            guard state.rules.isWhole, state.probedAt == nil, let oldest = waiting.keys.min() else {
+                state.waits = nil
+                return nil
+            }
+            let now = MonotonicClock.now()
+            guard let waits = state.waits, waits.number == oldest else {
+                state.waits = (oldest, now)
+                return nil
+            }
+            guard now >= waits.since + Self.probeAfter else { return nil }
+            (state.waits, state.probedAt) = (nil, now)
+            return state.here
+        }
+        guard let here else { return }
+        here.perform { (image) throws(StorageError) in
+            try image.flush()
+        } done: { [self] failure in
+            let isLost = state.change { state -> Bool in
+                guard state.here === here else { return false }
+                state.probedAt = nil
+                guard let failure else { return false }
+                return lose(failure.description, isFlush: true, &state)
+            }
+            guard isLost else { return }
+            settle()
+            tell()
+        }
+    }
+}

@@ -1,0 +1,94 @@
+import Foundation
+import TestBed
+import Testing
+
+/// The dial is turned, and something dies or is away meanwhile.
+@Suite(.serialized, .timeLimit(.minutes(6))) struct DialLuckTests {
+    private func scene(_ bed: Bed) async throws -> Scene {
+        var wishes = Scene.Wishes()
+        wishes.vcpus = 1
+        wishes.pair.arbiter = .witness
+        wishes.pair.reprotectsByItself = true
+        return try await Scene.make(on: bed, wishes)
+    }
+
+    private static let levels = ["component", "system", "component", "restart"]
+
+    /// Whose agent is killed.
+    enum Side: String, CaseIterable, CustomTestStringConvertible {
+        case primary, standby
+        var testDescription: String { rawValue }
+    }
+
+    /// The host that has the guest, once that is protected.
+    private func owner(_ scene: Scene) async throws -> (host: BedHost, status: Pair.Status) {
+        try await eventually("the guest is protected", within: .seconds(90)) {
+            for host in scene.bed.hosts {
+                guard let status = try? scene.pair.status(host, Scene.vm), status.role == "primary" else { continue }
+                if status.state == "protected" { return (host, status) }
+            }
+            return nil
+        }
+    }
+
+    /// Killed at any moment of each change, up and down: the guest runs at the old level or the new one, and the dial still turns.
+    @Test(arguments: Side.allCases, 1...2) func anAgentIsKilledInEachChange(of side: Side, round: Int) async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
+            try await scene.pair.protect(scene.guest, ["--level", "restart"])
+            var seed = UInt64(round)
+            var before = "restart"
+            for level in Self.levels {
+                let (host, _) = try await owner(scene)
+                let victim = (side == .primary) == (host === bed.a) ? bed.a : bed.b
+                #expect(try scene.pair.romulus(host, ["dial", Scene.vm, level]).status == 0)
+                seed = seed &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                let delay = Int(seed >> 33) % (level == "system" ? 900 : 250)
+                try await Task.sleep(for: .milliseconds(delay))
+                let clock = ContinuousClock.now
+                try await scene.pair.agent(victim)?.killAndWait()
+                try await scene.pair.start(victim)
+                let (now, status) = try await owner(scene)
+                print(
+                    "\(side) round \(round): \(before) to \(level), killed after \(delay) ms: \(status.level) at \(now.name) after \(ContinuousClock.now - clock)"
+                )
+                #expect([before, level].contains(status.level), "\(status)")
+                let turned = try scene.pair.romulus(now, ["dial", Scene.vm, level, "--wait", "--timeout", "60"])
+                #expect(turned.status == 0, "\(level): \(turned.errors)")
+                try await verifier.waitForAnswers()
+                before = level
+            }
+            try await Scene.expectClean(verifier)
+            #expect(scene.servers().isEmpty, "a server of a disk was left")
+        }
+    }
+
+    /// A turn without the arbiter is open: both levels' parts are attached, nothing is lost, and it is made when it answers.
+    @Test func aWitnessIsAwayInATurn() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
+            try await scene.pair.protect(scene.guest, ["--level", "restart"])
+            let before = try #require(verifier.control.boot())
+            for (from, level) in [("restart", "component"), ("component", "restart")] {
+                try await scene.pair.agent(bed.witness)?.killAndWait()
+                let outcome = try scene.pair.romulus(bed.a, ["dial", Scene.vm, level, "--wait", "--timeout", "4"])
+                print("dial without a witness: \(outcome)")
+                print(try scene.pair.romulus(bed.a, ["status", Scene.vm]).output, try scene.events(bed.a))
+                #expect(outcome.status != 0)
+                let status = try #require(try scene.pair.status(bed.a, Scene.vm))
+                #expect(status.level == from && status.state == "protected", "\(status)")
+                try await verifier.waitForAnswers()
+                try await scene.pair.restartArbiter()
+                try await eventually("the level is \(level)", within: .seconds(20)) {
+                    try scene.pair.status(bed.a, Scene.vm)?.level == level ? true : nil
+                }
+                try await verifier.waitForAnswers()
+            }
+            #expect(verifier.control.boot() == before)
+            try await Scene.expectClean(verifier)
+            try scene.expectEqualDisks()
+        }
+    }
+}
