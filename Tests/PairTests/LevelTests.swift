@@ -107,6 +107,10 @@ import Wire
                 #expect(words(duty.learn(.answered(nonce, .unknown("no answer")))) == ["read"])
             }
             #expect(words(duty.learn(.unreadable("no answer"))) == ["read"])
+            #expect(
+                duty.lastError
+                    == "the turn of the dial waits for the arbiter, and the guest runs on protected as before: no answer"
+            )
             #expect(duty.dial?.inForce == from && duty.dial?.step == .turning(to))
             #expect(duty.dial?.attached == from.parts.union(to.parts))
         }

@@ -101,7 +101,7 @@ public enum PrimaryOrigin: Sendable {
     package func refusal(of vm: VMName, at standby: NodeName, _ pid: Int32, _ reason: String) -> SessionError {
         SessionError(
             .refused,
-            "\(vm) cannot be protected, and its QEMU (pid \(pid)) is left as it is: \(reason); go on with that copy (romulus failover"
-                + " \(vm), at \(standby)), or end this QEMU and start the guest anew from the disks that are here")
+            "\(vm) cannot be protected, and its QEMU (pid \(pid)) is left as it is: \(reason); end this QEMU, and go on with that"
+                + " copy (romulus failover \(vm), at \(standby)) or start the guest anew from the disks that are here")
     }
 }
