@@ -134,7 +134,7 @@ extension PrimaryMachine {
             part(&actions)
         case .pairing(let session) where session.id == id, .paired(let session) where session.id == id:
             guard !guestStandsStill, !isDismissing else { return }
-            guard !isCopyLost else { return actions.append(.report(staysStandby(session.standby.node))) }
+            guard !isCopyLost else { return actions.append(.report(DiskWords.stays(session.standby.node, of: node))) }
             isParting = true
             goForSolo(&actions)
         default:

@@ -82,7 +82,7 @@ extension PrimaryMachine {
     }
 
     mutating func unprotect(_ actions: inout [Action]) {
-        guard !livesByStandby else { return actions.append(.report(Self.needsStandby)) }
+        guard !livesByStandby else { return actions.append(.report(DiskWords.needsStandby)) }
         switch state {
         case .solo, .offering, .copying:
             leave(&actions)
@@ -148,7 +148,7 @@ extension PrimaryMachine {
 
     mutating func goOn(_ actions: inout [Action]) {
         switch state {
-        case .frozen where isCopyLost: actions.append(.report(Self.needsStandby))
+        case .frozen where isCopyLost: actions.append(.report(DiskWords.needsStandby))
         case .frozen, .forked:
             stopFencing(&actions)
             // What was promised is broken by the operator's word: what comes now is another history (I31).

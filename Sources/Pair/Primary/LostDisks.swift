@@ -21,6 +21,13 @@ public struct LostDisks: Sendable {
         return servers.rejoin().first
     }
 
+    /// The standby is waited for no more: this host has the guest alone, and with it the disks as they are.
+    static func release(_ parts: PrimaryShell.SessionParts) {
+        parts.writes.release()
+        let servers = parts.servers
+        onServerQueue { servers.goAlone() }
+    }
+
     /// The same by itself, for disks that were lost for a while.
     func rejoinByItself() {
         let losses = shell.state.withLock { $0.duty.copies.losses.values }

@@ -20,10 +20,9 @@ extension PrimaryDuty {
 
     /// The arbiter is away, and the turn open (I12): told once.
     mutating func waitToTurn(_ reason: String, _ outputs: inout [Output]) {
-        let words = "the turn of the dial waits for the arbiter"
-        let text = "\(words), and the guest runs on protected as before: \(reason)"
-        if lastError?.hasPrefix(words) != true { outputs.append(.report(.event(.state, text))) }
-        lastError = text
+        let told = OpenTurn(reason, after: lastError)
+        if told.isNews { outputs.append(.report(.event(.state, told.text))) }
+        lastError = told.text
     }
 
     // MARK: - What follows from the register

@@ -149,13 +149,7 @@ extension PrimaryDuty {
         connection.isLost = true
         if machine.session != nil { noteLoss(reason, &outputs) }
         feed(.standbyLost(connection.session), &outputs)
-        if case .frozen = machine.state, machine.isCopyLost, let choice = lastError {
-            lastError = "\(choice) (\(reason))"
-        } else if case .frozen = machine.state {
-            lastError = "the standby is lost (\(reason)): output is held until it is confirmed off, or you decide"
-        } else {
-            lastError = "the standby is lost: \(reason)"
-        }
+        lastError = machine.sentence(ofLoss: reason, told: lastError)
         outputs.append(.closeLink)
     }
 

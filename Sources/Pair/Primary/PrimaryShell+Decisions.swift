@@ -34,9 +34,7 @@ extension PrimaryShell {
                 held = max(held, released.map(\.held).max() ?? 0)
                 report(.released(released))
             case .releaseEverything:
-                state.parts.writes.release()
-                let servers = state.parts.servers
-                onServerQueue { servers.goAlone() }
+                LostDisks.release(state.parts)
                 report(.released(state.gates.flatMap { $0.releaseEverything() }))
             case .dropHeld:
                 let dropped = state.gates.reduce(0) { $0 + $1.drop() }
