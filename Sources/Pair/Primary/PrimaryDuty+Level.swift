@@ -18,13 +18,6 @@ extension PrimaryDuty {
         return outputs + tell(event)
     }
 
-    /// The arbiter is away, and the turn open (I12): told once.
-    mutating func waitToTurn(_ reason: String, _ outputs: inout [Output]) {
-        let told = OpenTurn(reason, after: lastError)
-        if told.isNews { outputs.append(.report(.event(.state, told.text))) }
-        lastError = told.text
-    }
-
     // MARK: - What follows from the register
 
     /// After each step of the machine.

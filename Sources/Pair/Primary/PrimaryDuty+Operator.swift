@@ -89,7 +89,7 @@ extension PrimaryDuty {
         case .read(let register): feed(.registerRead(register), &outputs)
         case .unreadable(let reason):
             if phase != .protected { lastError = reason }
-            if machine.isTurning { waitToTurn(reason, &outputs) }
+            if machine.isTurning { outputs += OpenTurn.tell(reason, &lastError) }
             feed(.registerUnreadable(reason), &outputs)
         }
         return outputs

@@ -149,7 +149,7 @@ extension PrimaryDuty {
         connection.isLost = true
         if machine.session != nil { noteLoss(reason, &outputs) }
         feed(.standbyLost(connection.session), &outputs)
-        lastError = machine.sentence(ofLoss: reason, told: lastError)
+        lastError = LossWords.sentence(reason, for: machine, told: lastError)
         outputs.append(.closeLink)
     }
 
