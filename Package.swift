@@ -171,7 +171,7 @@ let package = Package(
         tests("CodecTests", ["Codec", "Model", "CKernels"]),
         tests("ProtocolTests", ["Protocol", "Model"]),
         .executableTarget(
-            name: "romulus-sim", dependencies: ["Pair", "Standby", "Messages", "Wire", "Protocol", "Model"],
+            name: "romulus-sim", dependencies: ["Pair", "Standby", "Storage", "Messages", "Wire", "Protocol", "Model"],
             path: "Tests/Simulator",
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("HypervisorTests", ["Hypervisor"]),

@@ -81,9 +81,13 @@ package final class DiskCarrier: Carrier {
         }
     }
 
-    /// Each disk is its image again, and is mirrored as before.
+    /// Each disk is its image again, and is mirrored as before. Throws `.refused` where one is lost here; then all are as before.
     package func serveNoMore() throws(SessionError) {
-        try guest.whileStopped(for: .detach) { () throws(SessionError) in try mirrorAgain() }
+        try guest.whileStopped(for: .detach) { () throws(SessionError) in
+            // I40: no write comes between this and the turning back.
+            for mirror in mirrors { try mirror.checkWhole() }
+            try mirrorAgain()
+        }
         try endServing()
     }
 

@@ -121,6 +121,16 @@ package final class DiskMirror {
         shipment.flushThere(true)
     }
 
+    /// Throws where the image here lacks something, so that it cannot be the disk. Call while the guest stands still.
+    func checkWhole() throws(SessionError) {
+        guard let serving else { return }
+        try serving.order(.look)
+        let report = serving.report
+        guard !report.isWhole else { return }
+        throw SessionError(
+            .refused, "disk \(disk.id) is lost here: \(report.lost ?? "what it lacks is still being copied")")
+    }
+
     /// The image is the disk again, and is mirrored. Call while the guest stands still; `endServing` follows.
     func serveNoMore() throws(SessionError) {
         try turnBack()

@@ -88,9 +88,10 @@ final class GuestLease {
     func answered(_ question: UInt64, _ reading: RegisterReading) {
         readings[question] = nil
         guard case .value(let register?) = reading else { return }
-        handle(
-            register.owner == setting.node
-                ? .confirmed(question: question, register.term) : .denied(register.term))
+        guard register.owner != setting.node else { return handle(.confirmed(question: question, register.term)) }
+        let isNews = machine.term.map { $0 < register.term } ?? false
+        handle(.denied(register.term))
+        if isNews { attendant?.denied(register) }
     }
 
     // MARK: - The gate

@@ -28,6 +28,8 @@ package final class Leases: Sendable {
         package var guarded: @Sendable () -> Void = {}
         /// The gate cannot be put there, or is gone: why, as a sentence.
         package var unguardable: @Sendable (String) -> Void = { _ in }
+        /// The register, at a later term than the lease's, names another owner.
+        package var denied: @Sendable (Register) -> Void = { _ in }
         /// One sentence for the operator and the journal.
         package var report: @Sendable (String) -> Void = { _ in }
 

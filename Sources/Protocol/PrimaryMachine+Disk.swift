@@ -5,10 +5,10 @@ extension PrimaryMachine {
     /// The standby has the only whole copy of a disk.
     var livesByStandby: Bool { isCopyLost && session != nil }
 
-    /// A write may be done in the standby's copy alone, once that knows of it. Not when SOLO was asked for: it may take effect at
-    /// any time (I12), and this host would go on without that write.
+    /// A write may be done in the standby's copy alone, once that knows of it. Not when SOLO was asked for or will be: it may take effect
+    /// at any time (I12), and this host would go on without that write.
     public var mayLiveByStandby: Bool {
-        guard case .paired = state else { return false }
+        guard case .paired = state, !isDismissing else { return false }
         return request?.purpose != .solo
     }
 

@@ -172,6 +172,10 @@ import Wire
         #expect(duty.dial?.reason?.contains("disk disk0 is lost here: broken") == true)
         #expect(words(duty.hear(disk: 0, "disk0", ServedReport(loss: 1))) == ["send note"])
         #expect(!duty.machine.isCopyLost && duty.copies.losses.isEmpty)
+        // One of a disk that is served anew counts its losses anew.
+        report.isNoted = false
+        #expect(words(duty.hear(disk: 0, "disk0", report)) == ["send note"])
+        _ = duty.hear(disk: 0, "disk0", ServedReport(loss: 1))
         #expect(words(duty.turn(to: .restart)) == ["ask for alpha paired"])
     }
 

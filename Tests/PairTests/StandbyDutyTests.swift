@@ -49,6 +49,23 @@ import Wire
             level: .system)
     }
 
+    // MARK: - The register
+
+    /// A claim of an operator's comes before everything that this host won.
+    @Test func whoWonAndIsToldOfALaterTermGivesTheImageUp() throws {
+        var duty = try Self.holding()
+        let wanted = duty.loseLink("silence", at: 0, hostLives: false)
+        let asked = wanted.compactMap { output -> (new: Register, nonce: Nonce)? in
+            if case .ask(.compareAndSet(_, let new, let nonce)) = output { (new, nonce) } else { nil }
+        }
+        let (won, nonce) = try #require(asked.first)
+        _ = duty.learn(.answered(nonce, .applied(won)))
+        #expect(duty.lose(to: won).isEmpty)
+        var later = won
+        later.term = Term(won.term.number + 1)
+        #expect(words(duty.lose(to: later)).contains("dismantle") && duty.machine.state == .none)
+    }
+
     // MARK: - Epochs
 
     @Test func nothingIsAcknowledgedBeforeCheckpointOneIsApplied() {

@@ -191,6 +191,17 @@ import Testing
         #expect(!scene.machine.isCopyLost, "alone it has the disk that it has")
     }
 
+    /// I40: the standby is not told, so nothing is done there alone, and the guest has the disk that it has.
+    @Test func aDiskThatIsLostWhileTheStandbyIsToGoIsAFaultLikeAny() {
+        var scene = paired(.component)
+        #expect(scene.machine.mayLiveByStandby)
+        scene.feed(.unprotect)
+        #expect(!scene.machine.mayLiveByStandby)
+        scene.feed(.copyLost(true))
+        _ = scene.settle()
+        #expect(scene.register?.mode == .solo && !scene.machine.isCopyLost)
+    }
+
     // MARK: - The standby
 
     private func won(_ level: Level, fences: Set<NodeName> = []) -> (StandbyScene, [StandbyMachine.Action]) {

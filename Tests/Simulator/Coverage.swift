@@ -87,10 +87,11 @@ extension PrimaryMachine.State {
 }
 
 extension PrimaryMachine.Event {
-    /// Each epoch has one of these: what they change by themselves is no effect.
+    /// Each epoch has one of these, and what is lost here counts when something else comes: what they change by themselves is no
+    /// effect.
     var isRoutine: Bool {
         switch self {
-        case .sealed, .acknowledged: true
+        case .sealed, .acknowledged, .copyLost: true
         default: false
         }
     }

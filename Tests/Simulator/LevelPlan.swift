@@ -18,6 +18,9 @@ struct LevelPlan {
     var hesitation = 1
     var faults: [(at: Int, fault: Fault)] = []
 
+    /// The storage of what is remembered takes long at times.
+    var notesSlowly = false
+
     /// Milliseconds until faults may stop.
     var until = 0
     /// The end of a connection is not heard of at the other end.
@@ -36,7 +39,12 @@ struct LevelPlan {
     init(seed: UInt64, _ rule: Rule, before faultPhase: Int) {
         var random = Random(seed: seed ^ 0x6c65_7665_6c)
         // The others are what they were before there were levels.
-        guard rule == .arbiter, seed % 5 == 0 || seed % 5 == 3 else { return }
+        guard rule == .arbiter else { return }
+        guard seed % 5 != 1 else {
+            atComponent(seed, faultPhase)
+            return
+        }
+        guard seed % 5 == 0 || seed % 5 == 3 else { return }
         level = random.pick([.restart, .restart, .component, .system])
         degrade = Self.degrade(seed)
         let drift = Int(Self.timing.drift)

@@ -98,4 +98,24 @@ enum Mutant: String, CaseIterable {
     case acknowledgesWritesEarly = "a write is done when one of two copies has it"
     case acknowledgesWritesAlone = "a write is done on one copy before the register says that it counts alone"
     case takesWritesAfterAsking = "a standby answers for writes after it asked to take over"
+
+    // disks at level component
+    case answersBeforeNote = "a write is done in one copy before the standby knows that the other one is lost"
+    case notesBeforeWritten = "the standby says that it knows before that is durable"
+    case forgetsNotes = "a restarted standby does not know any more that the owner's copy is lost"
+    case goesOnWithoutCopy = "the primary does not know that the copy of its host is lost"
+    case keepsGuestWithLostDisk = "a restarted agent goes on with a guest whose disk is lost here"
+    case restartsFromLostCopy = "a guest that died while its disk was lost is started here again"
+    case turnsBackLostCopy = "a disk is served no more although its copy here was lost meanwhile"
+    case leavesWithLostCopy = "the standby is told of a disk that is lost while this host is to go on alone"
+    case rejoinsPartly = "a block that the copy lacked is not copied back"
+    case copiesBackUnderWrites = "a block is copied back while a write to it is under way"
+    case notesWholeEarly = "the standby hears that the copy is whole when its rejoining begins"
+    case overwritesOnlyCopy = "a host with the only whole copy lets another one overwrite it"
+    case servesAloneOnSilence = "a disk's server that loses its agent does writes alone"
+
+    // NICs at level component
+    case entersBeforeLeading = "the standby's port enters its bridge before the guest's own bridge has lost it"
+    case releasesBeforeCallBack = "the guest comes home before the standby's port has left"
+    case forgetsCarriedTap = "a restarted agent leaves a guest led to an agent that is no more"
 }

@@ -23,6 +23,10 @@ enum Fault {
     case arbiterForgets
     case reset
     case damagedFrame
+    /// The guests' bridge at the host has no network, for so long.
+    case uplinkFails(HostIndex, milliseconds: Int)
+    /// A disk of the host cannot be written to any more, for so long.
+    case diskFails(HostIndex, milliseconds: Int)
     case command(Command)
 }
 
@@ -35,6 +39,8 @@ enum Command {
     case goOn(HostIndex)
     /// The operator of a standby wants it to be none any more.
     case leave(HostIndex)
+    /// What the disks lack that were lost is to be copied to them.
+    case rejoin
 }
 
 /// What one seed picks: topology, timing and faults. Every run has only some kinds of faults, and those often (swarm

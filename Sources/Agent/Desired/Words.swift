@@ -2,6 +2,7 @@ import Foundation
 import LinuxSystem
 import Messages
 import Model
+import Pair
 import RomulusAPI
 
 /// What should be protected: what the configuration says of each VM, and the operator's last word.
@@ -50,7 +51,7 @@ package struct Words: Sendable {
     func giveUpOnlyCopy(of vm: VMName) throws(APIError) {
         guard store[vm].ownerLacks != nil else { return }
         do throws(SystemError) {
-            try store.update(vm) { $0.ownerLacks = nil }
+            try store.update(vm) { $0.owners = OwnersCopies() }
         } catch {
             throw APIError(.failed, "the only whole copy of \(vm) cannot be given up: \(error)")
         }

@@ -4,6 +4,7 @@ import Messages
 import Model
 import Pair
 import Protocol
+import RomulusAPI
 import Standby
 import Transport
 
@@ -85,7 +86,8 @@ final class Reception: Sendable {
         let custody = sessions.custody(of: offer.vm)
         if let reason = custody.reasonToRefuse(offer.session.level) { throw SessionError(.refused, reason) }
         try identities.check(offer)
-        if let lacks = words.store[offer.vm].ownerLacks {
+        let owners = words.store[offer.vm].owners
+        if let lacks = owners.lacking, owners.forbids(offerIn: offer.session.lineage) {
             throw SessionError(
                 .refused,
                 "\(node) has the only whole copy of \(lacks.count) disk\(lacks.count == 1 ? "" : "s") of \(offer.vm): \(link.peerNode)"
@@ -103,6 +105,11 @@ final class Reception: Sendable {
         }
         _ = machine.handle(.persisted(machine.record.seen))
         words.takeBack(about: offer.vm)
+        do throws(APIError) {
+            try words.giveUpOnlyCopy(of: offer.vm)
+        } catch {
+            throw SessionError(.system, error.message)
+        }
         let replica = try Replica(
             offer: offer, identity: identity, peer: link.peerNode, places: drivers.places(offer.vm, offer.guest),
             log: log)

@@ -77,15 +77,12 @@ final class Sessions: Sendable {
                     // The operator's word may have begun another history of the same guest.
                     if let register = record.register, register.owner == node {
                         memory.guest?.lineage = register.lineage
+                        memory.owners.own(register.lineage)
                     }
                 }
             })
-        custody.noteOwner = { [store] disk, isLost in
-            try store.update(vm) { memory in
-                var lacks = Set(memory.ownerLacks ?? [])
-                if isLost { lacks.insert(disk) } else { lacks.remove(disk) }
-                memory.ownerLacks = lacks.isEmpty ? nil : lacks.sorted()
-            }
+        custody.noteOwner = { [store] disk, isLost, lineage in
+            try store.update(vm) { $0.owners.note(disk, isLost: isLost, in: lineage) }
         }
         custody.serving = ServingPlaces(
             directory: configuration.runtimeDirectory(of: vm),
@@ -260,7 +257,7 @@ final class Sessions: Sendable {
     /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
     private func goOn(_ offer: OfferMessage, _ register: Register) {
         // The guest goes on with this host's disks: whatever the former owner lacks is overwritten there.
-        try? store.update(offer.vm) { $0.ownerLacks = nil }
+        try? store.update(offer.vm) { $0.owners = OwnersCopies() }
         roster.refresh(offer.vm)
         roster.giveWay(offer.vm)
         guard let record = roster[offer.vm], let qmp = record.qmp else { return roster.changes.publish() }

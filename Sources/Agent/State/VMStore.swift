@@ -1,6 +1,7 @@
 import Foundation
 import LinuxSystem
 import Model
+import Pair
 import Protocol
 import Synchronization
 
@@ -21,8 +22,16 @@ package final class VMStore: Sendable {
         package var degradedFrom: Level?
         /// The disks of which the primary has no whole copy: this host's is the only one. Absent where there are none.
         package var ownerLacks: [UInt16]?
+        /// In which history of the guest that is so; absent likewise, and in what older agents wrote.
+        var ownerLacksIn: Lineage?
         /// Which VM of that name this host protected last; absent likewise.
         package var identity: VMIdentity?
+
+        /// What this host wrote down of the owner's copies.
+        package var owners: OwnersCopies {
+            get { OwnersCopies(lacking: ownerLacks, in: ownerLacksIn) }
+            set { (ownerLacks, ownerLacksIn) = (newValue.lacking, newValue.lineage) }
+        }
     }
 
     /// Which QEMU process is meant, and how it was protected.

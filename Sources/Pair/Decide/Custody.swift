@@ -29,9 +29,9 @@ public struct Custody: Sendable {
     public var identify: @Sendable (VMIdentity?, _ isFresh: Bool) throws(SessionError) -> VMIdentity
     /// Writes what is to be remembered so that it survives a power cut; blocks.
     public var persist: @Sendable (LocalRecord) throws -> Void
-    /// Writes down, so that it survives a power cut, that the primary's copy of the disk of that index is lost, or whole again;
-    /// blocks.
-    public var noteOwner: @Sendable (_ disk: UInt16, _ isLost: Bool) throws -> Void = { _, _ in }
+    /// Writes down, so that it survives a power cut, that the primary's copy of the disk of that index is lost, or whole again, in
+    /// that history of the guest; blocks.
+    public var noteOwner: @Sendable (_ disk: UInt16, _ isLost: Bool, _ lineage: Lineage) throws -> Void = { _, _, _ in }
     /// Nil: every guest is started as soon as it may be.
     public var startTurn: (any StartTurn)?
     /// Where disks are served, and how; nil: nowhere.

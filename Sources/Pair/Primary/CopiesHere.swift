@@ -34,8 +34,9 @@ package struct CopiesHere: Sendable {
                 isNoted: report.isNoted, isRejoining: report.isRejoining,
                 staleBytes: UInt64(report.staleChunks) << 16)
         }
-        // Each loss has a number of its own, and is told once; a server that was started anew has forgotten that it is known.
-        if standby != nil, !report.isWhole, !report.isNoted, report.loss != before?.loss ?? 0 || before?.isNoted == true
+        // Each loss is told once; a server that was started anew counts them anew, or has forgotten that one is known.
+        if standby != nil, !report.isWhole, !report.isNoted,
+            known == nil || report.loss != before?.loss ?? 0 || before?.isNoted == true
         {
             news.notes.append(DiskNote(disk: index, loss: report.loss))
         }

@@ -21,6 +21,7 @@ enum LevelParts {
         attendant.unguardable = { [weak shell] reason in
             if let shell { failToGuard(reason, shell) }
         }
+        attendant.denied = { [weak shell] register in shell?.handle(.peerRegister(register)) }
         attendant.report = { [weak shell] text in shell?.report(.event(.state, text)) }
         shell.custody.leases?.attend(shell.options.vm, attendant)
     }

@@ -55,10 +55,11 @@ extension PrimaryDuty {
     }
 
     /// Nothing of the session is left.
-    mutating func takeDown() -> [Output] {
+    package mutating func takeDown() -> [Output] {
         if connection.linkDown == nil { connection.linkDown = "the session ended" }
         copies = CopiesHere()
-        return []
+        // What this host has of the disks is all that there is for the guest from now on.
+        return machine.isCopyLost && machine.session == nil ? handle(.copyLost(false)) : []
     }
 
     // MARK: - What it says

@@ -149,8 +149,8 @@ final class PrimarySession {
                     continue
                 }
                 if let first = holdsFrom, pace.acknowledged >= first { SessionDial(self).endFirstHold() }
+                rejoinWhenDue()
                 guard isHeld else {
-                    rejoinWhenDue()
                     if let ended = try look(waitNanoseconds: 500_000_000) { return ended }
                     continue
                 }

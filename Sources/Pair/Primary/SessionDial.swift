@@ -56,7 +56,13 @@ struct SessionDial {
     }
 
     private func serveDisksNoMore() throws(SessionError) {
-        try session.disks?.serveNoMore()
+        do throws(SessionError) {
+            try session.disks?.serveNoMore()
+        } catch {
+            guard error.code == .refused, guest.isAlive else { throw error }
+            shell.tell { $0.hear(.detachFailed(.served, error.message)) }
+            return
+        }
         shell.state.withLock { $0.parts.servers = DiskServers() }
         shell.tell { $0.hear(.detached(.served)) }
     }

@@ -23,6 +23,14 @@ extension StandbyDuty {
         return handle(.persisted(term))
     }
 
+    /// While the former owner's lease was waited for, the register was given to somebody else, by a claim of an operator's.
+    package mutating func lose(to register: Register) -> [Output] {
+        guard case .takingOver = machine.state, let won = machine.register, register.term > won.term else { return [] }
+        let reason = "\(register.owner) was given the guest (term \(register.term)) before it was started here"
+        lastError = reason
+        return handle(.imageLost(reason))
+    }
+
     package mutating func failToPersist(_ error: SessionError) -> [Output] {
         lastError = error.message
         return [.report(.failure(error))]

@@ -10,6 +10,7 @@ enum StandbyLease {
             shell?.state.withLock { $0.link }?.send(StandbyMessage.promise(question: question, term).frame)
         }
         attendant.mayRun = { [weak shell] in shell?.tell { $0.handle(.cleared) } }
+        attendant.denied = { [weak shell] register in shell?.tell { $0.lose(to: register) } }
         attendant.report = { [weak shell] text in shell?.report(.event(.state, text)) }
         shell.custody.leases?.attend(shell.vm, attendant)
     }

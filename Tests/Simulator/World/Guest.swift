@@ -47,6 +47,13 @@ struct Guest {
     var pending: Int?
     /// What the host's kernel has before its NICs.
     var kernelGate: SimKernelGate?
+    /// What serves its disk from two copies, where one does.
+    var served: SimDiskServer?
+    /// Its frames go to the agent, and not to the bridge: as the gate, this outlives the agent.
+    var tapIsCarried = false
+    /// The operator started it; from images that lacked what was acknowledged, while the other host had all of it.
+    var isBooted = false
+    var isOld = false
 }
 
 /// The standby's copy of a guest, as it lies in the memory directory: it survives the agent, not the host.

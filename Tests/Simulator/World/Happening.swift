@@ -1,6 +1,7 @@
 import Model
 import Pair
 import Protocol
+import Storage
 import Wire
 
 /// Everything that can come up in the queue.
@@ -18,6 +19,10 @@ enum Happening {
     case wakes(HostIndex)
     case imageIsLost(HostIndex)
     case arbiterReturns
+    case diskIsMended(HostIndex)
+    case uplinkReturns(HostIndex)
+    /// What a disk's server does by itself.
+    case copyBack(guest: Int)
     case request(Question)
     /// What concerns one life of one agent; it waits while the agent stands still, and is gone when the agent is.
     case agent(HostIndex, life: Int, AgentWork)
@@ -62,6 +67,17 @@ enum AgentWork {
     case endHolding(SessionID)
     case shipWrite(SessionID, Int)
     case startFromDisk(SessionID)
+    case attachDetour(SessionID)
+    case detachDetour(SessionID)
+    case carryLook(SessionID)
+    case carryNews(SessionID)
+    case serve(SessionID)
+    case serveNoMore(SessionID)
+    case servedThere(SessionID, Int)
+    case diskReport(guest: Int, ServedReport)
+    case noted(UInt64)
+    case rejoinWhenDue(SessionID)
+    case noteWritten(SessionID, DiskNote, Lineage)
 }
 
 /// A question to the arbiter.
@@ -88,6 +104,12 @@ enum Message {
     case memory(SessionID, [Change])
     case write(SessionID, Int)
     case written(SessionID, Int)
+    case lendPort(SessionID)
+    case returnPort(SessionID)
+    case carryOrder(SessionID, Int, isInside: Bool)
+    case carryNews(SessionID, SimCarry.News)
+    /// A frame of the guest's, which leaves at the other host.
+    case frame(SessionID, Int)
     case promiseAsked(UInt64, Term)
     case promise(UInt64, Term)
     case fromPrimary(SessionID, PrimaryMessage)

@@ -18,6 +18,14 @@ final class Host {
     var isPowered = true
     var guest: Guest?
     var replica: Replica?
+    /// The guests' bridge has a network.
+    var hasUplink = true
+    /// Its disk fails.
+    var diskIsBroken = false
+    /// Its copy of the guest's disk lacks what was acknowledged; of a guest that does not live here.
+    var copyIsBehind = false
+    /// What it wrote down of the copies at the other host.
+    var owners = OwnersCopies()
     /// The last step that its guest sent out without waiting for an acknowledgement.
     var lastFree = -1
 
@@ -63,6 +71,9 @@ final class Host {
     var copyIsDone = false
     /// The guest's memory and output travel by epochs.
     var isByEpochs = false
+    /// Its part, and the standby's, of leading a NIC through the other host.
+    var carry: SimCarry?
+    var port: SimPort?
     /// A gate is to stand before the guest as soon as a lease opens it.
     var isGuarding = false
     /// The epochs whose acknowledgements end the beginning and the end of holding.
@@ -124,6 +135,7 @@ final class Host {
         offers = []
         newestOffer = -1
         (sealed, held, copyIsDone) = (.firstCopy, [], false)
+        (carry, port) = (nil, nil)
         (isByEpochs, isGuarding, holdsFrom, freesAfter) = (false, false, nil, nil)
         (writes, leaseArmedAt) = ([], nil)
         (question, readings, answeredAt) = (0, 0, -1)

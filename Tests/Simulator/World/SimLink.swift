@@ -72,6 +72,7 @@ extension World {
         if isLate {
             switch message {
             case .closed, .memory, .write, .written, .promiseAsked, .promise: return
+            case .lendPort, .returnPort, .carryOrder, .carryNews, .frame: return
             default: break
             }
             if links[link].isOpen == [true, true] { return }

@@ -64,6 +64,8 @@ extension World {
         write(Array(changes.dropFirst(slot.changes.count / 2)), host)
         host.replica?.tip = slot.tip
         host.replica?.memoryTip = slot.tip
+        // All of the disk was copied by then.
+        host.copyIsBehind = false
         host.replica?.slots.removeAll { $0.epoch == epoch }
         guard mutant != .reportsAppliedEarly else { return endWork(host) { _ in [] } }
         host.replica?.applied = epoch
@@ -216,6 +218,7 @@ extension World {
         close(host.link, at: host)
         host.link = -1
         if mutant != .resumesTwice { host.replica = nil }
+        host.owners = OwnersCopies()
         host.primary = newPrimary(host, tookOver: register)
         later(host, 50, .lookForStandby)
         if plan.levels.degrades { later(host, 50, .keepLevel) }

@@ -8,6 +8,7 @@ extension World {
     /// The guest's step is written here; true when it is done.
     func write(_ step: Int, _ host: Host) -> Bool {
         guard let guest = host.guest else { return false }
+        if let server = guest.served { return writeServed(step, server, host) }
         switch guest.disk {
         // It comes with its epoch.
         case .staged: return true
@@ -30,13 +31,14 @@ extension World {
     func finishWrite(_ host: Host) {
         guard let step = host.guest?.pending else { return }
         host.guest?.pending = nil
-        disks.acknowledge(step, of: host.guest?.lineage ?? nil)
+        if host.guest?.disk != .staged { disks.acknowledge(step, of: host.guest?.lineage ?? nil) }
         emit(step, host)
     }
 
     func beWritten(_ session: SessionID, _ step: Int, _ host: Host) {
-        guard session == host.session, host.guest?.pending == step, host.guest?.disk == .both else { return }
-        finishWrite(host)
+        guard session == host.session, host.guest?.pending == step else { return }
+        if let server = host.guest?.served { return reachThere(step, server, host) }
+        if host.guest?.disk == .both { finishWrite(host) }
     }
 
     // MARK: - The standby's copy
@@ -84,6 +86,9 @@ extension World {
     func startAgain(_ host: Host) {
         guard let dead = host.guest else { return }
         if dead.isAlive { verdict.fail("I15", "\(host.name) starts the guest again while it lives") }
+        if dead.served?.isBehind(history) == true {
+            verdict.fail("I40", "\(host.name) starts the guest from a copy of its disk that lacks what was done")
+        }
         bootFromDisk(dead.tip, of: dead.lineage, host)
         tellPrimary(host) { $0.handle(.guestStarted) }
     }

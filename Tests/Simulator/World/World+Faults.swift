@@ -1,4 +1,5 @@
 import Model
+import Pair
 import Protocol
 
 /// What goes wrong.
@@ -53,6 +54,12 @@ extension World {
             for index in hosts.indices where hosts[index].link >= 0 { close(hosts[index].link, at: hosts[index]) }
             for host in hosts where host.link >= 0 && host.isUp { loseLink(host.link, host) }
         case .damagedFrame: nextFrameIsDamaged = true
+        case .uplinkFails(let index, let milliseconds):
+            hosts[index].hasUplink = false
+            queue.add(.uplinkReturns(index), at: now + milliseconds)
+        case .diskFails(let index, let milliseconds):
+            breakDisk(hosts[index])
+            queue.add(.diskIsMended(index), at: now + milliseconds)
         case .command(let command): carryOut(command)
         }
     }
@@ -85,7 +92,9 @@ extension World {
         for link in links.indices { close(link, at: host) }
         // What was being written may have reached the disk, whole: it is replaced by rename.
         if let record = host.unwritten.first, random.chance(perMille: 500) { host.durable = record }
+        fallSilent(host)
         host.forgetLife()
+        if mutant == .forgetsNotes { host.owners = OwnersCopies() }
         queue.add(.agentStarts(host.index), at: now + max(1, host.downMilliseconds))
     }
 
@@ -97,6 +106,7 @@ extension World {
         if let record = host.unwritten.first, random.chance(perMille: 500) { host.durable = record }
         host.forgetLife()
         host.isPowered = false
+        if host.guest?.isAlive == true { endServer(host) }
         host.guest?.isAlive = false
         host.guest?.isRunning = false
         host.replica = nil
@@ -110,6 +120,7 @@ extension World {
         trace("\(host.name)'s agent starts")
         later(host, 50, .lookForStandby)
         if plan.levels.degrades { later(host, 50, .keepLevel) }
+        if let guest = host.guest, guest.isAlive, endsWithLostDisk(guest, host) { endGuest(guest.id) }
         if let guest = host.guest, guest.isAlive {
             if let tag = host.tag, tag.guest == guest.id {
                 host.primary = newPrimary(host, .ours(tag.lineage))
@@ -143,6 +154,7 @@ extension World {
         host.guest = guest
         host.tag = nil
         host.lastFree = -1
+        noteBoot(host)
         queue.add(.guestStep(guest: guest.id), at: now + plan.guestStep)
         protect(host, overridesRegister: overridesRegister)
     }
@@ -175,7 +187,8 @@ extension World {
             let host = hosts[index]
             host.stalledUntil = min(host.stalledUntil, now)
             host.actionsUntilCrash = -1
-            (host.resumeFails, host.losesImage) = (false, false)
+            host.hasUplink = true
+            (host.resumeFails, host.losesImage, host.diskIsBroken) = (false, false, false)
             host.isPowered = true
             startAgent(host)
         }
@@ -196,7 +209,7 @@ extension World {
             // Without epochs, the first one is all that is acknowledged.
             let least = host.primary?.machine.level.holdsOutput == true ? Epoch(1) : .firstCopy
             if case .paired(let session) = host.primaryState, session.acknowledged > least,
-                hosts[host.other].standbyState == .holding
+                hosts[host.other].standbyState == .holding, host.guest?.served?.rules.isWhole != false
             {
                 if plan.isSingleFault, wasPairedAtFault, boots > 0 {
                     verdict.fail("live", "the guest had to be booted again after a single fault")

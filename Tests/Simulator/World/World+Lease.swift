@@ -89,8 +89,11 @@ extension World {
     func take(_ register: Register?, toLease question: UInt64, _ host: Host) {
         guard let register else { return }
         guard register.owner == host.name else {
+            let isNews = host.lease.term.map { $0 < register.term } ?? false
             tellLease(.denied(register.term), host)
-            return tellPrimary(host) { $0.handle(.peerRegister(register)) }
+            guard isNews else { return }
+            if host.primary != nil { return tellPrimary(host) { $0.handle(.peerRegister(register)) } }
+            return tellStandby(host) { $0.lose(to: register) }
         }
         confirm(question, register.term, host)
     }

@@ -23,10 +23,11 @@ extension World {
             guard isHealing || !levelRandom.chance(perMille: plan.levels.failures) else {
                 return later(host, 5, .partFails(session, part))
             }
-            if part == .memory {
-                later(host, plan.copyStep, .memoryStep(session, 0))
-            } else {
-                later(host, 5, .partAttached(session, part))
+            switch part {
+            case .memory: later(host, plan.copyStep, .memoryStep(session, 0))
+            case .served: later(host, 5, .serve(session))
+            case .detour: later(host, 5, .attachDetour(session))
+            default: later(host, 5, .partAttached(session, part))
             }
         }
     }
@@ -38,12 +39,17 @@ extension World {
             host.isGuarding = false
             later(host, 1, .partDetached(host.session, .gate))
         case .hold: later(host, 1, .endHolding(host.session))
-        case .disks, .served, .detour, .memory: later(host, 3, .partDetached(host.session, part))
+        case .served: later(host, 3, .serveNoMore(host.session))
+        case .detour: later(host, 3, .detachDetour(host.session))
+        case .disks, .memory: later(host, 3, .partDetached(host.session, part))
         }
     }
 
     /// Everything is taken out, and writes are done when they are done here.
     func detachEverything(_ host: Host) {
+        guard leaveServer(host) else { return }
+        host.carry = nil
+        if mutant != .forgetsCarriedTap { host.guest?.tapIsCarried = false }
         if host.guest?.gate != .closed { host.guest?.gate = .detached }
         host.guest?.kernelGate = nil
         (host.isGuarding, host.isByEpochs) = (false, false)
@@ -157,6 +163,9 @@ extension World {
         guard case .paired = host.primaryState, let duty = host.primary, let dial = duty.dial, !duty.machine.isTurning,
             let register = arbiter.register, register.owner == host.name, register.term == duty.machine.register?.term
         else { return }
+        if host.guest?.tapIsCarried == true, register.level != .component {
+            verdict.fail("I39", "a NIC is carried at level \(register.level)")
+        }
         if dial.inForce != register.level {
             let taken = describe(dial.inForce)
             verdict.fail("I36", "level \(register.level) is in force, \(host.name) takes it for \(taken)")

@@ -40,6 +40,7 @@ extension World {
         case .endGuest:
             for host in hosts {
                 guard let guest = host.guest, guest.isAlive, host.isUp, host.primary != nil else { continue }
+                endServer(host)
                 host.guest?.isAlive = false
                 host.guest?.isRunning = false
                 wasEnded = true
@@ -47,6 +48,7 @@ extension World {
                 if host.isUp { later(host, 5, .guestIsGone(guest.id)) }
             }
         case .goOn(let index): sayGoOn(hosts[index])
+        case .rejoin: for host in hosts where host.primary?.copies.losses.isEmpty == false { rejoin(host) }
         case .leave(let index):
             let host = hosts[index]
             guard host.isAwake(at: now), host.standby?.machine.image != nil else { return }
@@ -132,6 +134,7 @@ extension World {
             host.isTold = false
             return
         }
+        lookAfterDisks(host, peer)
         guard plan.rule != .arbiter, !(plan.fencing.replacesOperator && wasPairedAtFault) else { return }
         lookAfterManual(host, peer)
     }

@@ -7,13 +7,19 @@ extension World {
 
     /// One packet reaches the clients.
     private func letOut(_ packet: Int, _ host: Host) {
-        clients.see(packet, of: host.guest?.lineage ?? nil, history, &verdict)
+        reachClients(packet, of: host.guest?.lineage ?? nil, through: host)
+    }
+
+    /// Where that host has a network.
+    func reachClients(_ packet: Int, of lineage: Lineage?, through host: Host) {
+        guard host.hasUplink else { return }
+        clients.see(packet, of: lineage, history, &verdict)
         lastOutput = now
     }
 
     /// I1, I2: output that no acknowledgement covers leaves only under SOLO.
     private func letOutFreely(_ packet: Int, _ host: Host) {
-        guard passesGate(host) else { return }
+        guard !leads(packet, host), passesGate(host) else { return }
         if host.guest?.lineage != nil { judgeFreeOutput(packet, host) }
         host.lastFree = packet
         letOut(packet, host)

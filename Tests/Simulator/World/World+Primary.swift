@@ -46,7 +46,8 @@ extension World {
         case .attach(let part): attach(part, host)
         case .detach(let part): detach(part, host)
         case .lease(let event): tellLease(event, host)
-        case .report, .account, .noted: break
+        case .noted(let noted): later(host, 1, .noted(noted.loss))
+        case .report, .account: break
         }
     }
 
@@ -81,6 +82,7 @@ extension World {
     func endServing(_ error: SessionError, _ host: Host) {
         guard host.isServing else { return }
         host.isServing = false
+        tellPrimary(host) { $0.takeDown() }
         tellPrimary(host) { $0.end(error) }
     }
 
@@ -252,6 +254,7 @@ extension World {
         case .fromStandby(let session, let message): hear(message, of: session, host)
         case .written(let session, let step): beWritten(session, step, host)
         case .promise(let question, let term): confirm(question, term, host)
+        case .carryNews(let session, let news): if session == host.session { host.carry?.news = news }
         default: break
         }
     }
@@ -399,6 +402,7 @@ extension World {
     /// QEMU ends.
     func endGuest(_ id: Int) {
         guard let host = hosts.first(where: { $0.guest?.id == id }), host.guest?.isAlive == true else { return }
+        endServer(host)
         host.guest?.isAlive = false
         host.guest?.isRunning = false
         if host.isUp { later(host, 5, .guestIsGone(id)) }

@@ -14,6 +14,7 @@ extension World {
         let outputs = happened(&duty)
         note(duty.recorded.takeSteps(), host)
         host.standby = duty
+        closePort(host)
         perform(outputs, host) { perform($0, host) }
     }
 
@@ -55,7 +56,8 @@ extension World {
         case .stopFencing: stopFencing(host)
         case .lease(let event): tellLease(event, host)
         case .answer(let answer): self.answer(answer, host)
-        case .report, .settle, .note: break
+        case .note(let note): writeDown(note, host)
+        case .report, .settle: break
         }
     }
 
@@ -113,10 +115,11 @@ extension World {
         host.link = host.offers.last { $0.session == offer.session }?.link ?? -1
         host.offers.removeAll { $0.session == offer.session }
         (host.work, host.writes, host.isRecovered) = ([], [], false)
+        host.owners = OwnersCopies()
         host.replica = Replica(
             session: offer.session, identity: identity, term: offer.term, lineage: offer.lineage,
             primary: offer.primary, waits: offer.waits)
-        let fails = !isHealing && random.chance(perMille: plan.failedPreparations)
+        let fails = host.diskIsBroken || !isHealing && random.chance(perMille: plan.failedPreparations)
         later(host, random.within(5...60), fails ? .failsToPrepare(offer.session) : .prepared(offer.session))
     }
 
@@ -127,6 +130,7 @@ extension World {
         if host.guest?.isAlive == true {
             verdict.fail("I15", "\(host.name) accepts a session while its old guest lives")
         }
+        judgeOverwriting(of: host)
         let accepted = AcceptMessage(
             identity: replica.identity, qemuPID: 0, qemuVersion: "", baseBytes: 0, heartbeatMilliseconds: nil,
             verifies: nil)
@@ -196,7 +200,8 @@ extension World {
         case .memory(let session, let changes): if belongs(session, host) { write(changes, host) }
         case .write(let session, let step): if belongs(session, host) { takeWrite(session, step, host) }
         case .promiseAsked(let question, let term): tellLease(.promiseAsked(question: question, term), host)
-        case .fromStandby, .written, .promise: break
+        case .lendPort, .returnPort, .carryOrder, .frame: takeCarried(message, host)
+        case .fromStandby, .written, .promise, .carryNews: break
         }
     }
 
@@ -239,6 +244,9 @@ extension World {
         host.offers.append((offer.session, link))
         guard host.standby != nil else {
             return refuse(offer.session, "the guest is here", host.primary?.machine.register, host)
+        }
+        guard !host.owners.forbids(offerIn: offer.lineage) || mutant == .overwritesOnlyCopy else {
+            return refuse(offer.session, "the only whole copy is here", nil, host)
         }
         if mutant == .acceptsOldTerms, host.standbyState == StandbyMachine.State.none {
             host.standby = newStandby(host, LocalRecord())

@@ -107,6 +107,9 @@ final class World {
             startAgent(hosts[index])
         case .isFenced(let index): beFenced(hosts[index])
         case .arbiterReturns: arbiter.isUp = true
+        case .diskIsMended(let index): hosts[index].diskIsBroken = false
+        case .copyBack(let id): copyBack(guest: id)
+        case .uplinkReturns(let index): hosts[index].hasUplink = true
         }
     }
 
@@ -141,7 +144,9 @@ final class World {
         case .cutLastEpoch(let session): cutLastEpoch(of: session, host)
         case .primaryBeats(let session): if host.session == session { beat(primary: host) }
         case .guestIsGone(let id):
-            if host.guest?.id == id { tellPrimary(host) { $0.handle(.guestLost) } }
+            guard host.guest?.id == id else { break }
+            if mutant == .restartsFromLostCopy { tellPrimary(host) { $0.handle(.copyLost(false)) } }
+            tellPrimary(host) { $0.handle(.guestLost) }
         case .prepared(let session): tellStandby(host) { $0.handle(.prepared(session)) }
         case .failsToPrepare(let session): tellStandby(host) { $0.handle(.prepareFailed(session, "planted")) }
         case .applyHalf(let session, let epoch): applyHalf(of: epoch, session, host)
@@ -171,6 +176,23 @@ final class World {
         case .endHolding(let session): endHolding(session, host)
         case .shipWrite(let session, let step): send(.write(session, step), on: host.link, from: host)
         case .startFromDisk(let session): startFromDisk(session, host)
+        default: doDiskWork(work, host)
+        }
+    }
+
+    private func doDiskWork(_ work: AgentWork, _ host: Host) {
+        switch work {
+        case .attachDetour(let session): attachDetour(session, host)
+        case .detachDetour(let session): detachDetour(session, host)
+        case .carryLook(let session): lookAtUplinks(session, host)
+        case .carryNews(let session): tellOfPort(session, again: true, host)
+        case .serve(let session): serve(session, host)
+        case .serveNoMore(let session): serveNoMore(session, host)
+        case .servedThere(let session, let step): beWritten(session, step, host)
+        case .diskReport(let guest, let report): hear(report, ofGuest: guest, host)
+        case .noted(let loss): noted(loss, host)
+        case .rejoinWhenDue(let session): rejoinWhenDue(session, host)
+        case .noteWritten(let session, let note, let lineage): noteWritten(note, session, lineage, host)
         default: break
         }
     }
@@ -251,6 +273,7 @@ final class World {
             host.tag = (guest.id, register.lineage)
             if register.mode == .solo { host.guest?.lineage = register.lineage }
         }
+        if let register = record.register, register.owner == host.name { host.owners.own(register.lineage) }
         if plan.rule != .arbiter, record.register?.owner == host.name { host.hasClaimed = true }
         let time = nanoseconds
         if host.primary != nil {
