@@ -13,7 +13,7 @@ extension Custody {
     func write(down note: DiskNote, for shell: StandbyShell) {
         onDecisionQueue {
             do {
-                try noteOwner(note.disk, note.loss != 0, shell.replica.offer.session.lineage)
+                try noteOwner(note.disk, note.loss != 0, shell.offer.session.lineage)
             } catch {
                 let failure = SessionError(.system, "what the primary lost cannot be kept: \(error)")
                 return shell.tell { $0.failToPersist(failure) }

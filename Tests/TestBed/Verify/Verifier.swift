@@ -93,6 +93,15 @@ public struct Verifier: Sendable {
         }
     }
 
+    /// Waits until all is answered that was sent before: what was held for long takes longer to come than `finish` waits.
+    public func waitForAllAnswers(within limit: Duration = .seconds(60)) async throws {
+        let sent = echo.progress?.sent ?? 0
+        try await eventually("the answers to \(sent) bytes", within: limit) {
+            if echo.process.exit != nil { throw BedError("the echo client is over: \(echo.process.errors)") }
+            return (echo.progress?.received ?? 0) >= sent ? true : nil
+        }
+    }
+
     /// Ends the work and judges it.
     public func finish() async throws -> Report {
         // All are told to end before any is waited for, so that none goes on against a guest that is being checked.
