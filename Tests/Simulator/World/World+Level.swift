@@ -126,7 +126,7 @@ extension World {
     func endHolding(_ session: SessionID, _ host: Host) {
         guard isServing(session, host), let guest = host.guest, guest.isAlive, let machine = host.primary?.machine
         else { return }
-        guard guest.isRunning, host.sealed.number < machine.acknowledged.number + 3 else {
+        guard guest.isRunning, isDrained(guest), host.sealed.number < machine.acknowledged.number + 3 else {
             return later(host, 2, .endHolding(session))
         }
         host.freesAfter = host.sealed.next

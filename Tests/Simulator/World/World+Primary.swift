@@ -182,14 +182,18 @@ extension World {
         else { return }
         guard host.isByEpochs || host.sealed == .firstCopy else { return }
         later(host, plan.epoch, .cutEpoch(session))
-        guard guest.isRunning, host.sealed.number < acknowledged.number + 3 else { return }
+        guard guest.isRunning, isDrained(guest), host.sealed.number < acknowledged.number + 3 else { return }
         seal(session, isLast: false, host)
     }
 
     func cutLastEpoch(of session: SessionID, _ host: Host) {
-        guard isServing(session, host), host.guest?.isAlive == true else { return }
+        guard isServing(session, host), let guest = host.guest, guest.isAlive else { return }
+        guard isDrained(guest) else { return later(host, 2, .cutLastEpoch(session)) }
         seal(session, isLast: true, host)
     }
+
+    /// QEMU lets a guest stand still once nothing is under way to the server of its disk: an epoch has what was written before.
+    func isDrained(_ guest: Guest) -> Bool { guest.served == nil || guest.pending == nil }
 
     func seal(_ session: SessionID, isLast: Bool, _ host: Host) {
         guard let guest = host.guest else { return }
