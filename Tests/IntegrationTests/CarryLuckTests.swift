@@ -5,11 +5,7 @@ import Testing
 /// Uplinks on a bad day: no loop, no frame twice, and the guest is back by itself.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct CarryLuckTests {
     private func scene(_ bed: Bed) async throws -> Scene {
-        var wishes = Scene.Wishes()
-        wishes.vcpus = 1
-        wishes.pair.arbiter = .witness
-        wishes.pair.reprotectsByItself = true
-        let scene = try await Scene.make(on: bed, wishes)
+        let scene = try await Scene.withWitness(on: bed)
         try await scene.pair.protect(scene.guest, ["--level", "component"])
         // Both hosts have looked at their uplinks.
         try await Task.sleep(for: .seconds(1))

@@ -4,26 +4,11 @@ import Testing
 
 /// Level `component`: a guest whose host has lost its network is heard through the other host.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct CarryTests {
-    private func scene(_ bed: Bed) async throws -> Scene {
-        var wishes = Scene.Wishes()
-        wishes.vcpus = 1
-        wishes.pair.arbiter = .witness
-        wishes.pair.reprotectsByItself = true
-        return try await Scene.make(on: bed, wishes)
-    }
-
     private func protect(_ scene: Scene) async throws {
         try await scene.pair.protect(scene.guest, ["--level", "component"])
         #expect(try scene.pair.status(scene.bed.a, Scene.vm)?.level == "component")
         // Both hosts have looked at their uplinks.
         try await Task.sleep(for: .seconds(1))
-    }
-
-    private func load() -> Verifier.Plan {
-        var plan = Verifier.Plan()
-        plan.redisIntervalMs = 0
-        plan.ledgerIntervalMs = 20
-        return plan
     }
 
     private func events(_ scene: Scene, _ kind: String) throws -> [Substring] {
@@ -69,14 +54,14 @@ import Testing
 
     @Test(arguments: Fault.allCases) func aHostWithoutANetworkIsHeardThroughTheOther(_ fault: Fault) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let mac = scene.guest.configuration.nics[0].mac
             let watches = try ["port-a", "port-b"].map { try FrameWatch($0, of: bed.lan, from: mac) }
             // What is heard of others in a network: they ask all for addresses.
             let noise = try bed.client.spawn([
                 "bash", "-c", "while :; do echo x > /dev/udp/10.78.9.$((RANDOM % 250))/9; sleep 0.1; done",
             ])
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes(everyMs: 20))
             try await protect(scene)
             #expect(try place(scene) == "port-a")
 
@@ -119,10 +104,10 @@ import Testing
     /// The agent of a carried guest is frozen, so the standby asks for the guest, which runs on at its old host.
     @Test func theStandbyLetsNothingOutOnceItAsksForTheGuest() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let mac = scene.guest.configuration.nics[0].mac
             let watches = try ["port-a", "port-b"].map { try FrameWatch($0, of: bed.lan, from: mac) }
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes(everyMs: 20))
             try await protect(scene)
             try Fault.unplugged.begin(bed)
             try await wait(for: "carried", scene, within: .seconds(20))
@@ -147,7 +132,7 @@ import Testing
 
     @Test func withoutAWayThroughTheOtherHostTheLevelStays() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             // The tap that the guest would have at the standby.
             try bed.b.run(["ip", "link", "set", "tap0", "nomaster"])

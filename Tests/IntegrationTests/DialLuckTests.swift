@@ -4,14 +4,6 @@ import Testing
 
 /// The dial is turned, and something dies or is away meanwhile.
 @Suite(.serialized, .timeLimit(.minutes(6))) struct DialLuckTests {
-    private func scene(_ bed: Bed) async throws -> Scene {
-        var wishes = Scene.Wishes()
-        wishes.vcpus = 1
-        wishes.pair.arbiter = .witness
-        wishes.pair.reprotectsByItself = true
-        return try await Scene.make(on: bed, wishes)
-    }
-
     private static let levels = ["component", "system", "component", "restart"]
 
     /// Whose agent is killed.
@@ -34,7 +26,7 @@ import Testing
     /// Killed at any moment of each change, up and down: the guest runs at the old level or the new one, and the dial still turns.
     @Test(arguments: Side.allCases) func anAgentIsKilledInEachChange(of side: Side) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             var seed: UInt64 = side == .primary ? 1 : 2
@@ -64,7 +56,7 @@ import Testing
     /// A turn without the arbiter is open: both levels' parts are attached, nothing is lost, and it is made when it answers.
     @Test func aWitnessIsAwayInATurn() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             let before = try #require(verifier.control.boot())

@@ -4,14 +4,6 @@ import Testing
 
 /// The dial, turned between `restart` and `system` while the guest works: nobody notices, and what holds is what the level says.
 @Suite(.serialized, .timeLimit(.minutes(4))) struct DialTests {
-    private func scene(_ bed: Bed) async throws -> Scene {
-        var wishes = Scene.Wishes()
-        wishes.vcpus = 1
-        wishes.pair.arbiter = .witness
-        wishes.pair.reprotectsByItself = true
-        return try await Scene.make(on: bed, wishes)
-    }
-
     private func turn(_ scene: Scene, to level: String) throws {
         let outcome = try scene.pair.romulus(
             scene.bed.a, ["dial", Scene.vm, level, "--wait", "--timeout", "60"])
@@ -28,7 +20,7 @@ import Testing
 
     @Test func aGuestIsTurnedUpAndDownUnderLoad() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             let before = try #require(verifier.control.boot())
@@ -56,7 +48,7 @@ import Testing
     /// Turned up, the loss of the host goes unnoticed.
     @Test func aGuestThatWasTurnedUpGoesOnAtTheStandby() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             let before = try #require(verifier.control.boot())
@@ -74,7 +66,7 @@ import Testing
     /// Turned down, a guest whose QEMU dies is booted where it ran, with all that it wrote before and after the turn.
     @Test func aGuestThatWasTurnedDownIsBootedWhereItRan() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             var plan = Verifier.Plan()
             plan.redisIntervalMs = 0
             plan.ledgerIntervalMs = 5
@@ -112,7 +104,7 @@ import Testing
             try Child.run(["mount", "-t", "tmpfs", "-o", "size=1g,mode=700", "tmpfs", memory])
             // Lazily: the agent lives on for a moment.
             defer { _ = try? Child.run(["umount", "-l", memory]) }
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             // It was there when protection began.
@@ -137,7 +129,7 @@ import Testing
     /// The standby is lost in the middle of a turn: the guest does not notice, and is protected again when it is back.
     @Test func aStandbyThatIsLostInATurnIsNoticedByNobody() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 1000))
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             let before = try #require(verifier.control.boot())

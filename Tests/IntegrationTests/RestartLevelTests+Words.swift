@@ -30,7 +30,7 @@ extension RestartLevelTests {
 
     @Test func aCardThatIsOnNoTapIsRefused() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { wishes in
+            let scene = try await Scene.withWitness(on: bed) { wishes in
                 wishes.pair.reprotectsByItself = false
                 wishes.wiring = { image in
                     [
@@ -45,7 +45,7 @@ extension RestartLevelTests {
 
     @Test func unprotectLeavesNothing() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { $0.hasTestMonitor = true }
+            let scene = try await Scene.withWitness(on: bed) { $0.hasTestMonitor = true }
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
             try await protect(scene)
             let before = try boot(of: scene)

@@ -4,26 +4,9 @@ import Testing
 
 /// Level `restart`: a guest that dies is started again with all that it was told to have written, and by one host only.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct RestartLevelTests {
-    func scene(_ bed: Bed, _ change: (inout Scene.Wishes) -> Void = { _ in }) async throws -> Scene {
-        var wishes = Scene.Wishes()
-        wishes.vcpus = 1
-        wishes.pair.arbiter = .witness
-        wishes.pair.reprotectsByItself = true
-        change(&wishes)
-        return try await Scene.make(on: bed, wishes)
-    }
-
     func protect(_ scene: Scene) async throws {
         try await scene.pair.protect(scene.guest, ["--level", "restart"])
         for host in scene.bed.hosts { #expect(try scene.pair.status(host, Scene.vm)?.level == "restart") }
-    }
-
-    /// What is only in memory does not outlive a boot.
-    func load() -> Verifier.Plan {
-        var plan = Verifier.Plan()
-        plan.redisIntervalMs = 0
-        plan.ledgerIntervalMs = 5
-        return plan
     }
 
     func control(_ scene: Scene) -> GuestControl {
@@ -53,28 +36,13 @@ import Testing
         try scene.pair.romulus(host, ["events", Scene.vm, "--kind", kind]).output
     }
 
-    /// Everything that was reported as durable is on the disk; that connections were lost is right after a boot.
-    func judge(_ verifier: Verifier) async throws {
-        let ledger = try #require(try await verifier.finish().ledger)
-        #expect(ledger.isVerified && ledger.acknowledged > 20, "\(ledger)")
-        #expect(ledger.lost == 0 && ledger.torn == 0 && ledger.unexpected == 0, "\(ledger)")
-    }
-
-    /// Of a guest that is protected and writes nothing now.
-    func expectEqualDisks(_ scene: Scene) throws {
-        let digests = try [scene.primaryDisk, scene.standbyDisk].map { path in
-            try Child.run(["sha256sum", path]).prefix { $0 != " " }
-        }
-        #expect(digests[0] == digests[1], "the two hosts' disks differ")
-    }
-
     // MARK: - Hosts
 
     @Test func theGuestOfALostHostIsBootedAtTheStandby() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let pair = scene.pair
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await protect(scene)
             #expect(bed.b.qemus.isEmpty, "no QEMU waits at this level")
             let before = try boot(of: scene)
@@ -82,7 +50,7 @@ import Testing
             try bed.a.cutPower()
             try await pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
             try await awaitBoot(scene, after: before)
-            try await judge(verifier)
+            try await Scene.expectClean(verifier)
             #expect(try events(scene, at: bed.b, "restarted").contains("was started here from its disk"))
             let granted = try pair.bootTime(ofFirst: "granted", at: bed.b, Scene.vm)
             let restarted = try pair.bootTime(ofFirst: "restarted", at: bed.b, Scene.vm)
@@ -95,7 +63,7 @@ import Testing
                 try pair.status(bed.a, Scene.vm)
             }
             #expect(standby.role == "standby" && standby.level == "restart", "\(standby)")
-            try expectEqualDisks(scene)
+            try scene.expectEqualDisks()
         }
     }
 
@@ -131,9 +99,9 @@ import Testing
         async throws
     {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let watch = try FrameWatch("port-a", of: bed.lan, from: scene.guest.configuration.nics[0].mac)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await protect(scene)
             let before = try boot(of: scene)
             try await Task.sleep(for: .seconds(2))
@@ -151,15 +119,15 @@ import Testing
             try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(90))
             #expect(!scene.guest.process.isRunning, "the guest that was given up must be ended")
             #expect(watch.frames(from: started) == 0, "it was heard as it was ended")
-            try await judge(verifier)
-            try expectEqualDisks(scene)
+            try await Scene.expectClean(verifier)
+            try scene.expectEqualDisks()
         }
     }
 
     /// Both hosts live, so the guest stays where it is; what it writes waits until the witness said that it runs alone.
     @Test func aCutLinkRestartsNoGuest() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { $0.pair.hasSecondPath = true }
+            let scene = try await Scene.withWitness(on: bed) { $0.pair.hasSecondPath = true }
             let pair = scene.pair
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
             try await protect(scene)
@@ -184,14 +152,14 @@ import Testing
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
             #expect(report.ledger?.longestSilenceMs ?? 0 < 15_000, "\(report)")
-            try expectEqualDisks(scene)
+            try scene.expectEqualDisks()
         }
     }
 
     /// The database first, although its name is not the first one's, and the other one so long after it.
     @Test func theGuestsOfALostHostAreStartedInTheirOrder() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { wishes in
+            let scene = try await Scene.withWitness(on: bed) { wishes in
                 wishes.standbyLines = [
                     "    start_order: 20", "  zdb:", "    start_order: 10", "    start_delay_seconds: 3", "    disks:",
                     "      disk0: {path: \(bed.b.stateDirectory)/zdb.raw, format: raw}",
@@ -218,37 +186,37 @@ import Testing
 
     @Test func aGuestWhoseQEMUDiesIsBootedWhereItRan() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let scene = try await Scene.withWitness(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await protect(scene)
             let before = try boot(of: scene)
             try await Task.sleep(for: .seconds(2))
             try await scene.guest.killAndWait()
             _ = try await protected(scene, at: bed.a, otherThan: scene.guest.pid)
             try await awaitBoot(scene, after: before)
-            try await judge(verifier)
+            try await Scene.expectClean(verifier)
             #expect(try events(scene, at: bed.a, "restarted").contains("was started here from its disk"))
             #expect(try events(scene, at: bed.b, "restarted").isEmpty && bed.b.qemus.isEmpty)
             #expect(try scene.pair.status(bed.b, Scene.vm)?.role == "standby")
-            try expectEqualDisks(scene)
+            try scene.expectEqualDisks()
         }
     }
 
     /// It boots again in its own QEMU, and stays protected at its level.
     @Test(arguments: ["restart", "system"]) func aGuestThatHangsIsResetByItsWatchdog(level: String) async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { wishes in
+            let scene = try await Scene.withWitness(on: bed) { wishes in
                 wishes.kernel = .generic
                 wishes.moreArguments = ["-device", "i6300esb"]
             }
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await scene.pair.protect(scene.guest, ["--level", level])
             let before = try boot(of: scene)
             try await Task.sleep(for: .seconds(1))
             #expect(try events(scene, at: bed.a, "guest_hung").isEmpty, "a guest that feeds it is left alone")
             try control(scene).hang()
             try await awaitBoot(scene, after: before)
-            try await judge(verifier)
+            try await Scene.expectClean(verifier)
             #expect(try events(scene, at: bed.a, "guest_hung").contains("QEMU's action for that is “reset”"))
             let status = try #require(try scene.pair.status(bed.a, Scene.vm))
             #expect(status.state == "protected" && status.level == level && status.pid == scene.guest.pid, "\(status)")
@@ -258,7 +226,7 @@ import Testing
 
     @Test func aGuestThatKeepsDyingStaysDownInTheEnd() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { $0.pair.defaults = ["restarts: 3"] }
+            let scene = try await Scene.withWitness(on: bed) { $0.pair.defaults = ["restarts: 3"] }
             try await protect(scene)
             var pid = scene.guest.pid
             for _ in 1...3 {
@@ -281,7 +249,7 @@ import Testing
     /// Whoever ends the guest in order is obeyed.
     @Test func aGuestThatIsQuitStaysDown() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed) { $0.hasTestMonitor = true }
+            let scene = try await Scene.withWitness(on: bed) { $0.hasTestMonitor = true }
             try await protect(scene)
             let monitor = try scene.testMonitor()
             defer { monitor.close() }
@@ -301,8 +269,8 @@ import Testing
     /// The primary's agent is killed and comes back at once: whoever the witness names goes on, and no write is lost.
     @Test func anAgentThatIsRestartedFindsItsGuestOrGivesWay() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, load())
+            let scene = try await Scene.withWitness(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
             try await protect(scene)
             let before = try boot(of: scene)
             try await Task.sleep(for: .seconds(1))
@@ -321,16 +289,16 @@ import Testing
                 #expect(report.isClean, "\(report)")
             } else {
                 try await awaitBoot(scene, after: before)
-                try await judge(verifier)
+                try await Scene.expectClean(verifier)
             }
-            try expectEqualDisks(scene)
+            try scene.expectEqualDisks()
         }
     }
 
     /// The same, while the standby's agent stands still and cannot take over: the guest does not notice.
     @Test func anAgentThatIsRestartedWhileNobodyTakesOverGoesOnWithItsGuest() async throws {
         try await Bed.with { bed in
-            let scene = try await scene(bed)
+            let scene = try await Scene.withWitness(on: bed)
             let pair = scene.pair
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load(pages: 100))
             try await protect(scene)
@@ -350,7 +318,7 @@ import Testing
             for host in bed.hosts { #expect(try events(scene, at: host, "restarted").isEmpty) }
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
-            try expectEqualDisks(scene)
+            try scene.expectEqualDisks()
         }
     }
 }

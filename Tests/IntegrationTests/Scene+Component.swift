@@ -2,20 +2,29 @@ import Foundation
 import TestBed
 import Testing
 
-/// What the tests of bad luck at level `component` share.
+/// What the tests of levels below `system` share.
 extension Scene {
-    /// A guest whose disk can fail, and its pair with a witness.
-    static func atComponent(on bed: Bed, _ change: (inout Wishes) -> Void = { _ in }) async throws -> Scene {
+    /// A guest and its pair with a witness, which is protected again by itself.
+    static func withWitness(on bed: Bed, _ change: (inout Wishes) -> Void = { _ in }) async throws -> Scene {
         var wishes = Wishes()
         wishes.vcpus = 1
-        wishes.hasTestMonitor = true
-        wishes.slowReads = 0
-        wishes.slowDrive = "aio=threads,werror=report,rerror=report"
         wishes.pair.arbiter = .witness
         wishes.pair.reprotectsByItself = true
-        wishes.pair.defaults = ["disk_bound_ms: 300", "disk_rejoin_seconds: 0"]
         change(&wishes)
         return try await make(on: bed, wishes)
+    }
+
+    /// The same with a disk that can fail.
+    static func atComponent(
+        on bed: Bed, drive: String = "aio=threads", _ change: (inout Wishes) -> Void = { _ in }
+    ) async throws -> Scene {
+        try await withWitness(on: bed) { wishes in
+            wishes.hasTestMonitor = true
+            wishes.slowReads = 0
+            wishes.slowDrive = drive + ",werror=report,rerror=report"
+            wishes.pair.defaults = ["disk_bound_ms: 300", "disk_rejoin_seconds: 0"]
+            change(&wishes)
+        }
     }
 
     func protectAtComponent() async throws {
@@ -44,10 +53,11 @@ extension Scene {
         }
     }
 
-    func losses() throws -> [Pair.DiskLoss] { try pair.status(bed.a, Scene.vm)?.diskLoss ?? [] }
+    func losses() throws -> [Pair.DiskLoss] { try #require(try pair.status(bed.a, Scene.vm)).diskLoss ?? [] }
 
-    func waitUntilLost() async throws {
-        _ = try await eventually("the disk is lost", within: .seconds(20)) { try losses().first }
+    @discardableResult
+    func waitUntilLost() async throws -> Pair.DiskLoss {
+        try await eventually("the disk is lost", within: .seconds(20)) { try losses().first }
     }
 
     func rejoin() async throws {
@@ -65,6 +75,7 @@ extension Scene {
             .trimmingCharacters(in: .whitespacesAndNewlines)
     }
 
+    /// Of a guest that is protected and writes nothing now.
     func expectEqualDisks() throws {
         let digests = try [primaryDisk, standbyDisk].map { try Child.run(["sha256sum", $0]).prefix { $0 != " " } }
         #expect(digests[0] == digests[1], "the two hosts' disks differ")
@@ -78,8 +89,10 @@ extension Scene {
     }
 
     /// The guest was booted again, wherever.
-    static func waitForBoot(after before: String, _ verifier: Verifier) async throws {
-        try await eventually("the guest is up again", within: .seconds(90)) {
+    static func waitForBoot(
+        after before: String, _ verifier: Verifier, within limit: Duration = .seconds(90)
+    ) async throws {
+        try await eventually("the guest is up again", within: limit) {
             verifier.control.boot().flatMap { $0 == before ? nil : $0 }
         }
     }
