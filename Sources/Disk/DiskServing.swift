@@ -84,7 +84,7 @@ final class DiskServing: Sendable {
         start.output = output.number
         start.errorOutput = output.number
         start.hasSession = true
-        for path in [plan.diskSocket, plan.controlSocket] { try? Files.remove(path) }
+        plan.removeSockets()
         let child = try ChildProcess(start)
         state.change { $0.child = child }
         let deadline = MonotonicClock.now() + Self.patience
@@ -181,6 +181,6 @@ final class DiskServing: Sendable {
         }
         line?.hangUp()
         child?.kill()
-        for path in [plan.diskSocket, plan.controlSocket] { try? Files.remove(path) }
+        plan.removeSockets()
     }
 }

@@ -4,12 +4,7 @@ import Glibc
 /// Wakes a thread of its own whenever the kernel tells of a change of some network device, in the network namespace in which
 /// it was made, until it is let go of.
 public final class LinkWatch: Sendable {
-    private let stop: StopSignal
-
-    private final class StopSignal: Sendable {
-        let event: EventDescriptor
-        init() throws(SystemError) { event = try EventDescriptor() }
-    }
+    private let stop: SharedEvent
 
     /// In nanoseconds.
     private static let retry: UInt64 = 100_000_000
@@ -34,18 +29,18 @@ public final class LinkWatch: Sendable {
         guard bound == 0 else {
             throw SystemError(operation: "listen to", errno: errno, subject: "changes of network devices")
         }
-        let stop = try StopSignal()
+        let stop = try SharedEvent()
         self.stop = stop
         _ = try NamedThread.start(name, handing: socket) { socket in
             Self.run(socket, stop, look)
         }
     }
 
-    deinit { stop.event.signal() }
+    deinit { stop.signal() }
 
-    private static func run(_ socket: consuming OwnedDescriptor, _ stop: StopSignal, _ look: () -> Bool) {
+    private static func run(_ socket: consuming OwnedDescriptor, _ stop: SharedEvent, _ look: () -> Bool) {
         var poller = Poller(capacity: 2)
-        let stopIndex = poller.add(stop.event.number)
+        let stopIndex = poller.add(stop.number)
         _ = poller.add(socket.number)
         var buffer = [UInt8](repeating: 0, count: 32_768)
         var isSettled = true

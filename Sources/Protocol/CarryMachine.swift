@@ -77,11 +77,8 @@ public struct CarryMachine: Sendable, Hashable {
         case (.looked(let own, let other, let mayLeave), _): look(own, other, mayLeave, now)
         case (.done, .leaving(let cause, _)):
             enter(.carried(cause), [.arrived(cause)])
-        case (.done, .returning), (.failed, .returning):
-            comeHome(now)
-        case (.failed, .leaving):
-            // Its port did not enter.
-            comeHome(now)
+        // Its port left, or did not enter.
+        case (.done, .returning), (.failed, .returning), (.failed, .leaving): comeHome(now)
         case (.done, _), (.failed, _): []
         }
     }

@@ -2,7 +2,6 @@ import Foundation
 import LinuxSystem
 import Messages
 import Model
-import Pair
 import RomulusAPI
 
 /// What should be protected: what the configuration says of each VM, and the operator's last word.
@@ -49,9 +48,8 @@ package struct Words: Sendable {
 
     /// That this host has the only whole copy of some of its disks is not held against others any more.
     func giveUpOnlyCopy(of vm: VMName) throws(APIError) {
-        guard store[vm].ownerLacks != nil else { return }
         do throws(SystemError) {
-            try store.update(vm) { $0.owners = OwnersCopies() }
+            try store.forgetOwners(of: vm)
         } catch {
             throw APIError(.failed, "the only whole copy of \(vm) cannot be given up: \(error)")
         }

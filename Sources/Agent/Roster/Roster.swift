@@ -94,17 +94,18 @@ package final class Roster: Sendable {
             })
     }
 
-    /// The other guests of the host of `vm` that are to be started here from their disks, or were, in the order of their names,
-    /// and whether that is under way; nil where it is over.
-    func starts(with vm: VMName) -> [(vm: VMName, isUnderWay: Bool?)] {
+    /// The other guests of the host of `vm` that are to be started here from their disks, or were, in the order of their names, and
+    /// how far that is: when, is not known here.
+    func starts(with vm: VMName) -> [(vm: VMName, stage: StartOrder.Stage)] {
         let records = state.withLock { Array($0.records.values) }
         guard let primary = records.first(where: { $0.name == vm })?.peer else { return [] }
         return records.sorted { $0.name < $1.name }.compactMap { record in
             switch record.part {
             case .standby(let other) where record.name != vm && record.peer == primary:
                 let status = other.status
-                return status.startsFromDisk ? (record.name, status.phase == .failingOver) : nil
-            case .primary: return (record.name, nil)
+                guard status.startsFromDisk else { return nil }
+                return (record.name, status.phase == .failingOver ? .underWay : .idle)
+            case .primary: return (record.name, .over)
             default: return nil
             }
         }

@@ -1,10 +1,10 @@
+import LinuxSystem
 import Logging
 import Memory
 import Messages
 import Model
 import Pair
 import Protocol
-import RomulusAPI
 import Standby
 import Transport
 
@@ -105,10 +105,10 @@ final class Reception: Sendable {
         }
         _ = machine.handle(.persisted(machine.record.seen))
         words.takeBack(about: offer.vm)
-        do throws(APIError) {
-            try words.giveUpOnlyCopy(of: offer.vm)
+        do throws(SystemError) {
+            try words.store.forgetOwners(of: offer.vm)
         } catch {
-            throw SessionError(.system, error.message)
+            throw SessionError(.system, "the only whole copy of \(offer.vm) cannot be given up: \(error)")
         }
         let replica = try Replica(
             offer: offer, identity: identity, peer: link.peerNode, places: drivers.places(offer.vm, offer.guest),

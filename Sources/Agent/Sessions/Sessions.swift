@@ -257,7 +257,7 @@ final class Sessions: Sendable {
     /// The guest was resumed here: this host is its primary now, and the old one may become its standby.
     private func goOn(_ offer: OfferMessage, _ register: Register) {
         // The guest goes on with this host's disks: whatever the former owner lacks is overwritten there.
-        try? store.update(offer.vm) { $0.owners = OwnersCopies() }
+        try? store.forgetOwners(of: offer.vm)
         roster.refresh(offer.vm)
         roster.giveWay(offer.vm)
         guard let record = roster[offer.vm], let qmp = record.qmp else { return roster.changes.publish() }

@@ -9,8 +9,8 @@ final class StartTurns: Sendable {
 
     private let configuration: Configuration
     private let roster: Roster
-    /// Of guests that were started here, by the monotonic clock; nil for one that could not be.
-    private let ended = Mutex<[VMName: UInt64?]>([:])
+    /// Of guests that were started here, or could not be.
+    private let ended = Mutex<[VMName: StartOrder.Stage]>([:])
 
     init(configuration: Configuration, roster: Roster) {
         self.configuration = configuration
@@ -19,9 +19,8 @@ final class StartTurns: Sendable {
 
     /// Nil where no order is asked for: then nobody waits.
     func turn(of vm: VMName) -> (any StartTurn)? {
-        let orders = configuration.vms.mapValues(\.startOrder)
-        guard Set(orders.values.map(\.place)).union([Configuration.VM.usualOrder.place]).count > 1 else { return nil }
-        return Turn(vm: vm, turns: self)
+        let usual = Configuration.VM.usualOrder.place
+        return configuration.vms.values.contains { $0.startOrder.place != usual } ? Turn(vm: vm, turns: self) : nil
     }
 
     private struct Turn: StartTurn {
@@ -41,7 +40,7 @@ final class StartTurns: Sendable {
 
         func end(hasStarted: Bool) {
             let now = MonotonicClock.now()
-            turns.ended.withLock { $0[vm] = .some(hasStarted ? now : nil) }
+            turns.ended.withLock { $0[vm] = hasStarted ? .started(at: now) : .over }
         }
     }
 
@@ -54,14 +53,8 @@ final class StartTurns: Sendable {
         let own = order(of: vm)
         let ended = ended.withLock { $0 }
         let now = MonotonicClock.now()
-        return roster.starts(with: vm).first { other, isUnderWay in
-            let stage: StartOrder.Stage =
-                switch ended[other] {
-                case .some(.some(let at)): .started(at: at)
-                case .some(.none): .over
-                case .none: isUnderWay.map { $0 ? .underWay : .idle } ?? .over
-                }
-            return own.waits(for: order(of: other), in: stage, ready: ready, now: now)
+        return roster.starts(with: vm).first { other, stage in
+            own.waits(for: order(of: other), in: ended[other] ?? stage, ready: ready, now: now)
         }?.vm
     }
 }

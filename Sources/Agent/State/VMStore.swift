@@ -116,4 +116,10 @@ package final class VMStore: Sendable {
             files[vm] = file
         }
     }
+
+    /// What this host wrote down of the owner's copies counts no more. Writes nothing where it wrote nothing down.
+    package func forgetOwners(of vm: VMName) throws(SystemError) {
+        guard self[vm].ownerLacks != nil else { return }
+        try update(vm) { $0.owners = OwnersCopies() }
+    }
 }

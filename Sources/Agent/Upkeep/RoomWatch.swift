@@ -14,8 +14,8 @@ struct RoomWatch: Sendable {
         let missing = registry.gauge(Families.startMemoryMissing)
         var short: Set<NodeName> = []
         while !Task.isCancelled {
-            let shortages = drivers.starts().shortages(
-                available: StartRoom.available(in: drivers.configuration.memoryDirectory, drivers.bases))
+            let available = StartRoom.available(in: drivers.configuration.memoryDirectory, drivers.bases)
+            let shortages = available.map { drivers.starts().shortages(available: $0) } ?? []
             missing.set(Double(shortages.map(\.missing).max() ?? 0))
             note(shortages, after: &short)
             try? await Task.sleep(for: Self.period)

@@ -10,12 +10,7 @@ import Wire
 /// Sends the frames that a device has to the other host, on a thread of its own, until it is stopped or the link is closed. While the
 /// link has no room they wait in the device, which drops what is too much.
 final class FramePump: Sendable {
-    private let stopping: StopSignal
-
-    private final class StopSignal: Sendable {
-        let event: EventDescriptor
-        init() throws(SystemError) { event = try EventDescriptor() }
-    }
+    private let stopping: SharedEvent
 
     /// What goes into one frame of the link, in bytes, at most.
     private static let burst = 256 << 10
@@ -24,7 +19,7 @@ final class FramePump: Sendable {
     init(
         _ name: String, nic: UInt16, of device: any AnyObject & Sendable, _ descriptor: Int32, to link: Link
     ) throws(SystemError) {
-        let stopping = try StopSignal()
+        let stopping = try SharedEvent()
         self.stopping = stopping
         _ = try NamedThread.start(name) {
             Self.run(nic, descriptor, stopping, link)
@@ -34,11 +29,11 @@ final class FramePump: Sendable {
 
     deinit { stop() }
 
-    func stop() { stopping.event.signal() }
+    func stop() { stopping.signal() }
 
-    private static func run(_ nic: UInt16, _ descriptor: Int32, _ stopping: StopSignal, _ link: Link) {
+    private static func run(_ nic: UInt16, _ descriptor: Int32, _ stopping: SharedEvent, _ link: Link) {
         var poller = Poller(capacity: 2)
-        let stop = poller.add(stopping.event.number)
+        let stop = poller.add(stopping.number)
         _ = poller.add(descriptor)
         var packets = ByteSink(capacity: burst + OutputFrame.packetMax + 4)
         var sink = ByteSink(capacity: burst + 2 * OutputFrame.packetMax)

@@ -50,13 +50,8 @@ final class PrimaryCarry: Sendable {
     private let guest: GuestDescription
     private let uplinks: Uplinks
     private let link: Link
-    private let wake: Wake
+    private let wake: SharedEvent
     private let state = Mutex(State())
-
-    private final class Wake: Sendable {
-        let event: EventDescriptor
-        init() throws(SystemError) { event = try EventDescriptor() }
-    }
 
     /// `hear` of the duty follows, with what came of it.
     init(_ shell: PrimaryShell, _ guest: GuestDescription, _ uplinks: Uplinks, to peer: NodeName, over link: Link)
@@ -68,7 +63,7 @@ final class PrimaryCarry: Sendable {
         self.guest = guest
         self.uplinks = uplinks
         self.link = link
-        wake = try Wake()
+        wake = try SharedEvent()
         _ = try NamedThread.start("carry-\(vm)") { [self] in run() }
     }
 
@@ -98,7 +93,7 @@ final class PrimaryCarry: Sendable {
     /// The standby has its ports, or why not.
     func answered(_ message: AttachedMessage) {
         state.withLock { $0.answer = message }
-        wake.event.signal()
+        wake.signal()
     }
 
     /// What came over the link.
@@ -117,7 +112,7 @@ final class PrimaryCarry: Sendable {
             guard let index = state.nics.firstIndex(where: { $0.index == news.nic }) else { return }
             state.nics[index].news = news
         }
-        wake.event.signal()
+        wake.signal()
     }
 
     /// Frames of the network, for the guest.
@@ -138,16 +133,20 @@ final class PrimaryCarry: Sendable {
                 try nic.carried?.release(announcing: nic.address)
                 if nic.since != nil { tellHome(nic) }
             } catch {
-                tell(.error, "what carried the frames of \(vm)'s NIC \(nic.netdev) cannot be taken away: \(error)")
+                tellStuck(nic, error)
             }
         }
-        wake.event.signal()
+        wake.signal()
     }
 
     private func tellHome(_ nic: NIC) {
         tell(
             .carriedHome,
             "the frames of \(vm)'s NIC \(nic.netdev) take the way through bridge \(nic.watch.bridge) again")
+    }
+
+    private func tellStuck(_ nic: NIC, _ failure: DetourError) {
+        tell(.error, "what carried the frames of \(vm)'s NIC \(nic.netdev) cannot be taken away: \(failure)")
     }
 
     private func tell(_ kind: EventKind, _ text: String) { shell?.report(.event(kind, text)) }
@@ -166,8 +165,8 @@ final class PrimaryCarry: Sendable {
             // Nobody carries anything any more: the guest is better off at home.
             guard isUp else { return stop() }
             look(mayLeave: mayLeave)
-            waitReadable([wake.event.number], nanoseconds: Self.period)
-            _ = wake.event.take()
+            waitReadable([wake.number], nanoseconds: Self.period)
+            wake.take()
         }
     }
 
@@ -179,7 +178,7 @@ final class PrimaryCarry: Sendable {
             let watch: Uplinks.Watch
             do {
                 let bridge = try Bridges.bridge(of: nic.interface ?? "")
-                watch = try uplinks.watch(bridge, peer: "\(peer)") { [weak self] in self?.wake.event.signal() }
+                watch = try uplinks.watch(bridge, peer: "\(peer)") { [weak self] in self?.wake.signal() }
             } catch {
                 return "\(error)"
             }
@@ -194,8 +193,8 @@ final class PrimaryCarry: Sendable {
             let (answer, isStopped) = state.withLock { ($0.answer, $0.isStopped) }
             if isStopped { return "the session ended" }
             if let answer { return answer.refusal.map { "at \(peer): \($0)" } }
-            waitReadable([wake.event.number], nanoseconds: 100_000_000)
-            _ = wake.event.take()
+            waitReadable([wake.number], nanoseconds: 100_000_000)
+            wake.take()
         }
         return link.isOpen ? "\(peer) did not answer within 10 s" : "the link to \(peer) is down"
     }
@@ -281,9 +280,7 @@ final class PrimaryCarry: Sendable {
             (nic.pump, nic.carried, nic.since, nic.cause) = (nil, nil, nil, nil)
         }
         guard let nic else { return }
-        if let failure {
-            tell(.error, "what carried the frames of \(vm)'s NIC \(nic.netdev) cannot be taken away: \(failure)")
-        }
+        if let failure { tellStuck(nic, failure) }
         if wasCarried {
             tellHome(nic)
         } else if failure == nil {

@@ -37,13 +37,8 @@ final class StandbyCarry: Sendable {
     private let vm: VMName
     private let link: Link
     private let log: @Sendable (String) -> Void
-    private let wake: Wake
+    private let wake: SharedEvent
     private let state: Mutex<State>
-
-    private final class Wake: Sendable {
-        let event: EventDescriptor
-        init() throws(SystemError) { event = try EventDescriptor() }
-    }
 
     /// Makes the ports. Throws what stands in the way, as a sentence.
     init(
@@ -53,7 +48,7 @@ final class StandbyCarry: Sendable {
         vm = replica.offer.vm
         self.link = link
         self.log = log
-        let wake = try Wake()
+        let wake = try SharedEvent()
         self.wake = wake
         var nics: [NIC] = []
         for nic in offered {
@@ -66,7 +61,7 @@ final class StandbyCarry: Sendable {
                 throw SessionError(.refused, "no tap is known here for NIC \(own.name) (netdev \(nic.netdev))")
             }
             let bridge = try Bridges.bridge(of: tap)
-            let watch = try uplinks.watch(bridge, peer: "\(replica.peer)") { wake.event.signal() }
+            let watch = try uplinks.watch(bridge, peer: "\(replica.peer)") { wake.signal() }
             nics.append(
                 NIC(index: nic.index, address: own.address, port: try CarryPort(for: bridge), watch: watch))
         }
@@ -108,7 +103,7 @@ final class StandbyCarry: Sendable {
             }
             (state.nics, state.isClosed) = ([], true)
         }
-        wake.event.signal()
+        wake.signal()
     }
 
     func take(_ order: CarryOrder) {
@@ -116,7 +111,7 @@ final class StandbyCarry: Sendable {
             guard let index = state.nics.firstIndex(where: { $0.index == order.nic }) else { return }
             state.nics[index].wanted = order
         }
-        wake.event.signal()
+        wake.signal()
     }
 
     /// Frames of the guest. Called under the session's lock, under which this is closed as well.
@@ -138,8 +133,8 @@ final class StandbyCarry: Sendable {
         }
         guard let news, link.isOpen else { return false }
         for one in news { link.send(controlFrame(one)) }
-        waitReadable([wake.event.number], nanoseconds: Self.period)
-        _ = wake.event.take()
+        waitReadable([wake.number], nanoseconds: Self.period)
+        wake.take()
         return true
     }
 

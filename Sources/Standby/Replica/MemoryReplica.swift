@@ -164,25 +164,23 @@ package struct MemoryReplica {
         let mebibytes = { (bytes: UInt64) in "\(bytes >> 20) MiB" }
         let besides =
             others > 0 ? " and \(mebibytes(others)) for guests that are started here when their host is lost" : ""
-        func check(_ free: UInt64, _ place: String, _ remedy: String) throws(SessionError) {
-            let available = free > .max - kept ? .max : free + kept
-            guard available < wanted + others else { return }
+        func check(_ free: UInt64?, _ place: String, _ remedy: String) throws(SessionError) {
+            guard let free, free + kept < wanted + others else { return }
             throw SessionError(
                 .refused,
-                "\(mebibytes(wanted)) are needed \(place) for its memory\(besides), and \(mebibytes(available)) are free: \(remedy)"
+                "\(mebibytes(wanted)) are needed \(place) for its memory\(besides), and \(mebibytes(free + kept)) are free: \(remedy)"
             )
         }
         try check(
             freeBytes(in: parent), "in \(parent)",
             "give that file system more room (mount -o remount,size=…), or set memory_directory to one that has it")
-        try check(
-            (try? HostMemory.available()) ?? .max, "on this host", "free some, or choose another standby")
+        try check(try? HostMemory.available(), "on this host", "free some, or choose another standby")
     }
 
-    /// Of a file system; where it does not say, nobody is kept from trying.
-    static func freeBytes(in directory: String) -> UInt64 {
+    /// Of a file system; nil where it does not say: nobody is kept from trying.
+    static func freeBytes(in directory: String) -> UInt64? {
         var info = statvfs()
-        guard statvfs(directory, &info) == 0 else { return .max }
+        guard statvfs(directory, &info) == 0 else { return nil }
         return UInt64(info.f_bavail) * UInt64(info.f_frsize)
     }
 }

@@ -34,10 +34,11 @@ public struct StartRoom: Sendable {
 
     public init(_ guests: [Guest] = []) { self.guests = guests }
 
-    /// Bytes that guests' memory can take on this host now: of its own, and of the file system of `directory`.
-    public static func available(in directory: String, _ bases: MemoryBases) -> UInt64 {
-        let free = min(MemoryReplica.freeBytes(in: directory), (try? HostMemory.available()) ?? .max)
-        return free > .max - bases.bytes ? .max : free + bases.bytes
+    /// Bytes that guests' memory can take on this host now: of its own, and of the file system of `directory`; nil where neither
+    /// says.
+    public static func available(in directory: String, _ bases: MemoryBases) -> UInt64? {
+        let free = [MemoryReplica.freeBytes(in: directory), try? HostMemory.available()].compactMap(\.self).min()
+        return free.map { $0 + bases.bytes }
     }
 
     /// Bytes that the guests of `primary` want, `vm` not counted.

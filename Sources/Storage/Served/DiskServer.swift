@@ -22,7 +22,7 @@ public final class DiskServer: Sendable {
         }
         self.disk = disk
         server = disk.server()
-        for path in [plan.diskSocket, plan.controlSocket] { try? Files.remove(path) }
+        plan.removeSockets()
         try server.listen(at: plan.diskSocket)
         guard chown(plan.diskSocket, plan.guestUser, gid_t.max) == 0 else {
             throw SystemError(operation: "give QEMU's user", errno: errno, subject: plan.diskSocket)
@@ -46,7 +46,7 @@ public final class DiskServer: Sendable {
     }
 
     private func finish() -> Never {
-        for path in [plan.diskSocket, plan.controlSocket] { unlink(path) }
+        plan.removeSockets()
         exit(0)
     }
 

@@ -29,20 +29,17 @@ extension ServedDisk {
         let now = MonotonicClock.now()
         for entry in state.underWay.values {
             guard let began = entry.here else { continue }
-            let isFlush = entry.request.kind == .flush || entry.request.fua
-            let limit = isFlush ? bound * Self.flushPatience : bound
-            if now > began + limit {
-                return "\(path) did not answer within \(limit / 1_000_000) ms"
-            }
+            if let late = late(since: began, isFlush: entry.request.flushes, now) { return late }
         }
-        if let asked = state.sizeAskedAt, now > asked + bound {
-            return "\(path) did not answer within \(bound / 1_000_000) ms"
-        }
-        if let probed = state.probedAt, now > probed + bound * Self.flushPatience {
-            return "\(path) did not answer within \(bound * Self.flushPatience / 1_000_000) ms"
-        }
+        if let asked = state.sizeAskedAt, let late = late(since: asked, isFlush: false, now) { return late }
+        if let probed = state.probedAt, let late = late(since: probed, isFlush: true, now) { return late }
         if state.sizeSeen < size { return "\(path) became shorter: it has \(state.sizeSeen) of \(size) bytes" }
         return nil
+    }
+
+    private func late(since began: UInt64, isFlush: Bool, _ now: UInt64) -> String? {
+        let limit = isFlush ? bound * Self.flushPatience : bound
+        return now > began + limit ? "\(path) did not answer within \(limit / 1_000_000) ms" : nil
     }
 
     /// Asks the copy here for its size: one that hangs may not even tell that.

@@ -89,15 +89,7 @@ package final class ServedDisk: Sendable {
     package var report: ServedReport { state.look(Self.report) }
 
     static func report(_ state: inout State) -> ServedReport {
-        var report = ServedReport(
-            loss: state.rules.loss, isNoted: state.rules.isNoted, staleChunks: state.rules.stale.count,
-            bytesCopied: state.bytesCopied, lostAt: state.lostAt)
-        switch state.rules.here {
-        case .whole: break
-        case .lost(let why): report.lost = why
-        case .rejoining: report.isRejoining = true
-        }
-        return report
+        state.rules.report(bytesCopied: state.bytesCopied, lostAt: state.lostAt)
     }
 
     func tell() { changed(report) }
@@ -211,7 +203,7 @@ package final class ServedDisk: Sendable {
     func sendHere(_ number: UInt64, _ state: inout State) {
         guard let request = state.underWay[number]?.request else { return }
         state.underWay[number]?.here = MonotonicClock.now()
-        if request.kind == .flush || request.fua { state.rules.beginFlush() }
+        if request.flushes { state.rules.beginFlush() }
         let here = state.here
         here.perform { (image) throws(StorageError) in
             switch request.kind {
@@ -240,10 +232,9 @@ package final class ServedDisk: Sendable {
             // What comes late, from a copy that was left behind, is nothing any more.
             guard state.here === here, let entry = state.underWay[number], entry.here != nil else { return false }
             if let failure {
-                let isFlush = entry.request.kind == .flush || entry.request.fua
-                return lose(failure.description, isFlush: isFlush, &state)
+                return lose(failure.description, isFlush: entry.request.flushes, &state)
             }
-            if entry.request.kind == .flush || entry.request.fua { state.rules.endFlush() }
+            if entry.request.flushes { state.rules.endFlush() }
             state.underWay[number]?.here = nil
             state.underWay[number]?.reachedHere = true
             return false

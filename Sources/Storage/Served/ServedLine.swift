@@ -1,4 +1,5 @@
 import Foundation
+import LinuxSystem
 
 /// What the server of a disk tells of it.
 public struct ServedReport: Codable, Sendable, Hashable {
@@ -92,4 +93,7 @@ public struct ServedPlan: Codable, Sendable, Hashable {
         self.guestUser = guestUser
         self.lost = lost
     }
+
+    /// The files of both, which nobody listens at any more.
+    public func removeSockets() { for path in [diskSocket, controlSocket] { try? Files.remove(path) } }
 }

@@ -45,6 +45,9 @@ final class ServedRequest: @unchecked Sendable {
 
     var changes: Bool { kind != .read && kind != .flush }
 
+    /// It is done when storage has what was written.
+    var flushes: Bool { kind == .flush || fua }
+
     var write: ImageWrite {
         if case .zero(let mayUnmap) = kind { return ImageWrite(offset: offset, length: length, mayUnmap: mayUnmap) }
         return ImageWrite(offset: offset, length: length, data: UnsafeRawPointer(data.baseAddress))

@@ -74,6 +74,21 @@ package struct ServedState: Sendable, Hashable {
     /// something may have been done in the other copy only.
     package var failsAll: Bool { there == .alone && !isWhole && !isNoted }
 
+    /// What is told of it.
+    /// - Parameters:
+    ///   - bytesCopied: by the present rejoining, or the last one: what differed.
+    ///   - lostAt: since when it is lost, in seconds of the wall clock.
+    package func report(bytesCopied: UInt64, lostAt: Int?) -> ServedReport {
+        var report = ServedReport(
+            loss: loss, isNoted: isNoted, staleChunks: stale.count, bytesCopied: bytesCopied, lostAt: lostAt)
+        switch here {
+        case .whole: break
+        case .lost(let why): report.lost = why
+        case .rejoining: report.isRejoining = true
+        }
+        return report
+    }
+
     // MARK: - What happens
 
     package mutating func pair() { there = .paired }

@@ -64,7 +64,7 @@ public final class CarriedTap: Sendable {
     public static func announce(_ mac: [UInt8], from tap: String) {
         // Whoever does not hear it learns it from the guest's next frame.
         guard let outlet = try? DetourOutlet(of: tap) else { return }
-        for _ in 0..<Announcement.count { _ = Announcement.frame(mac).withUnsafeBytes { outlet.send($0) } }
+        Announcement.send(mac) { outlet.send($0) }
     }
 }
 
@@ -72,6 +72,10 @@ public final class CarriedTap: Sendable {
 public enum Announcement {
     /// How many are sent: each may be lost.
     public static let count = 3
+
+    static func send(_ mac: [UInt8], by way: (UnsafeRawBufferPointer) -> Bool) {
+        for _ in 0..<count { _ = frame(mac).withUnsafeBytes(way) }
+    }
 
     /// Behind an empty header.
     public static func frame(_ mac: [UInt8]) -> [UInt8] {

@@ -47,7 +47,7 @@ public final class CarryPort: Sendable {
             }
             isInside = true
         }
-        for _ in 0..<Announcement.count { _ = Announcement.frame(mac).withUnsafeBytes { send($0) } }
+        Announcement.send(mac) { send($0) }
     }
 
     /// Returns when nothing that is sent here gets into the bridge any more.

@@ -46,13 +46,7 @@ public final class Uplinks: Sendable {
     /// Whether probes are sent, and expected.
     private let probes: Bool
     private let state = Mutex(State())
-    private let wake = Mutex<Wake?>(nil)
-    private let turns = Mutex(0)
-
-    private final class Wake: Sendable {
-        let event: EventDescriptor
-        init() throws(SystemError) { event = try EventDescriptor() }
-    }
+    private let wake = Mutex<SharedEvent?>(nil)
 
     /// - Parameter node: this host's name, as the other hosts know it.
     public init(node: String, probes: Bool) {
@@ -100,7 +94,7 @@ public final class Uplinks: Sendable {
             if state.places[place]?.watchers.isEmpty == true { state.places[place] = nil }
             return state.places.isEmpty
         }
-        if isLast { wake.withLock { $0 }?.event.signal() }
+        if isLast { wake.withLock { $0 }?.signal() }
     }
 
     private func sight(_ place: Place) -> UplinkSight {
@@ -119,9 +113,13 @@ public final class Uplinks: Sendable {
     // MARK: - The thread
 
     private func start() throws(SystemError) {
-        guard state.withLock({ state in !exchange(&state.isRunning, true) }) else { return }
+        let wasRunning = state.withLock { state in
+            defer { state.isRunning = true }
+            return state.isRunning
+        }
+        guard !wasRunning else { return }
         do throws(SystemError) {
-            let own = try Wake()
+            let own = try SharedEvent()
             let links = try LinkWatch("uplink-links") { [weak self] in
                 self?.look()
                 return true
@@ -129,11 +127,11 @@ public final class Uplinks: Sendable {
             wake.withLock { $0 = own }
             _ = try NamedThread.start("uplinks") { [weak self] in
                 var sockets: [UInt32: UplinkSocket] = [:]
-                var next = MonotonicClock.now()
+                var (next, turns) = (MonotonicClock.now(), 0)
                 while true {
-                    Self.wait(own.event.number, sockets, until: next)
-                    _ = own.event.take()
-                    guard let self, turn(&sockets, &next) else { break }
+                    Self.wait(own.number, sockets, until: next)
+                    own.take()
+                    guard let self, turn(&sockets, &next, &turns) else { break }
                 }
                 _ = links
             }
@@ -163,7 +161,9 @@ public final class Uplinks: Sendable {
     }
 
     /// False when there is nothing to do any more.
-    private func turn(_ sockets: inout [UInt32: UplinkSocket], _ next: inout UInt64) -> Bool {
+    private func turn(
+        _ sockets: inout [UInt32: UplinkSocket], _ next: inout UInt64, _ turns: inout Int
+    ) -> Bool {
         let isOver = state.withLock { state in
             if state.places.isEmpty { state.isRunning = false }
             return state.places.isEmpty
@@ -174,11 +174,8 @@ public final class Uplinks: Sendable {
         guard now >= next else { return true }
         // After a late turn the next one is a whole period away: what was not heard meanwhile was not listened for.
         next = now + Self.period
-        let isLooking = turns.withLock { turns in
-            turns = (turns + 1) % Self.lookEvery
-            return turns == 0
-        }
-        if isLooking { look() }
+        turns = (turns + 1) % Self.lookEvery
+        if turns == 0 { look() }
         if probes { probe(&sockets) }
         return true
     }
@@ -225,11 +222,4 @@ public final class Uplinks: Sendable {
             socket.send(Probe.frame(of: node, from: link.address))
         }
     }
-}
-
-/// Puts `next` in the place of `value`, and returns what was there.
-private func exchange(_ value: inout Bool, _ next: Bool) -> Bool {
-    let before = value
-    value = next
-    return before
 }

@@ -41,16 +41,7 @@ final class SimDiskServer {
         (0..<Self.blocks).contains { !history.isOnTheWay(done[$0], to: here[$0]) }
     }
 
-    var report: ServedReport {
-        var report = ServedReport(
-            loss: rules.loss, isNoted: rules.isNoted, staleChunks: rules.stale.count, bytesCopied: bytesCopied)
-        switch rules.here {
-        case .whole: break
-        case .lost(let why): report.lost = why
-        case .rejoining: report.isRejoining = true
-        }
-        return report
-    }
+    var report: ServedReport { rules.report(bytesCopied: bytesCopied, lostAt: nil) }
 
     /// A write begins. True when it is to reach the copy here.
     func begin(_ step: Int) -> Bool {

@@ -16,15 +16,15 @@ extension StandbyCommand {
 
     /// That of a NIC: by its netdev's name, or the only one that there is.
     func tap(of nic: GuestNIC) -> String? {
-        let all = options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }
-            .map { OptionValue($0.value ?? "", impliedKey: "type") }.filter { $0["type"] == "tap" }
+        let all = allTapOptions
         return (all.first { $0["id"] == nic.netdev } ?? (all.count == 1 ? all.first : nil))?["ifname"]
     }
 
-    private var tapOptions: [OptionValue] {
+    private var tapOptions: [OptionValue] { allTapOptions.filter { $0["script"] == "no" } }
+
+    private var allTapOptions: [OptionValue] {
         options.filter { ["-netdev", "-nic", "-net"].contains($0.name) }
-            .map { OptionValue($0.value ?? "", impliedKey: "type") }
-            .filter { $0["type"] == "tap" && $0["script"] == "no" }
+            .map { OptionValue($0.value ?? "", impliedKey: "type") }.filter { $0["type"] == "tap" }
     }
 
     /// Those of several queues, which is decided when they are made.
