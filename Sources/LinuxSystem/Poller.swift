@@ -19,6 +19,8 @@ public struct Poller: ~Copyable, @unchecked Sendable {
     /// the descriptor open.
     public mutating func add(_ descriptor: Int32, reading: Bool = true, writing: Bool = false) -> Int {
         precondition(count < slots.count, "the poller is full")
+        // poll skips negative numbers, and so do we, by the complement: its complement is a descriptor of somebody else's.
+        precondition(descriptor >= 0, "descriptor \(descriptor) cannot be watched")
         slots[count] = pollfd(fd: descriptor, events: 0, revents: 0)
         count += 1
         watch(count - 1, reading: reading, writing: writing)
