@@ -21,6 +21,13 @@ ssize_t rml_send(int socket, const void *bytes, size_t count, const int *descrip
     return rml_result(sendmsg(socket, &message, MSG_NOSIGNAL));
 }
 
+ssize_t rml_send_both(
+    int socket, const void *first, size_t first_count, const void *second, size_t second_count, bool waits) {
+    struct iovec parts[2] = {{(void *)first, first_count}, {(void *)second, second_count}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    return rml_result(sendmsg(socket, &message, MSG_NOSIGNAL | (waits ? 0 : MSG_DONTWAIT)));
+}
+
 ssize_t rml_receive(int socket, void *bytes, size_t count, int *descriptors, int descriptor_max, int *descriptor_count) {
     *descriptor_count = 0;
     if (descriptor_max < 0 || descriptor_max > RML_DESCRIPTORS_MAX) return -EINVAL;

@@ -173,7 +173,9 @@ package final class DiskShipment: DiskSink {
         return ticket(for: try? sender.flushDisk(disk))
     }
 
-    package func wait(for ticket: DiskTicket) throws(StorageError) { try writes.wait(for: ticket) }
+    package func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+        writes.answer(ticket, cookie, to: replies)
+    }
 
     /// Asks the standby, which merges what is staged over its image.
     package func read(disk: UInt16, offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StorageError) {

@@ -43,6 +43,15 @@ public final class Monitor<State>: @unchecked Sendable {
         return value
     }
 
+    /// As `change`, for what any one of those that wait may take: one of them looks again.
+    @discardableResult public func changeForOne<Value>(_ body: (inout State) -> Value) -> Value {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        let value = body(&state)
+        pthread_cond_signal(changed)
+        return value
+    }
+
     /// Waits until it is so, and changes nothing.
     public func await(_ isSo: (State) -> Bool) {
         pthread_mutex_lock(mutex)
@@ -59,6 +68,16 @@ public final class Monitor<State>: @unchecked Sendable {
                 pthread_cond_broadcast(changed)
                 return value
             }
+            pthread_cond_wait(changed, mutex)
+        }
+    }
+
+    /// As `wait(for:)`, but what it changes nobody waits for.
+    public func take<Value>(_ body: (inout State) -> Value?) -> Value {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        while true {
+            if let value = body(&state) { return value }
             pthread_cond_wait(changed, mutex)
         }
     }

@@ -27,7 +27,13 @@ public protocol DiskSink: AnyObject, Sendable {
     func flush(disk: UInt16) throws(StorageError) -> DiskTicket
     /// Fills `into` (at most 32 MiB) with what the disk holds, every write answered so far included.
     func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError)
-    /// Blocks until the ticket has come true; throws when it never will. Called once for each ticket that is not `done`,
-    /// in the order in which the connection got them, on a second thread of the connection.
-    func wait(for ticket: DiskTicket) throws(StorageError)
+    /// Has `replies` answer that request once the ticket has come true, or never will: now, or later on any thread. Called once for
+    /// each ticket that is not `done`, in the order in which the connection got them.
+    func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies)
+}
+
+/// Who answers requests that are done some time after the sink has them.
+public protocol LaterReplies: AnyObject, Sendable {
+    /// The request of that cookie is done, or is not and never will be. Returns at once.
+    func settle(_ cookie: UInt64, _ failure: StorageError?)
 }

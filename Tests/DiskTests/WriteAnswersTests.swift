@@ -49,18 +49,16 @@ import Wire
         func loseLink() { link.close(LinkError(peer: link.peerName, .lost("by the test"))) }
     }
 
-    /// Waits on a thread of its own.
-    private final class Waiter: Sendable {
+    /// Of one request.
+    private final class Waiter: LaterReplies {
         private let outcome = Monitor<Result<Void, StorageError>?>(nil)
 
-        init(_ ticket: DiskTicket, of disk: DiskShipment) throws {
-            _ = try NamedThread.start("waiter") { [outcome] in
-                do throws(StorageError) {
-                    try disk.wait(for: ticket)
-                    outcome.change { $0 = .success(()) }
-                } catch {
-                    outcome.change { $0 = .failure(error) }
-                }
+        init(_ ticket: DiskTicket, of disk: DiskShipment) { disk.answer(ticket, 7, to: self) }
+
+        func settle(_ cookie: UInt64, _ failure: StorageError?) {
+            outcome.change { outcome in
+                #expect(cookie == 7 && outcome == nil)
+                outcome = failure.map { .failure($0) } ?? .success(())
             }
         }
 
@@ -90,7 +88,7 @@ import Wire
             let ticket = try session.write(0, 5 << 19)
             #expect(ticket.number == 3)
             #expect(peer.await(frames: 3).map(\.header.epoch) == [2, 2, 2])
-            let waiter = try Waiter(ticket, of: session.disks[0])
+            let waiter = Waiter(ticket, of: session.disks[0])
             #expect(session.writes.take(1) && session.writes.take(2))
             #expect(!waiter.isOver && session.writes.waiting == 1)
             #expect(session.writes.take(3))
@@ -109,8 +107,8 @@ import Wire
             #expect(try session.write(0).number == 4)
             #expect(session.writes.waiting == 4)
             #expect(session.writes.take(3))
-            for ticket in 1...3 { try session.disks[ticket % 2].wait(for: DiskTicket(UInt64(ticket))) }
-            let last = try Waiter(DiskTicket(4), of: session.disks[0])
+            for ticket in 1...3 { try Waiter(DiskTicket(UInt64(ticket)), of: session.disks[ticket % 2]).end() }
+            let last = Waiter(DiskTicket(4), of: session.disks[0])
             #expect(!last.isOver && session.writes.waiting == 1)
             #expect(session.writes.take(4))
             try last.end()
@@ -125,7 +123,7 @@ import Wire
             _ = try session.write(1)
             let ticket = try session.disks[0].flush(disk: 0)
             #expect(ticket.number == 2)
-            let waiter = try Waiter(ticket, of: session.disks[0])
+            let waiter = Waiter(ticket, of: session.disks[0])
             #expect(session.writes.take(1) && !waiter.isOver)
             #expect(session.writes.take(2))
             try waiter.end()
@@ -158,8 +156,8 @@ import Wire
             let (lost, zeroed) = (try session.write(), try session.zero(1))
             #expect(lost != .done && zeroed != .done)
             let waiters = [
-                try Waiter(sent, of: session.disks[0]), try Waiter(lost, of: session.disks[0]),
-                try Waiter(zeroed, of: session.disks[1]),
+                Waiter(sent, of: session.disks[0]), Waiter(lost, of: session.disks[0]),
+                Waiter(zeroed, of: session.disks[1]),
             ]
             // An answer that was under way counts, and for nothing but what was sent.
             #expect(session.writes.take(1))
@@ -177,14 +175,14 @@ import Wire
         try await FakePeer.with { link, _ in
             let session = Session(link)
             session.begin()
-            let waiter = try Waiter(try session.write(), of: session.disks[0])
+            let waiter = Waiter(try session.write(), of: session.disks[0])
             session.writes.close()
             #expect(throws: StorageError.self) { try waiter.end() }
             let later = try session.write()
-            #expect(throws: StorageError.self) { try session.disks[0].wait(for: later) }
+            #expect(throws: StorageError.self) { try Waiter(later, of: session.disks[0]).end() }
             session.writes.release()
             let last = try session.write()
-            #expect(throws: StorageError.self, "nothing makes up for it") { try session.disks[0].wait(for: last) }
+            #expect(throws: StorageError.self, "nothing makes up for it") { try Waiter(last, of: session.disks[0]).end() }
             #expect(session.writes.waiting == 0)
         }
     }
@@ -196,7 +194,7 @@ import Wire
             let ticket = try session.write()
             session.writes.release()
             session.writes.close()
-            try session.disks[0].wait(for: ticket)
+            try Waiter(ticket, of: session.disks[0]).end()
             #expect(try session.write() == .done)
         }
     }
@@ -227,7 +225,7 @@ import Wire
                         let ticket = try? disk.zero(
                             disk: UInt16(number % 2), offset: 0, length: 512, mayUnmap: true, fua: false)
                         guard let ticket else { break }
-                        guard ticket == .done || (try? disk.wait(for: ticket)) != nil else { break }
+                        guard ticket == .done || (try? Waiter(ticket, of: disk).end()) != nil else { break }
                         if ticket.number > taken.load(ordering: .acquiring) { early.add(1, ordering: .relaxed) }
                     }
                     over.change { $0 += 1 }

@@ -276,7 +276,7 @@ struct MirrorTests {
 
         func flush(disk index: UInt16) throws(StorageError) -> DiskTicket { .done }
 
-        func wait(for ticket: DiskTicket) throws(StorageError) {}
+        func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) { replies.settle(cookie, nil) }
 
         func read(disk index: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
             try disk.read(offset: offset, into: into)

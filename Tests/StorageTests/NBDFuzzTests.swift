@@ -25,8 +25,8 @@ struct NBDFuzzTests {
             return DiskTicket(length & 3)
         }
         func flush(disk: UInt16) throws(StorageError) -> DiskTicket { .done }
-        func wait(for ticket: DiskTicket) throws(StorageError) {
-            if ticket == DiskTicket(3) { throw .unavailable("by order of the ticket") }
+        func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+            replies.settle(cookie, ticket == DiskTicket(3) ? .unavailable("by order of the ticket") : nil)
         }
         func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
             check(offset, UInt64(into.count), max: 32 << 20)

@@ -45,7 +45,10 @@ struct ServingAllocationTests {
         ) throws(StorageError) -> DiskTicket { .done }
         func flush(disk: UInt16) throws(StorageError) -> DiskTicket { .done }
         func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {}
-        func wait(for ticket: DiskTicket) throws(StorageError) { waited.note() }
+        func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+            waited.note()
+            replies.settle(cookie, nil)
+        }
     }
 
     @Test(arguments: [false, true]) func `writes are taken and answered without an allocation`(later: Bool) throws {

@@ -5,6 +5,7 @@
 // errno must be folded (result.h).
 
 #include "result.h"
+#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -12,6 +13,11 @@ enum { RML_DESCRIPTORS_MAX = 16 };
 
 // Sends bytes with up to RML_DESCRIPTORS_MAX descriptors attached to the first byte; never raises SIGPIPE.
 ssize_t rml_send(int socket, const void *bytes, size_t count, const int *descriptors, int descriptor_count);
+
+// Sends two pieces of bytes, one behind the other, as far as that goes now: -EAGAIN when the socket takes nothing, or, with
+// `waits`, once it takes something. Never raises SIGPIPE.
+ssize_t rml_send_both(
+    int socket, const void *first, size_t first_count, const void *second, size_t second_count, bool waits);
 
 // Receives bytes and up to `descriptor_max` descriptors (close-on-exec); `*descriptor_count` says how many came.
 ssize_t rml_receive(int socket, void *bytes, size_t count, int *descriptors, int descriptor_max, int *descriptor_count);

@@ -4,7 +4,7 @@ import LinuxSystem
 /// The server's side of one connection, from the greeting to its end. Runs on a thread of its own.
 ///
 /// Requests are carried out one after the other, in the order in which they came. Each is answered before the next is
-/// read, but for those whose ticket has to come true: a second thread answers them then. What the client sends is checked
+/// read, but for those whose ticket has to come true: they are answered then. What the client sends is checked
 /// before it is used; what cannot be followed any further ends the conversation, with the reason.
 struct NBDConversation: ~Copyable {
     /// Why a conversation ended otherwise than by the client's wish.
@@ -158,16 +158,11 @@ struct NBDConversation: ~Copyable {
         var ticket = DiskTicket.done
         let failure = counters.outcome { () throws(StorageError) in ticket = try work() }
         guard failure == NBD.Failure.none, ticket != .done else { return try reply(request, failure) }
-        if later == nil {
-            later = try? NBDLaterReplies(
-                threadName: "\(threadName)-late", sink: sink, counters: counters, borrowing: descriptor)
-        }
-        if let later {
-            later.push(cookie: request.cookie, ticket)
-        } else {
-            // Without a second thread the requests that follow have to wait too.
-            try reply(request, counters.outcome { () throws(StorageError) in try sink.wait(for: ticket) })
-        }
+        let replies =
+            later
+            ?? NBDLaterReplies(threadName: "\(threadName)-late", sink: sink, counters: counters, borrowing: descriptor)
+        later = replies
+        replies.push(cookie: request.cookie, ticket)
     }
 
     /// Sends the reply, and `dataLength` bytes that lie behind the place of its header.

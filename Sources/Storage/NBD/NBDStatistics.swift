@@ -37,11 +37,16 @@ final class NBDCounters: Sendable {
             try work()
             return NBD.Failure.none
         } catch {
-            failures.add(1, ordering: .relaxed)
-            lastFailure.withLock { $0 = error.description }
-            if case .outOfSpace = error { return NBD.Failure.noSpace }
-            return NBD.Failure.io
+            return note(error)
         }
+    }
+
+    /// Counts an error of the sink's, and returns its number for the reply.
+    func note(_ error: StorageError) -> UInt32 {
+        failures.add(1, ordering: .relaxed)
+        lastFailure.withLock { $0 = error.description }
+        if case .outOfSpace = error { return NBD.Failure.noSpace }
+        return NBD.Failure.io
     }
 
     func snapshot(connections: Int) -> NBDStatistics {

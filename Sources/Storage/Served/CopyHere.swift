@@ -41,7 +41,7 @@ final class CopyHere: Sendable {
         _ body: @escaping @Sendable (RawImage) throws(StorageError) -> Void,
         done: @escaping @Sendable (StorageError?) -> Void
     ) {
-        state.change { $0.queue.append(Work(body: body, done: done)) }
+        state.changeForOne { $0.queue.append(Work(body: body, done: done)) }
     }
 
     /// Nothing that was asked of it is under way any more.
@@ -65,13 +65,13 @@ final class CopyHere: Sendable {
             } catch {
                 failure = error
             }
-            state.change { $0.underWay -= 1 }
+            state.look { $0.underWay -= 1 }
             work.done(failure)
         }
     }
 
     private func next() -> Work? {
-        state.wait { state -> Work?? in
+        state.take { state -> Work?? in
             if state.isEnding { return .some(nil) }
             guard !state.queue.isEmpty else { return nil }
             state.underWay += 1

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import LinuxSystem
 import Synchronization
@@ -11,8 +12,21 @@ final class CopyThere: Sendable {
         var done: @Sendable (UInt32) -> Void
     }
 
+    /// A request on its way: its header, and of a write its data.
+    private struct Outgoing {
+        var header: [UInt8]
+        var data: ServedRequest?
+        var sent = 0
+
+        var count: Int { header.count + (data.map { $0.data.count } ?? 0) }
+    }
+
     private struct State {
-        var queue: [(header: [UInt8], data: ServedRequest?)] = []
+        var queue: [Outgoing] = []
+        /// Somebody sends what is queued.
+        var isSending = false
+        /// The socket was full: the thread goes on with what is queued.
+        var isFull = false
         var waiting: [UInt64: Waiting] = [:]
         var nextCookie: UInt64 = 1
         var isBroken = false
@@ -37,18 +51,22 @@ final class CopyThere: Sendable {
         _ = try NamedThread.start("disk-there-in") { [self] in receiveAll() }
     }
 
-    /// `done` is called with the error number, 0 for none, on a thread of this copy.
-    /// - Parameter target: of a read: where the bytes go.
+    /// Sends it, as far as the socket takes it without a wait. `done` is called with the error number, 0 for none, on a thread of
+    /// this copy.
     func perform(_ request: ServedRequest, done: @escaping @Sendable (UInt32) -> Void) {
-        state.change { state in
-            guard !state.isBroken else { return }
+        let sends = state.look { state -> Bool in
+            guard !state.isBroken else { return false }
             let cookie = state.nextCookie
             state.nextCookie += 1
             let isRead = request.kind == .read
             state.waiting[cookie] = Waiting(
                 target: isRead ? request : nil, length: isRead ? Int(request.length) : 0, done: done)
-            state.queue.append((Self.header(of: request, cookie), request.kind == .write ? request : nil))
+            state.queue.append(
+                Outgoing(header: Self.header(of: request, cookie), data: request.kind == .write ? request : nil))
+            defer { state.isSending = true }
+            return !state.isSending
         }
+        if sends, !sendQueued(waits: false) { state.change { $0.isFull = true } }
     }
 
     private static func header(of request: ServedRequest, _ cookie: UInt64) -> [UInt8] {
@@ -68,24 +86,57 @@ final class CopyThere: Sendable {
 
     // MARK: -
 
+    /// What did not fit into the socket at once.
     private func sendAll() {
         while true {
-            let batch = state.wait { state -> [(header: [UInt8], data: ServedRequest?)]? in
-                if state.isBroken { return [] }
-                guard !state.queue.isEmpty else { return nil }
-                defer { state.queue = [] }
-                return state.queue
+            let isBroken = state.wait { state -> Bool? in
+                guard state.isFull || state.isBroken else { return nil }
+                state.isFull = false
+                return state.isBroken
             }
-            if batch.isEmpty { return }
-            for (header, data) in batch {
-                do {
-                    try header.withUnsafeBytes { try NBDSocket.send($0, to: descriptor.number) }
-                    if let data { try NBDSocket.send(UnsafeRawBufferPointer(data.data), to: descriptor.number) }
-                } catch {
-                    return end()
-                }
-            }
+            if isBroken { return }
+            _ = sendQueued(waits: true)
         }
+    }
+
+    /// By one thread at a time, which `isSending` stands for. False when the socket takes no more at present, and something is left.
+    private func sendQueued(waits: Bool) -> Bool {
+        while true {
+            let next = state.look { state -> Outgoing? in
+                if state.isBroken { state.queue = [] }
+                if state.queue.isEmpty { state.isSending = false }
+                return state.queue.first
+            }
+            guard var next else { return true }
+            do throws(SystemError) {
+                guard try send(&next, waits: waits) else {
+                    state.look { if !$0.queue.isEmpty { $0.queue[0] = next } }
+                    return false
+                }
+            } catch {
+                end()
+                state.look { ($0.queue, $0.isSending) = ([], false) }
+                return true
+            }
+            state.look { if !$0.queue.isEmpty { $0.queue.removeFirst() } }
+        }
+    }
+
+    private func send(_ next: inout Outgoing, waits: Bool) throws(SystemError) -> Bool {
+        let data = next.data.map { UnsafeRawBufferPointer($0.data) } ?? UnsafeRawBufferPointer(start: nil, count: 0)
+        while next.sent < next.count {
+            let (inHeader, inData) = (min(next.sent, next.header.count), max(0, next.sent - next.header.count))
+            let sent = next.header.withUnsafeBytes { header in
+                rml_send_both(
+                    descriptor.number, header.baseAddress! + inHeader, header.count - inHeader,
+                    data.baseAddress.map { $0 + inData }, data.count - inData, waits)
+            }
+            if sent == -Int(EINTR) { continue }
+            if sent == -Int(EAGAIN), !waits { return false }
+            if sent < 0 { throw SystemError(operation: "write to", errno: Int32(-sent), subject: "the NBD socket") }
+            next.sent += sent
+        }
+        return true
     }
 
     private func receiveAll() {

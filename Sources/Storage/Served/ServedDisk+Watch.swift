@@ -4,17 +4,12 @@ import LinuxSystem
 extension ServedDisk {
     /// Looks whether the copy here still answers, and is as long as it was.
     func watch() {
-        while true {
-            let (isOver, isLost) =
-                state.wait(nanoseconds: Self.glance) { $0.isEnding ? (true, false) : nil }
-                ?? (
-                    false,
-                    state.change { state in
-                        guard let why = fault(state) else { return false }
-                        return lose(why, isFlush: false, &state)
-                    }
-                )
-            if isOver { return }
+        while !state.look(\.isEnding) {
+            MonotonicClock.sleep(until: MonotonicClock.now() + Self.glance)
+            let isLost = state.change { state in
+                guard !state.isEnding, let why = fault(state) else { return false }
+                return lose(why, isFlush: false, &state)
+            }
             askForSize()
             probe()
             if isLost {
@@ -46,7 +41,7 @@ extension ServedDisk {
     func askForSize() {
         let here = state.change { state -> CopyHere? in
             if case .lost = state.rules.here { return nil }
-            guard state.sizeAskedAt == nil else { return nil }
+            guard !state.isEnding, state.sizeAskedAt == nil else { return nil }
             state.sizeAskedAt = MonotonicClock.now()
             return state.here
         }

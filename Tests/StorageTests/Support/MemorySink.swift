@@ -51,7 +51,7 @@ final class MemorySink: DiskSink {
         into.copyBytes(from: state.withLock { Array($0.bytes[Int(offset)..<Int(offset) + length]) })
     }
 
-    func wait(for ticket: DiskTicket) throws(StorageError) {}
+    func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) { replies.settle(cookie, nil) }
 
     private func take(_ call: Call, _ change: @Sendable (inout [UInt8]) -> Void) throws(StorageError) -> DiskTicket {
         let failure = state.withLock { state in

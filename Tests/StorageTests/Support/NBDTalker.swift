@@ -93,10 +93,16 @@ final class NBDTalker {
 
     /// The error number of a simple reply to the request with that cookie.
     func reply(cookie: UInt64 = 7) throws -> UInt32 {
+        let (answered, failure) = try anyReply()
+        try #require(answered == cookie)
+        return failure
+    }
+
+    /// The cookie and the error number of the next simple reply.
+    func anyReply() throws -> (cookie: UInt64, failure: UInt32) {
         let header = try receive(16)
         try #require(Array(header[..<4]) == Self.big(UInt32(0x6744_6698)))
-        try #require(number(header[8..<16], as: UInt64.self) == cookie)
-        return number(header[4..<8])
+        return (number(header[8..<16]), number(header[4..<8]))
     }
 
     func number<T: FixedWidthInteger>(_ bytes: ArraySlice<UInt8>, as type: T.Type = T.self) -> T {

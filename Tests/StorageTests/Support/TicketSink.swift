@@ -4,6 +4,12 @@ import Storage
 /// A disk in memory whose writes, zeros and flushes are done when the test says so. Tickets are numbered from 1; a flush
 /// waits for all that were given.
 final class TicketSink: DiskSink {
+    private struct Waiting {
+        var ticket: UInt64
+        var cookie: UInt64
+        var replies: any LaterReplies
+    }
+
     private struct State {
         var bytes: [UInt8]
         var given: UInt64 = 0
@@ -12,6 +18,7 @@ final class TicketSink: DiskSink {
         var batch: UInt64?
         var failures: [UInt64: StorageError] = [:]
         var waitedFor: [UInt64] = []
+        var waiting: [Waiting] = []
 
         mutating func give() -> DiskTicket {
             given += 1
@@ -30,19 +37,26 @@ final class TicketSink: DiskSink {
     /// The tickets that the server asked for, in order.
     var waitedFor: [UInt64] { state.look(\.waitedFor) }
 
-    func grant(through number: UInt64) { state.change { $0.granted = number } }
+    func grant(through number: UInt64) {
+        state.change { $0.granted = number }
+        settle()
+    }
     func grantAll() { grant(through: Self.all) }
     /// Grants no more than what was given; returns how many that were.
     func holdAll() -> UInt64 {
-        state.change { state in
+        let given = state.change { state in
             state.granted = state.given
             return state.given
         }
+        settle()
+        return given
     }
     func grant(inBatchesOf count: UInt64) { state.change { $0.batch = count } }
     /// The ticket does not come true.
     func fail(_ number: UInt64, with error: StorageError) { state.change { $0.failures[number] = error } }
     func await(given count: UInt64) { state.await { $0.given >= count } }
+    /// For so many tickets somebody waits, or waited.
+    func await(waitedFor count: Int) { state.await { $0.waitedFor.count >= count } }
 
     func write(
         disk: UInt16, offset: UInt64, data: UnsafeRawBufferPointer, fua: Bool
@@ -70,12 +84,20 @@ final class TicketSink: DiskSink {
         into.copyBytes(from: state.look { Array($0.bytes[Int(offset)..<Int(offset) + length]) })
     }
 
-    func wait(for ticket: DiskTicket) throws(StorageError) {
-        state.look { $0.waitedFor.append(ticket.number) }
-        let failure = state.wait { state -> StorageError?? in
-            guard state.granted >= ticket.number else { return nil }
-            return .some(state.failures[ticket.number])
+    func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+        state.change { state in
+            state.waitedFor.append(ticket.number)
+            state.waiting.append(Waiting(ticket: ticket.number, cookie: cookie, replies: replies))
         }
-        if let failure { throw failure }
+        settle()
+    }
+
+    private func settle() {
+        let (granted, failures) = state.look { state in
+            let granted = state.waiting.filter { $0.ticket <= state.granted }
+            state.waiting.removeAll { $0.ticket <= state.granted }
+            return (granted, state.failures)
+        }
+        for waiting in granted { waiting.replies.settle(waiting.cookie, failures[waiting.ticket]) }
     }
 }
