@@ -22,6 +22,8 @@ package final class DiskCarrier: Carrier {
     private let tell: (String) -> Void
     private let loses: (@Sendable (Int) -> Bool)?
     private let writes: WriteAnswers
+    /// The disks' processes, until the disks are theirs.
+    private var starting: StartingServers?
     /// Behind the next cut they go through, and not by epochs.
     private var goesThrough: Bool
     private var isThrough = false
@@ -60,25 +62,38 @@ package final class DiskCarrier: Carrier {
 
     // MARK: - Served
 
-    /// Each disk becomes a process of its own, which reads here and writes at both hosts; its copy here may fail from then on.
-    /// Throws when one cannot; then all are as before.
-    package func serve(
-        _ places: ServingPlaces, changed: @escaping @Sendable (UInt16, ServedReport) -> Void
+    /// Starts a process for each disk while the guest runs and its epochs end; `serve` follows.
+    ///
+    /// - Parameters:
+    ///   - changed: called with each report of a disk's, on a thread of its process's.
+    ///   - ready: called on another thread when all have been started, or one cannot be.
+    package func startServers(
+        _ places: ServingPlaces, changed: @escaping @Sendable (UInt16, ServedReport) -> Void,
+        ready: @escaping @Sendable () -> Void
     ) throws(SessionError) {
+        guard starting == nil else { return }
+        starting = try StartingServers(mirrors.map { $0.processStart(places, changed: changed) }, ready: ready)
+    }
+
+    /// Each disk becomes the process that was started for it, which reads here and writes at both hosts; its copy here may fail from
+    /// then on. False when they are not there yet. Throws when one cannot be; then all are as before.
+    package func serve() throws(SessionError) -> Bool {
+        guard let starting, let servers = try starting.take({ self.starting = nil }) else { return false }
         do throws(SessionError) {
-            for mirror in mirrors { try mirror.prepareServing(places, changed: changed) }
             try guest.whileStopped(for: .attach) { () throws(SessionError) in
                 do throws(SessionError) {
-                    for mirror in mirrors { try mirror.serve() }
+                    for (mirror, server) in zip(mirrors, servers) { try mirror.serve(by: server) }
                 } catch {
                     try mirrorAgain()
                     throw error
                 }
             }
         } catch {
+            for server in servers { server.end() }
             try endServing()
             throw error
         }
+        return true
     }
 
     /// Each disk is its image again, and is mirrored as before. Throws `.refused` where one is lost here; then all are as before.
@@ -169,5 +184,8 @@ package final class DiskCarrier: Carrier {
     package func detach() { for mirror in mirrors { mirror.stop() } }
 
     /// The link is closed by then, and `writes` released or closed: a disk's server may wait for room, and for an answer.
-    package func close() { for mirror in mirrors { mirror.close() } }
+    package func close() {
+        starting.take()?.abandon()
+        for mirror in mirrors { mirror.close() }
+    }
 }

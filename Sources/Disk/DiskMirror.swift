@@ -99,22 +99,24 @@ package final class DiskMirror {
 
     // MARK: - Served by a process of its own
 
-    /// Starts the process; `serve` follows. With the guest running.
-    func prepareServing(
+    /// What starts the process, on any thread.
+    func processStart(
         _ places: ServingPlaces, changed: @escaping @Sendable (UInt16, ServedReport) -> Void
-    ) throws(SessionError) {
+    ) -> @Sendable () throws(SessionError) -> DiskServing {
         let index = disk.index
         let plan = ServedPlan(
             path: guest.drives[Int(index)].path(from: guest.description.workingDirectory), size: disk.size,
             boundMilliseconds: places.boundMilliseconds, diskSocket: places.diskSocket(index),
             controlSocket: places.controlSocket(index), guestPID: guest.pid,
             guestUser: guest.description.process.uid)
-        serving = try DiskServing(plan, through: server, log: log) { changed(index, $0) }
+        return { [server, log] () throws(SessionError) in
+            try DiskServing(plan, through: server, log: log) { changed(index, $0) }
+        }
     }
 
     /// The process is the disk from here on, and no mirror works on it. Call while the guest stands still.
-    func serve() throws(SessionError) {
-        guard let serving else { return }
+    func serve(by serving: DiskServing) throws(SessionError) {
+        self.serving = serving
         try tap.take()?.remove()
         served = try guest.serve(disk, at: serving.path)
         try serving.order(.lock)

@@ -36,15 +36,23 @@ struct SessionDial {
 
     // MARK: - Disks
 
+    /// Called again when the disks' processes are there.
     private func serveDisks() throws(SessionError) {
         do throws(SessionError) {
             guard let disks = session.disks, let places = shell.custody.serving else {
                 throw SessionError(.refused, "this agent serves no disks")
             }
             let names = Dictionary(uniqueKeysWithValues: guest.offeredDisks.map { ($0.index, $0.id) })
-            try disks.serve(places) { [weak shell] index, report in
+            try disks.startServers(places) { [weak shell] index, report in
                 shell?.tell { $0.hear(disk: index, names[index] ?? "\(index)", report) }
+            } ready: { [weak shell] in
+                guard let shell else { return }
+                shell.state.withLock { state in
+                    if state.duty.dial?.step == .attaching(.served) { state.orders.dial = .attach(.served) }
+                }
+                shell.wake.signal()
             }
+            guard try disks.serve() else { return }
             let servers = disks.servers()
             shell.state.withLock { $0.parts.servers = servers }
         } catch {
