@@ -5,7 +5,7 @@ import TestBed
 enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
-        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, component, scan,
+        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, component, dial, scan,
             tracking, codec,
             resync, reprotect, pins
         case detection, forecast
@@ -24,6 +24,7 @@ enum Bench {
             case .pressure: PressureBench.about
             case .disk: DiskBench.about
             case .component: ComponentBench.about
+            case .dial: DialBench.about
             case .scan: ScanBench.about
             case .tracking: TrackingBench.about
             case .codec: CodecBench.about
@@ -48,6 +49,7 @@ enum Bench {
             case .pressure: try await PressureBench.measure(image)
             case .disk: try await DiskBench.measure(image)
             case .component: try await ComponentBench.measure(image)
+            case .dial: try await DialBench.measure(image)
             case .scan: try await ScanBench.measure(image)
             case .tracking: try TrackingBench.measure()
             case .codec: try CodecBench.measure(try await PageRecordings.make(image))

@@ -66,7 +66,7 @@ struct Scene {
         configuration.disks = [try GuestDisk.create(primaryDisk, mebibytes: 64, content: .random(seed: 7))]
         var storage: SlowDisk?
         if let delay = wishes.slowReads {
-            let slow = try await SlowDisk.start(on: bed.a, image: primaryDisk, delayMilliseconds: delay)
+            let slow = try await SlowDisk.start(on: bed.a, image: primaryDisk, delayMilliseconds: Double(delay))
             configuration.disks[0].path = slow.path
             configuration.driveOptions = ["cache=none", wishes.slowDrive]
             storage = slow
@@ -102,7 +102,7 @@ struct Scene {
         for image in [primary, standby] {
             _ = try GuestDisk.create(image, mebibytes: mebibytes, content: .sectorNumbers)
         }
-        let storage = try await SlowDisk.start(on: bed.b, image: standby, delayMilliseconds: delayMilliseconds)
+        let storage = try await SlowDisk.start(on: bed.b, image: standby, delayMilliseconds: Double(delayMilliseconds))
         var wishes = Wishes()
         wishes.moreArguments = [
             "-drive", "file=\(primary),format=raw,if=none,id=data", "-device", "virtio-blk-pci,drive=data",

@@ -14,6 +14,8 @@ struct Rig {
         var mebibytes = 256
         var vcpus = 2
         var diskMebibytes = 64
+        /// How long the disk takes for each read and write, in milliseconds; nil: it is a file in memory.
+        var diskDelay: Double?
         /// As in `GuestVM.Configuration`.
         var driveOptions: [String] = []
         /// Whether the guest's memory is a shared file that others can map, as with libvirt's `<source type='memfd'/>`.
@@ -62,6 +64,12 @@ struct Rig {
             try GuestDisk.create(
                 "\(bed.a.stateDirectory)/bench.raw", mebibytes: wishes.diskMebibytes, content: .random(seed: 3))
         ]
+        if let delay = wishes.diskDelay {
+            configuration.disks[0].path =
+                try await SlowDisk.start(
+                    on: bed.a, image: configuration.disks[0].path, delayMilliseconds: delay, isForWrites: true
+                ).path
+        }
         try bed.b.addTap("tap0")
         guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         var options = Self.options(bed, wishes.epochs)

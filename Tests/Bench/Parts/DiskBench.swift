@@ -8,7 +8,7 @@ enum DiskBench {
     static let about = "disk writes of 4 KiB in the guest: protected, with a mirror to qemu-nbd alone, without any"
 
     static let rounds = 3
-    private static let count = 3000
+    static let count = 3000
     private static let target = "bench-target"
 
     static func measure(_ image: GuestImage) async throws -> Measured {
@@ -51,12 +51,22 @@ enum DiskBench {
         try perSecond(rig, "dd if=/dev/zero of=/dev/vda bs=4k count=\(count) oflag=direct 2>&1")
     }
 
-    /// Reads a second, likewise.
-    static func reads(_ rig: Rig) throws -> Double {
-        try perSecond(rig, "dd if=/dev/vda of=/dev/null bs=4k count=\(count) iflag=direct 2>&1")
+    /// The same by eight writers at once, each in a part of its own.
+    static func writesOfEight(_ rig: Rig) throws -> Double {
+        try perSecond(
+            rig, count: 8 * count / 4,
+            "for i in 0 1 2 3 4 5 6 7; do dd if=/dev/zero of=/dev/vda bs=4k seek=$((i * 2000)) count=\(count / 4)"
+                + " oflag=direct conv=notrunc & done 2>/dev/null; wait")
     }
 
-    private static func perSecond(_ rig: Rig, _ command: String) throws -> Double {
+    /// Reads a second, likewise.
+    ///
+    /// - Parameter skipped: so many blocks before those that are read.
+    static func reads(_ rig: Rig, after skipped: Int = 0) throws -> Double {
+        try perSecond(rig, "dd if=/dev/vda of=/dev/null bs=4k skip=\(skipped) count=\(count) iflag=direct 2>&1")
+    }
+
+    private static func perSecond(_ rig: Rig, count: Int = count, _ command: String) throws -> Double {
         func time(_ command: String) throws -> Double {
             let clock = ContinuousClock()
             let began = clock.now
@@ -67,9 +77,9 @@ enum DiskBench {
         return Double(count) / (try time(command) - way)
     }
 
-    static func nbdServer(_ rig: Rig) throws -> Child {
+    static func nbdServer(_ rig: Rig, mebibytes: Int = 64) throws -> Child {
         let host = rig.bed.b
-        let disk = try GuestDisk.create("\(host.stateDirectory)/nbd.raw", mebibytes: 64)
+        let disk = try GuestDisk.create("\(host.stateDirectory)/nbd.raw", mebibytes: mebibytes)
         return try host.spawn(
             [
                 "qemu-nbd", "--persistent", "--format=raw", "--bind=\(host.replicationAddress ?? "")", "--port=10809",

@@ -1,10 +1,10 @@
 /* A file on storage that answers late: a FUSE file system with one file, "disk", whose reads take so long.
  *
- *   slow-disk DIRECTORY BACKING DELAY_US
+ *   slow-disk DIRECTORY BACKING DELAY_US [writes]
  *
  * Mounts DIRECTORY, says "ready", and serves DIRECTORY/disk from BACKING until it gets SIGTERM, or is killed: then whoever
  * cleans up takes the dead mount away. Every read is answered DELAY_US after it came, however many are under way; writes and
- * flushes at once. With O_DIRECT the kernel pins the reader's pages when the read begins and copies the data into them when it
+ * flushes at once, or with "writes" those as late as reads. With O_DIRECT the kernel pins the reader's pages when the read begins and copies the data into them when it
  * is answered (fs/fuse/file.c, fuse_direct_io): as a real disk does.
  *
  * It is broken for as long as there is a file BACKING.fault, which says how: "eio" fails every read, write and flush, "enospc"
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -27,13 +28,19 @@
 
 enum { root_id = FUSE_ROOT_ID, disk_id = 2, data_max = 1 << 20, pending_max = 4096 };
 
+enum kind { reading, writing, flushing };
+
+/* A read that is to be done, or a write that was done or failed. */
 struct pending {
     uint64_t unique, offset, due;
     uint32_t size;
+    enum kind kind;
+    int error;
 };
 
 static int device, backing;
 static uint64_t delay, disk_size;
+static int writes_are_late;
 static const char *directory;
 static char fault_path[4096];
 
@@ -60,8 +67,6 @@ static void answer(uint64_t unique, int error, const void *data, size_t size) {
     if (writev(device, parts, size > 0 ? 2 : 1) < 0 && errno != ENOENT) fail("answer");
 }
 
-enum kind { reading, writing, flushing };
-
 /* The error of the disk as it is now; returns once it does not hang. */
 static int fault(enum kind kind) {
     for (;;) {
@@ -85,8 +90,14 @@ static struct fuse_attr attributes(uint64_t id) {
         .mode = is_root ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096};
 }
 
-static void *answer_reads(void *unused) {
+static void answer_write(uint64_t unique, int error, uint32_t size) {
+    struct fuse_write_out out = {.size = size};
+    answer(unique, error, &out, error ? 0 : sizeof out);
+}
+
+static void *answer_late(void *unused) {
     static char data[data_max];
+    prctl(PR_SET_TIMERSLACK, 1000);
     for (;;) {
         pthread_mutex_lock(&lock);
         while (head == tail) pthread_cond_wait(&came, &lock);
@@ -94,6 +105,10 @@ static void *answer_reads(void *unused) {
         pthread_mutex_unlock(&lock);
         struct timespec due = {.tv_sec = (time_t)(read.due / 1000000000u), .tv_nsec = (long)(read.due % 1000000000u)};
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR) {}
+        if (read.kind == writing) {
+            answer_write(read.unique, read.error, read.size);
+            continue;
+        }
         int error = fault(reading);
         ssize_t got = error ? 0 : pread(backing, data, read.size, (off_t)read.offset);
         answer(read.unique, got < 0 ? errno : error, data, got < 0 ? 0 : (size_t)got);
@@ -101,13 +116,14 @@ static void *answer_reads(void *unused) {
     return unused;
 }
 
-static void queue_read(uint64_t unique, const struct fuse_read_in *in) {
+static void answer_later(struct pending late) {
+    late.due = now() + delay;
     pthread_mutex_lock(&lock);
     if (head - tail < pending_max) {
-        queue[head++ % pending_max] = (struct pending){unique, in->offset, now() + delay, in->size};
+        queue[head++ % pending_max] = late;
         pthread_cond_signal(&came);
     } else {
-        answer(unique, EAGAIN, NULL, 0);
+        answer(late.unique, EAGAIN, NULL, 0);
     }
     pthread_mutex_unlock(&lock);
 }
@@ -139,13 +155,22 @@ static void serve(const struct fuse_in_header *request, const void *body) {
     }
     case FUSE_OPEN:
     case FUSE_OPENDIR: answer(unique, 0, &(struct fuse_open_out){.fh = 1}, sizeof(struct fuse_open_out)); break;
-    case FUSE_READ: queue_read(unique, body); break;
+    case FUSE_READ: {
+        const struct fuse_read_in *in = body;
+        answer_later((struct pending){.unique = unique, .offset = in->offset, .size = in->size, .kind = reading});
+        break;
+    }
     case FUSE_WRITE: {
         const struct fuse_write_in *in = body;
         int error = fault(writing);
         ssize_t done = error ? -1 : pwrite(backing, in + 1, in->size, (off_t)in->offset);
-        struct fuse_write_out out = {.size = done < 0 ? 0 : (uint32_t)done};
-        answer(unique, done < 0 ? (error ? error : errno) : 0, &out, done < 0 ? 0 : sizeof out);
+        if (done < 0 && error == 0) error = errno;
+        uint32_t size = done < 0 ? 0 : (uint32_t)done;
+        if (writes_are_late) {
+            answer_later((struct pending){.unique = unique, .size = size, .kind = writing, .error = error});
+        } else {
+            answer_write(unique, error, size);
+        }
         break;
     }
     case FUSE_FSYNC: {
@@ -173,8 +198,9 @@ static void leave(int signal) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 4) {
-        fprintf(stderr, "slow-disk DIRECTORY BACKING DELAY_US\n");
+    writes_are_late = count == 5 && strcmp(arguments[4], "writes") == 0;
+    if (count != 4 && !writes_are_late) {
+        fprintf(stderr, "slow-disk DIRECTORY BACKING DELAY_US [writes]\n");
         return 64;
     }
     directory = arguments[1];
@@ -193,7 +219,7 @@ int main(int count, char **arguments) {
     signal(SIGTERM, leave);
     signal(SIGINT, leave);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, answer_reads, NULL) != 0) fail("thread");
+    if (pthread_create(&thread, NULL, answer_late, NULL) != 0) fail("thread");
     puts("ready");
     fflush(stdout);
 

@@ -27,14 +27,15 @@ public struct SlowDisk: Sendable {
 
     /// - Parameters:
     ///   - image: the file behind it; it lies elsewhere.
-    ///   - delayMilliseconds: how long every read takes.
+    ///   - delayMilliseconds: how long every read takes, and every write with `isForWrites`.
     public static func start(
-        on host: BedHost, image: String, delayMilliseconds: Int
+        on host: BedHost, image: String, delayMilliseconds: Double, isForWrites: Bool = false
     ) async throws -> SlowDisk {
         let (tool, directory) = ("\(host.runtimeDirectory)/slow-disk", "\(host.runtimeDirectory)/slow")
         try GuestImage.compileHostTool("slow-disk", to: tool)
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        let server = try host.spawn([tool, directory, image, "\(delayMilliseconds * 1000)"], name: "slow-disk")
+        let command = [tool, directory, image, "\(Int(delayMilliseconds * 1000))"] + (isForWrites ? ["writes"] : [])
+        let server = try host.spawn(command, name: "slow-disk")
         try await eventually("the slow disk is there", within: .seconds(20)) {
             if let exit = server.exit { throw BedError("slow-disk ended (\(exit)): \(server.errors)") }
             return server.output.contains("ready") ? true : nil
