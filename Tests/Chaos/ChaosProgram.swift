@@ -4,7 +4,7 @@ import TestBed
 /// `make chaos`: real QEMU guests under load, one fault each at a random moment, and what the clients lost by it.
 ///
 ///     romulus-chaos [RUNS] [SEED] [WORDS] [level=LEVEL]
-///                   WORDS: only faults whose name contains them; LEVEL: only runs at `system` or `restart`
+///                   WORDS: only faults whose name contains them; LEVEL: only runs that begin at `system`, `component` or `restart`
 @main
 struct ChaosProgram {
     struct Tally: Encodable {
@@ -125,7 +125,7 @@ struct ChaosProgram {
         try await fault.happen(stage)
         var outcome = Outcome()
         do {
-            if stage.level != .system {
+            if stage.level != .system || fault.turnsLevel {
                 outcome.isBooted = try await stage.awaitAnswer() != stage.boot
             } else {
                 // Clients report once a second: what they report first may be from before.

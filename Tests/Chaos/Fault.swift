@@ -28,6 +28,13 @@ enum Fault: String, CaseIterable {
     case primaryDiskFull = "primary disk full and with room again"
     case primaryDiskHangs = "primary disk hangs and answers again"
     case primaryUplinkLost = "primary uplink pulled and put back"
+    case turns = "level turned and turned back"
+    case primaryLostInTurn = "primary host lost while its level is turned"
+    case standbyLostInTurn = "standby host lost while its level is turned"
+    case qemuKilledInTurn = "primary QEMU killed while its level is turned"
+    case primaryAgentKilledInTurn = "primary agent killed and restarted while its level is turned"
+    case standbyAgentKilledInTurn = "standby agent killed and restarted while its level is turned"
+    case linkCutInTurn = "link cut both ways while the level is turned"
 
     /// What befalls the primary's disk.
     var ofDisk: SlowDisk.Fault? {
@@ -39,12 +46,23 @@ enum Fault: String, CaseIterable {
         }
     }
 
+    /// At which level the guest is by then depends on the moment.
+    var turnsLevel: Bool {
+        switch self {
+        case .turns, .primaryLostInTurn, .standbyLostInTurn, .qemuKilledInTurn, .primaryAgentKilledInTurn,
+            .standbyAgentKilledInTurn, .linkCutInTurn:
+            true
+        default: false
+        }
+    }
+
     /// Whether something follows from it at that level that is to be seen.
     func isPlayed(at level: Plan.Level) -> Bool {
         switch self {
         case .primaryQEMUKilled, .primaryHostLost, .primaryHostFrozen, .standbyHostLost, .linkCut, .primaryAgentKilled,
             .standbyAgentKilled:
             true
+        case _ where turnsLevel: true
         case .primaryDiskFails, .primaryDiskFull, .primaryDiskHangs: level != .restart
         case .primaryUplinkLost: level == .component
         default: level == .system
@@ -89,6 +107,13 @@ enum Fault: String, CaseIterable {
             try await Self.pause(Self.long)
             try await pair.restartArbiter()
         case .switchover: try beginSwitchover(pair)
+        case .turns: try turnBothWays(stage)
+        case .primaryLostInTurn: try await turning(stage) { try bed.a.cutPower() }
+        case .standbyLostInTurn: try await turning(stage) { try bed.b.cutPower() }
+        case .qemuKilledInTurn: try await turning(stage) { try await stage.guest.killAndWait() }
+        case .primaryAgentKilledInTurn: try await turning(stage) { try await bounce(pair, [bed.a], after: stage.moment) }
+        case .standbyAgentKilledInTurn: try await turning(stage) { try await bounce(pair, [bed.b], after: stage.moment) }
+        case .linkCutInTurn: try await turning(stage) { try await Self.linkCut.happen(stage) }
         case .primaryLostInSwitchover: try await lose(bed.a, duringSwitchoverOf: stage)
         case .standbyLostInSwitchover: try await lose(bed.b, duringSwitchoverOf: stage)
         case .primaryDiskFails, .primaryDiskFull, .primaryDiskHangs:
@@ -108,6 +133,23 @@ enum Fault: String, CaseIterable {
         try await Self.pause(stage.moment / 20)
         try host.cutPower()
         _ = await command.value
+    }
+
+    /// A turn takes from some milliseconds to a second: what befalls it does so up to 400 ms after it was asked for.
+    private func turning(_ stage: Stage, _ fault: () async throws -> Void) async throws {
+        let command = Task.detached { [pair = stage.pair, level = stage.otherLevel] in
+            try? pair.romulus(pair.bed.a, ["dial", Stage.vm, level.rawValue])
+        }
+        try await Self.pause(stage.moment / 5)
+        try await fault()
+        _ = await command.value
+    }
+
+    private func turnBothWays(_ stage: Stage) throws {
+        for level in [stage.otherLevel, stage.level] {
+            let outcome = try stage.pair.romulus(stage.bed.a, ["dial", Stage.vm, level.rawValue, "--wait"])
+            guard outcome.status == 0 else { throw BedError("romulus dial \(level.rawValue): \(outcome.errors)") }
+        }
     }
 
     private func beginSwitchover(_ pair: Pair) throws {

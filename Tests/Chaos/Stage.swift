@@ -53,6 +53,12 @@ struct Stage {
             moment: moment)
     }
 
+    /// Where the level is turned to while something happens.
+    var otherLevel: Plan.Level {
+        let others = Plan.Level.allCases.filter { $0 != level }
+        return others[moment < 1 ? 0 : 1]
+    }
+
     /// Below level `system`: which boot of the guest answers once it is settled where it runs. Before the lease of a lost host
     /// has run out, the guest that is given up there may answer as well.
     func awaitAnswer() async throws -> String {
