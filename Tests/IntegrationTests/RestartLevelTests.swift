@@ -4,9 +4,9 @@ import Testing
 
 /// Level `restart`: a guest that dies is started again with all that it was told to have written, and by one host only.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct RestartLevelTests {
-    func protect(_ scene: Scene) async throws {
-        try await scene.pair.protect(scene.guest, ["--level", "restart"])
-        for host in scene.bed.hosts { #expect(try scene.pair.status(host, Scene.vm)?.level == "restart") }
+    func protect(_ scene: Scene, at level: String = "restart") async throws {
+        try await scene.pair.protect(scene.guest, ["--level", level])
+        for host in scene.bed.hosts { #expect(try scene.pair.status(host, Scene.vm)?.level == level) }
     }
 
     func control(_ scene: Scene) -> GuestControl {
@@ -95,14 +95,15 @@ import Testing
     }
 
     /// Its guest runs on all the while, with a way to the client: the kernel alone keeps it from being heard.
-    @Test(arguments: Deposed.allCases) func aDeposedHostIsSilentBeforeTheGuestStartsElsewhere(_ deposed: Deposed)
-        async throws
-    {
+    @Test(
+        arguments: Deposed.allCases.map { ($0, "restart") }
+            + [(.cutOff, "component"), (.agentKilled, "component")])
+    func aDeposedHostIsSilentBeforeTheGuestStartsElsewhere(_ deposed: Deposed, level: String) async throws {
         try await Bed.with { bed in
             let scene = try await Scene.withWitness(on: bed)
             let watch = try FrameWatch("port-a", of: bed.lan, from: scene.guest.configuration.nics[0].mac)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
-            try await protect(scene)
+            try await protect(scene, at: level)
             let before = try boot(of: scene)
             try await Task.sleep(for: .seconds(2))
             let moment = bootNanoseconds()
