@@ -6,17 +6,22 @@ import Model
 /// It looks at what waits: epochs that are sealed and not acknowledged, output that is held, and, while it climbs, disk writes
 /// that the standby has not taken. How the guest gets from one level to another is `DialMachine`'s. There is no clock in it: times
 /// are nanoseconds of one monotonic clock, and `docs/DEGRADE.md` has the table.
+///
+/// Every fall ends at `landing` first, as nothing on the way there needs more of a slow link than the last epoch. A guest that is
+/// to rest at a higher level goes on to it from there.
 public struct DegradeMachine: Sendable, Hashable {
     public struct Settings: Sendable, Hashable {
-        /// The levels that a guest can fall to in this version.
-        public static let floors: [Level] = [.restart]
+        /// Where a fall ends.
+        public static let landing = Level.restart
         public static let never = Settings(floor: nil, after: 0, targetAfter: 0, retry: 1)
         /// How many times `after` the way down may take: its last epoch is no smaller than the one that was too slow.
         public static let wayDown: UInt64 = 2
+        /// The part of `after` that a disk write may have waited for when the guest goes on to where it rests.
+        static let quickPart: UInt64 = 8
         /// The longest wait before it climbs.
         public static let retryMax: UInt64 = 3_600_000_000_000
 
-        /// The level that it falls to; nil where it stays.
+        /// The level at which it rests once it fell; nil where it does not fall.
         public var floor: Level?
         /// The longest time that output may wait, or the guest stand, because epochs are not acknowledged.
         public var after: UInt64
@@ -52,6 +57,10 @@ public struct DegradeMachine: Sendable, Hashable {
         public var mayGiveUp = false
         /// The standby is heard, the guest runs, and nothing else is under way.
         public var isCalm = false
+        /// It lives by what its level has and the one that was asked for has not.
+        public var isHeldBack = false
+        /// It is lower than where it is to rest, and that level can be had, as far as is known.
+        public var restsHigher = false
 
         public init() {}
     }
@@ -61,6 +70,8 @@ public struct DegradeMachine: Sendable, Hashable {
         case fall(String)
         /// Not even the last epoch arrives: the standby is as good as lost.
         case giveUp(String)
+        /// The dial is to be turned up to where it is to rest.
+        case settle
         /// The dial is to be turned up again.
         case climb
     }
@@ -71,6 +82,8 @@ public struct DegradeMachine: Sendable, Hashable {
         case falling(since: UInt64)
         /// It climbs at that time, when all is calm.
         case fallen(climbs: UInt64)
+        /// On its way to where it rests.
+        case settling(climbs: UInt64)
         case climbing
     }
 
@@ -83,6 +96,8 @@ public struct DegradeMachine: Sendable, Hashable {
     private var epochs = Backlog()
     private var writes = Backlog()
     private var missedSince: UInt64?
+    /// Whether it may be tried to go on to where it rests: once after each fall, and in each session.
+    private var maySettle = true
 
     public init(_ settings: Settings) {
         self.settings = settings
@@ -105,9 +120,16 @@ public struct DegradeMachine: Sendable, Hashable {
             state = .fallen(climbs: now + backOff.wait)
             return .giveUp(why)
         case .fallen(let climbs):
-            guard now >= climbs, sight.isCalm, sight.isPaired else { return nil }
+            guard sight.isCalm, sight.isPaired else { return nil }
+            if maySettle, sight.restsHigher, areWritesQuick(now) {
+                maySettle = false
+                state = .settling(climbs: climbs)
+                return .settle
+            }
+            guard now >= climbs, !sight.isHeldBack else { return nil }
             state = .climbing
             return .climb
+        case .settling: return nil
         case .climbing:
             guard let why = trouble(sight, now) ?? slowWrites(now) else { return nil }
             return fall(why, sight, now)
@@ -119,6 +141,7 @@ public struct DegradeMachine: Sendable, Hashable {
         switch state {
         case .falling where isAsked: hold(now)
         case .falling: state = .fallen(climbs: now + backOff.wait)
+        case .settling(let climbs): state = .fallen(climbs: climbs)
         case .climbing where isAsked: hold(now)
         case .climbing: state = .fallen(climbs: now + backOff.fail())
         case .holding, .fallen: break
@@ -127,9 +150,10 @@ public struct DegradeMachine: Sendable, Hashable {
 
     /// There is no session whose output is held, or no longer the same one.
     public mutating func rest(at now: UInt64) {
-        (epochs, writes, missedSince) = (Backlog(), Backlog(), nil)
+        (epochs, writes, missedSince, maySettle) = (Backlog(), Backlog(), nil, true)
         switch state {
         case .falling, .climbing: state = .fallen(climbs: now + backOff.wait)
+        case .settling(let climbs): state = .fallen(climbs: climbs)
         case .holding, .fallen: break
         }
     }
@@ -146,6 +170,7 @@ public struct DegradeMachine: Sendable, Hashable {
 
     private mutating func fall(_ why: String, _ sight: Sight, _ now: UInt64) -> Move {
         let wait = backOff.fail()
+        maySettle = true
         guard sight.isPaired else {
             state = .fallen(climbs: now + wait)
             return .giveUp(why)
@@ -177,6 +202,12 @@ public struct DegradeMachine: Sendable, Hashable {
     private func slowWrites(_ now: UInt64) -> String? {
         guard let open = writes.since, now >= open + settings.after else { return nil }
         return "a disk write waited for \((now - open) / 1_000_000) ms behind the copy of the memory"
+    }
+
+    /// For the step to where it rests the guest stands still until its writes are done that are under way: so not while one of
+    /// them has waited for long.
+    private func areWritesQuick(_ now: UInt64) -> Bool {
+        writes.since.map { now < $0 + settings.after / Settings.quickPart } ?? true
     }
 
     private func missedTarget(_ now: UInt64) -> String? {

@@ -185,6 +185,9 @@ public struct DialMachine: Sendable, Hashable {
     /// That part is being attached, and by now the steps lead to a level that needs it not.
     public func isNotWanted(_ part: Part) -> Bool { step == .attaching(part) && !target.parts.contains(part) }
 
+    /// The guest lives by something that it would lose at that level.
+    public func isHeldBack(from level: Level?) -> Bool { obstacle(level) != nil }
+
     /// What the guest lives by and would lose at that level.
     private func obstacle(_ level: Level?) -> (Part, String)? {
         for part in Part.allCases where !level.parts.contains(part) {

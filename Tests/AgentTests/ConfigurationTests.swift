@@ -191,11 +191,9 @@ import Testing
             "defaults:\n  keep_memory_minutes: 10081",
             "r.yaml:4: “defaults.keep_memory_minutes” must be a whole number from 0 to 10080, not “10081”"
         ),
-        (
-            "defaults:\n  degrade: component",
-            "r.yaml:4: “defaults.degrade” must be never or restart (a VM can fall to no other level"
-        ),
+        ("defaults:\n  degrade: system", "r.yaml:4: “defaults.degrade” must be never, restart or component"),
         ("defaults:\n  degrade: restart", "r.yaml:4: “defaults.degrade” is restart, which needs an “arbiter”"),
+        ("defaults:\n  degrade: component", "r.yaml:4: “defaults.degrade” is component, which needs an “arbiter”"),
         ("defaults:\n  level: none", "r.yaml:4: “defaults.level” must be restart, component or system"),
         ("detection:\n  silence_ms: 100", "“detection.silence_ms” (100) must be at least three times"),
         (

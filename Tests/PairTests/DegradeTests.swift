@@ -97,6 +97,32 @@ import Testing
             })
     }
 
+    /// It does not wait for a level that this guest cannot have.
+    @Test func whatCannotRestAtComponentFallsToRestartAndSaysWhy() async throws {
+        try await with(
+            after: 1000,
+            {
+                $0.options.degrade.floor = .component
+                $0.options.degrade.retry = 3_600_000_000_000
+            },
+            { scene in
+                try await scene.waitUntilProtected()
+                let why = "disk disk0 is a raw image on nothing"
+                let beginning = "should it fall, then to level restart, not to component"
+                let word = scene.events(.state).first { $0.hasPrefix(beginning) }
+                #expect(word?.contains(why) == true, "\(scene.events(.state))")
+                scene.standby.acknowledge(.onDemand)
+                try await scene.send("held")
+                try await scene.wait(for: "the turn") { scene.current?.level == .restart }
+                scene.standby.acknowledge(.atOnce)
+                try await wait(for: .restart, scene)
+                try await scene.wait(for: "the word") { scene.events(.degraded).count == 1 }
+                let reason = try #require(scene.shell.status.dialReason)
+                #expect(reason.hasPrefix("degraded: the standby has not acknowledged"), "\(reason)")
+                #expect(reason.contains("; level component cannot be had: \(why)"), "\(reason)")
+            })
+    }
+
     /// What was asked for is remembered by the agent.
     @Test func anEarlierFallIsClimbedFrom() async throws {
         try await with(

@@ -207,6 +207,72 @@ import Testing
         #expect(scene.machine.state == .fallen(climbs: scene.now + Self.retry))
     }
 
+    // MARK: - Where it rests
+
+    @Test func itGoesOnToWhereItRestsOnceAfterEachFall() {
+        var scene = Scene()
+        scene.fall()
+        let climbs = scene.now + Self.retry
+        scene.sight.isCalm = false
+        scene.sight.restsHigher = true
+        #expect(scene.look(after: 0.1) == nil)
+        scene.sight.isCalm = true
+        #expect(scene.look(after: 0.1) == .settle)
+        #expect(scene.machine.state == .settling(climbs: climbs))
+        #expect(scene.look(after: 0.1) == nil, "once")
+        scene.stand(isAsked: false)
+        #expect(scene.machine.state == .fallen(climbs: climbs), "the wait is not longer for it")
+        #expect(scene.look(after: 1) == nil, "it did not get there, and is not tried again")
+        #expect(scene.look(after: 29) == .climb)
+        scene.stand(isAsked: true)
+        scene.now += Self.after
+        scene.fall()
+        #expect(scene.look() == .settle)
+    }
+
+    /// The guest stands still for it until its writes are done.
+    @Test func itDoesNotGoOnWhileAWriteIsSlow() {
+        var scene = Scene()
+        scene.fall()
+        scene.sight.restsHigher = true
+        scene.sight.written = 5
+        #expect(scene.look() == .settle, "one that was just sent")
+        scene.machine.rest(at: scene.now)
+        #expect(scene.look() == .settle, "once in each session")
+        scene.machine.rest(at: scene.now)
+        scene.sight.isCalm = false
+        _ = scene.look()
+        scene.sight.isCalm = true
+        #expect(scene.look(after: 0.3) == nil)
+        scene.sight.taken = 5
+        #expect(scene.look() == .settle)
+    }
+
+    @Test func aSlowLinkDoesNotKeepItFromClimbing() {
+        var scene = Scene()
+        scene.fall()
+        scene.sight.restsHigher = true
+        scene.sight.isCalm = false
+        scene.sight.written = 5
+        _ = scene.look(after: 29)
+        scene.sight.isCalm = true
+        #expect(scene.look(after: 1) == .climb)
+    }
+
+    /// A disk is lost: the level that it lives by is not left, and that is no trial that failed.
+    @Test func itDoesNotClimbFromWhatItLivesBy() {
+        var scene = Scene()
+        scene.fall()
+        scene.sight.isHeldBack = true
+        #expect(scene.look(after: 1000) == nil)
+        scene.sight.isHeldBack = false
+        #expect(scene.look() == .climb)
+        scene.sight.isHeldBack = true
+        #expect(scene.look(after: 1) == nil)
+        scene.stand(isAsked: false)
+        #expect(scene.machine.state == .fallen(climbs: scene.now + 2 * Self.retry))
+    }
+
     @Test func whatAnEarlierRunLeftBelowClimbs() {
         var scene = Scene()
         scene.machine.find(at: scene.now)

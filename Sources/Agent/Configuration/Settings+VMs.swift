@@ -8,14 +8,8 @@ import RomulusAPI
 extension Settings {
     private static let levelForm = "restart, component or system"
     private static func level(_ text: String) -> Level? { Level(rawValue: text) }
-    private static let degradeForm =
-        "never\(DegradeMachine.Settings.floors.map { " or \($0.rawValue)" }.joined())"
-        + " (a VM can fall to no other level in this version)"
-    private static func degrade(_ text: String) -> DegradePolicy? {
-        DegradePolicy(rawValue: text).flatMap { policy in
-            policy.floor.map { DegradeMachine.Settings.floors.contains($0) } ?? true ? policy : nil
-        }
-    }
+    private static let degradeForm = "never, restart or component"
+    private static func degrade(_ text: String) -> DegradePolicy? { DegradePolicy(rawValue: text) }
     private static let day = 86_400
 
     enum Defaults {
@@ -41,7 +35,7 @@ extension Settings {
         )
         static let degrade = Setting.value(
             "degrade", degradeForm, Settings.degrade,
-            "the lowest level that a VM falls to by itself when level system cannot be held; needs an arbiter; see"
+            "the level that a VM falls to by itself when level system cannot be held; needs an arbiter; see"
                 + " docs/DEGRADE.md",
             absent: "never", example: "restart")
         static let degradeAfter = Setting.integer(

@@ -54,7 +54,7 @@ extension PrimaryDuty {
             case .turn(let level): if let level { feed(.setLevel(level), &outputs) }
             case .stands(let level):
                 guard let level else { break }
-                outputs.append(.report(keeper.stood(at: level, asked: dial?.asked, at: time)))
+                outputs.append(.report(keeper.stood(at: level, asked: dial?.asked, dial?.reason, at: time)))
             case .report(let text):
                 lastError = text
                 outputs.append(.report(.event(.state, text)))

@@ -170,7 +170,7 @@ public final class PrimaryShell: LinkHandler, Sendable {
             status.identity = state.identity
             status.level = state.duty.machine.level
             status.asked = state.duty.dial?.asked ?? state.duty.keeper.asked ?? status.level
-            status.dialReason = state.duty.keeper.sentence(state.duty.dial?.reason, at: MonotonicClock.now())
+            status.dialReason = state.duty.keeper.sentence(of: state.duty, at: MonotonicClock.now())
             status.isDegraded = state.duty.keeper.asked != nil && status.level != status.asked
             status.lostDisks = state.duty.copies.losses.sorted { $0.key < $1.key }.map(\.value)
             status.carried = state.parts.carry?.carried ?? []

@@ -88,10 +88,7 @@ final class PrimaryThread {
         {
             throw SessionError(.refused, "\(options.vm) cannot be protected: \(obstacle)")
         }
-        let obstacle = options.degrade.floor.flatMap {
-            LevelParts.obstacle(to: $0, found.description, shell.custody)
-        }
-        shell.state.withLock { $0.duty.keeper.obstacle = obstacle }
+        learnFalls(of: found.description)
         if let places = shell.custody.serving {
             do throws(SessionError) {
                 _ = try LeftServers(of: found, places)
@@ -105,6 +102,17 @@ final class PrimaryThread {
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }
         if !shell.origin.isFresh { closeGuest() }
+    }
+
+    /// How far it can fall by itself. The operator hears now, not at the first fall, what stands in the way.
+    private func learnFalls(of guest: GuestDescription) {
+        guard let floor = options.degrade.floor else { return }
+        var obstacles: [Level: String] = [:]
+        for level in [DegradeMachine.Settings.landing, floor] {
+            obstacles[level] = LevelParts.obstacle(to: level, guest, shell.custody)
+        }
+        let word = shell.state.withLock { $0.duty.keeper.learn(obstacles) }
+        if let word { shell.report(.event(.state, word)) }
     }
 
     private func refusal(of guest: any Guest, _ error: SessionError) -> SessionError {
