@@ -46,7 +46,7 @@ struct LevelPlan {
         }
         guard seed % 5 == 0 || seed % 5 == 3 else { return }
         level = random.pick([.restart, .restart, .component, .system])
-        degrade = Self.degrade(seed)
+        fall(seed, faultPhase)
         let drift = Int(Self.timing.drift)
         switch random.below(3) {
         case 0: rates = Self.worstRates
@@ -62,18 +62,25 @@ struct LevelPlan {
         case 3: isolateTheOwner(faultPhase, &random)
         case 4: deafenTheStandby(faultPhase, &random)
         case 5: stallAtARequest(faultPhase, &random)
+        case 6: stallAtATurn(faultPhase, &random)
         default: break
         }
         if random.chance(perMille: 200) { faults.append((random.within(400...faultPhase), .guestDies)) }
     }
 
     /// Drawn apart, so that it does not change what else happens in a run.
-    private static func degrade(_ seed: UInt64) -> DegradeMachine.Settings {
+    private mutating func fall(_ seed: UInt64, _ end: Int) {
         var random = Random(seed: seed ^ 0x6465_6772)
-        guard random.chance(perMille: 200) else { return .never }
-        return DegradeMachine.Settings(
+        guard random.chance(perMille: 200) else { return }
+        degrade = DegradeMachine.Settings(
             floor: .restart, after: UInt64(random.pick([60, 120, 250])) * 1_000_000, targetAfter: 1,
             retry: UInt64(random.pick([100, 300])) * 1_000_000)
+        guard random.chance(perMille: 600) else { return }
+        degrade.floor = .component
+        if random.chance(perMille: 600) { level = .system }
+        for _ in 0..<random.below(3) {
+            faults.append((random.within(500...end), .diskFails(0, milliseconds: random.within(5...900))))
+        }
     }
 
     /// The dial is turned once or more, and something goes wrong at about that time.
@@ -134,6 +141,15 @@ struct LevelPlan {
         faults.append((begin, .cut(from: 0, milliseconds: 1400)))
         faults.append((begin + random.within(650...1050), .crash(0, afterActions: 0, downMilliseconds: 3000)))
         until = begin + 3000
+    }
+
+    /// The owner's agent stands still while its level is turned, until the guest runs elsewhere.
+    private mutating func stallAtATurn(_ end: Int, _ random: inout Random) {
+        let begin = random.within(500...end)
+        (level, tick) = (random.pick([.restart, .restart, .system]), 1_000_000)
+        faults.append((begin, .command(.turn(.component))))
+        faults.append((begin + random.within(15...60), .stall(0, milliseconds: random.within(2300...3000))))
+        until = begin + 4000
     }
 
     /// The owner's agent stands still between reading its clock and asking the kernel, and dies right after.

@@ -95,6 +95,16 @@ enum Mutant: String, CaseIterable {
     case resumesAtLowerLevel = "a guest goes on from its memory at a level at which that is behind"
     case fallsBeforeGate = "a guest that falls is let go before its gate stands"
     case climbsWithoutHold = "a guest that climbs counts as held before its output is"
+    case fallsWithoutAsking = "a guest that falls is let go although nobody has turned the register"
+    case settlesUngated = "a guest that goes on to where it rests has no gate meanwhile"
+    case climbsPastLostDisk = "a guest that climbs has its disk served no more although it is lost here"
+    case goesOnAloneWhenFallen = "a guest that could not be held goes on without its standby unasked"
+    case resumesAtAskedLevel =
+        "after a failover the level that was asked for counts, and not the one that was fallen to"
+    case startsTurnedUnwaited =
+        "a guest that was turned down counts as one at system: who takes over waits for no lease"
+    case takesOldGateForNew = "a gate that stood before a turn up counts as standing at the next turn down"
+    case turnedGateStaysOpen = "the gate of a guest that was turned down is opened for longer than its lease"
     case acknowledgesWritesEarly = "a write is done when one of two copies has it"
     case acknowledgesWritesAlone = "a write is done on one copy before the register says that it counts alone"
     case takesWritesAfterAsking = "a standby answers for writes after it asked to take over"

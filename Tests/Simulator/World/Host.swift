@@ -26,6 +26,10 @@ final class Host {
     var copyIsBehind = false
     /// What it wrote down of the copies at the other host.
     var owners = OwnersCopies()
+    /// For mutants: a gate stood before its guest, and was taken away.
+    var hadGate = false
+    /// For mutants: its guest is below the level that was asked for.
+    var hasFallen = false
     /// The last step that its guest sent out without waiting for an acknowledgement.
     var lastFree = -1
 

@@ -103,7 +103,9 @@ extension World {
         }
         registers.act(on: register.term, host.durable, "the guest was started", &verdict)
         endQEMU(host)
-        bootFromDisk(mutant == .resumesAtLowerLevel ? replica.memoryTip : replica.tip, of: register.lineage, host)
+        let goesBack =
+            mutant == .resumesAtLowerLevel || (mutant == .resumesAtAskedLevel && hosts[host.other].hasFallen)
+        bootFromDisk(goesBack ? replica.memoryTip : replica.tip, of: register.lineage, host)
         goOnAsPrimary(host)
     }
 }

@@ -31,7 +31,9 @@ extension World {
 
     private func planted(_ event: LeaseMachine.Event, _ host: Host) -> LeaseMachine.Event {
         guard case .won(let term, .toStart) = event else { return event }
-        let isSkipped = mutant == .startsWithoutWaiting || (mutant == .forgetsToWaitAgain && host.isRecovered)
+        let isSkipped =
+            mutant == .startsWithoutWaiting || (mutant == .forgetsToWaitAgain && host.isRecovered)
+            || (mutant == .startsTurnedUnwaited && (host.replica?.staged ?? .firstCopy) > Epoch(1))
         return isSkipped ? .won(term, .restarting) : event
     }
 
@@ -116,6 +118,7 @@ extension World {
         guard until > reading else { return }
         var milliseconds = (until - reading) / 1_000_000
         if mutant == .gateShutsLate { milliseconds += 300 }
+        if mutant == .turnedGateStaysOpen, host.sealed > Epoch(1) { milliseconds += 1000 }
         let delay = isHealing ? 1 : levelRandom.within(1...plan.levels.hesitation)
         let work = AgentWork.gate(request, guest: guest.id, until: until, milliseconds, attempts: attempts)
         queue.add(.agent(host.index, life: host.life, work), at: now + delay)

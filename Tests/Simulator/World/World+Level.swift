@@ -10,7 +10,8 @@ extension World {
         case .gate:
             host.isGuarding = true
             let isFalling = if case .falling? = host.primary?.keeper.machine.state { true } else { false }
-            if mutant == .releasesBeforeGate || (mutant == .fallsBeforeGate && isFalling) {
+            let isTakenForOld = mutant == .takesOldGateForNew && host.hadGate
+            if mutant == .releasesBeforeGate || (mutant == .fallsBeforeGate && isFalling) || isTakenForOld {
                 host.isGuarding = false
                 later(host, 1, .partAttached(session, .gate))
             }
@@ -20,6 +21,9 @@ extension World {
             let work = isEarly ? AgentWork.partAttached(session, .hold) : .beginHolding(session)
             later(host, plan.epoch, work)
         case .disks, .served, .detour, .memory:
+            if mutant == .settlesUngated, case .settling? = host.primary?.keeper.machine.state {
+                host.guest?.kernelGate = nil
+            }
             guard isHealing || !levelRandom.chance(perMille: plan.levels.failures) else {
                 return later(host, 5, .partFails(session, part))
             }
@@ -36,7 +40,7 @@ extension World {
         switch part {
         case .gate:
             host.guest?.kernelGate = nil
-            host.isGuarding = false
+            (host.isGuarding, host.hadGate) = (false, true)
             later(host, 1, .partDetached(host.session, .gate))
         case .hold: later(host, 1, .endHolding(host.session))
         case .served: later(host, 3, .serveNoMore(host.session))
@@ -80,6 +84,7 @@ extension World {
         sight.missesTarget = now / 100 % 9 == 7
         let time = nanoseconds
         tellPrimary(host) { $0.keepLevel(sight, at: time) }
+        host.hasFallen = host.primary?.keeper.asked != nil
     }
 
     private static let keepPeriod = 20

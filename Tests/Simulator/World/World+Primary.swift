@@ -122,6 +122,13 @@ extension World {
             host.hasClaimed = true
             return feedLater(.applied(new), nonce, host)
         }
+        if let keeper = host.primary?.keeper, keeper.asked != nil {
+            let isFalling = if case .falling = keeper.machine.state { true } else { false }
+            if mutant == .fallsWithoutAsking && isFalling || mutant == .goesOnAloneWhenFallen && isLonely {
+                host.hasClaimed = true
+                return feedLater(.applied(new), nonce, host)
+            }
+        }
         ask(.compareAndSet(expecting: expecting, new: new, nonce: nonce), host)
     }
 

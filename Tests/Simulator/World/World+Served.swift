@@ -36,7 +36,9 @@ extension World {
             return tellPart(session, host) { $0.hear(.detached(.served)) }
         }
         guard guest.isRunning, guest.pending == nil else { return later(host, 2, .serveNoMore(session)) }
-        guard server.rules.isWhole || mutant == .turnsBackLostCopy else {
+        let isClimbing = host.primary?.keeper.asked != nil
+        guard server.rules.isWhole || mutant == .turnsBackLostCopy || (mutant == .climbsPastLostDisk && isClimbing)
+        else {
             return tellPart(session, host) { $0.hear(.detachFailed(.served, "it is lost here")) }
         }
         turnBack(server, host)
@@ -149,6 +151,7 @@ extension World {
     func hear(_ report: ServedReport, ofGuest id: Int, _ host: Host) {
         guard host.primary != nil, let guest = host.guest, guest.id == id, guest.served != nil else { return }
         tellPrimary(host) { $0.hear(disk: Self.diskIndex, Self.diskName, report) }
+        if mutant == .climbsPastLostDisk { tellPrimary(host) { $0.hear(.livesBy(.served, nil)) } }
         if mutant == .goesOnWithoutCopy { tellPrimary(host) { $0.handle(.copyLost(false)) } }
         if mutant == .leavesWithLostCopy, report.lost != nil, !report.isNoted,
             host.primary?.machine.mayLiveByStandby == false
