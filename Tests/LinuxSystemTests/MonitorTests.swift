@@ -38,4 +38,23 @@ import Testing
         #expect(stock.wait { $0.popLast() } == 2)
         thread.join()
     }
+
+    /// Eight that may all do it: each thing is taken once, and none is left.
+    @Test func whatOneMayTakeIsTakenOnce() throws {
+        let stock = Monitor([Int]())
+        let taken = Monitor([Int]())
+        for number in 0..<8 {
+            _ = try NamedThread.start("taker-\(number)") {
+                while true {
+                    let next = stock.take { $0.isEmpty ? nil : $0.removeFirst() }
+                    taken.change { $0.append(next) }
+                    if next < 0 { return }
+                }
+            }
+        }
+        for number in 0..<500 { stock.changeForOne { $0.append(number) } }
+        for _ in 0..<8 { stock.changeForOne { $0.append(-1) } }
+        taken.await { $0.count == 508 }
+        #expect(Set(taken.look { $0 }) == Set(-1..<500))
+    }
 }
