@@ -54,38 +54,19 @@ extension PrimaryMachine {
     }
 
     /// Asks for a change of `current`, instead of whatever was asked for before.
-    mutating func ask(_ purpose: Request.Purpose, from current: Register?, _ actions: inout [Action]) {
-        guard let new = successor(of: current, purpose) else { return }
+    mutating func ask(_ purpose: RegisterRequest.Purpose, from current: Register?, _ actions: inout [Action]) {
+        // A guest that is named now has the level that was asked for with it, whatever the last one had.
+        let level = isFresh ? firstLevel : current?.level ?? firstLevel
+        let term = rule.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
+        let alone = Register(
+            term: term, owner: node, mode: .solo, session: .none, standby: nil, lineage: lineage, level: level)
+        guard let new = purpose.change(of: current, alone: alone, in: session) else { return }
         let nonce = Nonce(random.next())
-        request = Request(purpose: purpose, expecting: current, new: new, nonce: nonce)
+        request = RegisterRequest(purpose: purpose, expecting: current, new: new, nonce: nonce)
         if rule.isManual {
             grant(new, &actions)
         } else {
             actions.append(.compareAndSet(expecting: current, to: new, nonce: nonce))
-        }
-    }
-
-    private func successor(of current: Register?, _ purpose: Request.Purpose) -> Register? {
-        let term = rule.isManual ? max(current?.term ?? seen, seen).next : (current?.term ?? Term(0)).next
-        switch purpose {
-        case .solo:
-            // A guest that is named now has the level that was asked for with it, whatever the last one had.
-            return Register(
-                term: term, owner: node, mode: .solo, session: .none, standby: nil, lineage: lineage,
-                level: isFresh ? firstLevel : current?.level ?? firstLevel)
-        case .pair:
-            guard let session, let current else { return nil }
-            return Register(
-                term: term, owner: node, mode: .paired, session: session.id, standby: session.standby,
-                lineage: lineage, level: current.level)
-        case .level(let level):
-            guard var next = current else { return nil }
-            next.term = term
-            next.level = level
-            return next
-        case .handOver:
-            guard let session, let current else { return nil }
-            return current.solo(owner: session.standby.node, term: term)
         }
     }
 

@@ -14,7 +14,7 @@ enum HouseLimits {
     /// By target and type: the lines of `Type.swift` and `Type+Aspect.swift`. Of the two machines this is the intended size:
     /// they are one value each.
     static let typesOver600Lines: [String: Int] = [
-        "Protocol.PrimaryMachine": 1200,
+        "Protocol.PrimaryMachine": 1100,
         "Protocol.StandbyMachine": 900,
     ]
     /// Folders of one target of which each names types of the other; `.` are the files beside the folders.
