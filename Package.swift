@@ -243,7 +243,7 @@ let package = Package(
             "AgentTests",
             [
                 "Agent", "LinuxSystem", "RomulusAPI", "Journal", "Telemetry", "Registers", "Fencing", "PKI", "Model",
-                "TestBed", "Fakes", "Literals", "Pair", "Standby", "Memory", "Transport", "Wire",
+                "TestBed", "Fakes", "Literals", "Pair", "Protocol", "Standby", "Memory", "Transport", "Wire",
                 http,
                 log,
                 lifecycle,

@@ -123,6 +123,9 @@ package final class DiskCarrier: Carrier {
         if isThrough { for mirror in mirrors { try mirror.hold() } }
     }
 
+    /// The guest is gone, and with it whatever was under way.
+    package func endServers() { for mirror in mirrors { mirror.endServing() } }
+
     /// For the thread that asks: each is carried out by the disk's process, and may take until that answers.
     package func servers() -> DiskServers {
         DiskServers(

@@ -217,11 +217,14 @@ public struct GoodbyeMessage: Codable, Sendable {
     /// With `handedBack`: nothing was done to take over, and the session goes on as before. Absent in what older agents
     /// wrote, which give up the replica with the guest.
     public var staysStandby: Bool?
+    /// The guest died and is started nowhere again. Absent where that is not so, and in what older agents wrote.
+    public var staysDown: Bool?
 
-    public init(kind: Kind, reason: String, staysStandby: Bool? = nil) {
+    public init(kind: Kind, reason: String, staysStandby: Bool? = nil, staysDown: Bool? = nil) {
         self.kind = kind
         self.reason = reason
         self.staysStandby = staysStandby
+        self.staysDown = staysDown
     }
 }
 

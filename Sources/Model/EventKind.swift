@@ -38,6 +38,8 @@ extension EventKind {
     public static let coldBoot = EventKind(rawValue: "cold_boot")
     /// A guest that died, or whose host did, was started from its disk, at a level that promises no more.
     public static let restarted = EventKind(rawValue: "restarted")
+    /// A guest that died here cannot be started here again, and the other host is to start it.
+    public static let handedOver = EventKind(rawValue: "handed_over")
     /// The first output left after that.
     public static let firstOutput = EventKind(rawValue: "first_output")
     /// The guest that ran here was silenced: another host has the right to run it.
@@ -62,7 +64,8 @@ extension EventKind {
 
     public static let decisions: [EventKind] = [
         .request, .detected, .standbyLost, .asked, .granted, .refused, .forced, .promoted, .coldBoot, .restarted,
-        .firstOutput, .fenced, .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected, .dialled,
+        .handedOver, .firstOutput, .fenced, .fencingAsked, .fencingConfirmed, .fencingFailed, .protected, .reProtected,
+        .dialled,
         .degraded, .climbed, .ended,
     ]
 }
@@ -126,11 +129,12 @@ extension EventKind {
 
     /// Whether protection was gone when this was decided: what comes after it protects again.
     public var isLoss: Bool {
-        isDetection || [.forced, .promoted, .coldBoot, .restarted, .firstOutput, .fenced].contains(self)
+        isDetection || [.forced, .promoted, .coldBoot, .restarted, .handedOver, .firstOutput, .fenced].contains(self)
     }
 
     /// Whether something is still being carried out when this is the last decision.
     public var isUnderWay: Bool {
-        isDetection || [.request, .asked, .granted, .forced, .fencingAsked, .fencingConfirmed].contains(self)
+        isDetection
+            || [.request, .asked, .granted, .forced, .handedOver, .fencingAsked, .fencingConfirmed].contains(self)
     }
 }

@@ -35,8 +35,9 @@ public enum SessionReport: Sendable {
     /// The guest died here, and was started here again, under this register: another session goes on with it, and no `ended`
     /// follows.
     case restarted(StartedGuest, Register)
-    /// The guest runs here from now on, and who may run it is known.
-    case becamePrimary(Register)
+    /// The guest runs here from now on, and who may run it is known. `starts`: how often it was started where it ran before, which
+    /// could not start it again; 0 where that is not why.
+    case becamePrimary(Register, starts: Int)
     /// Another host goes on with the guest; this one may be its standby.
     case gaveWay(LocalRecord)
     /// The session is over and cleaned up.

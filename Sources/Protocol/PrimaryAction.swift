@@ -44,6 +44,8 @@ public enum PrimaryAction: Sendable, Equatable {
     /// was sealed whole is sent first. `guestStands` for a switchover: the guest is here and stands still, and can be
     /// given back. Start the clock for `handOverOverdue` then.
     case askTakeOver(Term, guestStands: Bool)
+    /// As for a guest that is dead here and cannot be started here, for this reason, after so many starts: the standby starts it.
+    case askToStart(Term, starts: Int, because: String)
     /// Tell the standby that it is not needed any more; `letGo` follows when it answers.
     case dismissStandby
     /// Make sure that the node is off, by the command that is configured for it; `peerFenced`, `fencingFailed` with
@@ -59,6 +61,9 @@ public enum PrimaryAction: Sendable, Equatable {
     case detach
     /// Kill the guest's QEMU; `guestLost` when the process is proven gone (I15).
     case killGuest
+    /// The guest's QEMU died here, in a pair: make another one, which stands still and lets nothing of the guest run, so that it is
+    /// known whether it can be started here before anything is asked for. `startable` or `unstartable` follows.
+    case tryStart
     /// The guest's QEMU died here, under a register that this host won since: start the guest from its disks, once
     /// `LeaseMachine` lets it (`restarting`, at this term); `guestStarted` or `guestLost` follows.
     case startGuest(Term)

@@ -44,6 +44,11 @@ extension PrimaryMachine {
             actions.append(.closeLink)
         case .copying: part(&actions)
         case .pairing, .paired:
+            guard !isReplaceable else {
+                actions.append(.tryStart)
+                guestIsGone = true
+                return true
+            }
             guestIsGone = true
             if let session, !isDismissing { letStandbyGo(session.id, &actions) }
             return true
@@ -55,6 +60,22 @@ extension PrimaryMachine {
         guestIsGone = true
         startIfGone(&actions)
         return true
+    }
+
+    /// Nothing of the guest has run here since it died, so the standby has all of it: this host goes on by its own right only now
+    /// that it can.
+    mutating func beStartable(_ actions: inout [Action]) {
+        guard guestIsGone, isReplaceable, let session else { return }
+        if isCopyLost { loseGuest(&actions) } else { letStandbyGo(session.id, &actions) }
+    }
+
+    /// I41: only while SOLO was not asked for since the death. Who has it may have let the guest run.
+    mutating func failToStart(_ reason: String, _ starts: Int?, _ actions: inout [Action]) {
+        guard guestIsGone, isReplaceable, let session else { return }
+        guard !isCopyLost else { return loseGuest(&actions) }
+        guard let starts else { return letStandbyGo(session.id, &actions) }
+        actions.append(.askToStart(seen.next, starts: starts, because: reason))
+        beFenced(&actions)
     }
 
     /// The register says SOLO for certain.
@@ -122,7 +143,7 @@ extension PrimaryMachine {
     }
 
     mutating func setLevel(_ level: Level, _ actions: inout [Action]) {
-        guard request == nil, !guestStandsStill, !isDismissing else {
+        guard request == nil, !guestStandsStill, !isDismissing, !guestIsGone else {
             actions.append(.report("another change is under way: turn the dial again when it is done"))
             return
         }

@@ -99,6 +99,11 @@ public struct PrimaryMachine: Sendable, Equatable {
         case guestLost
         /// A served disk is lost here; or all are whole again.
         case copyLost(Bool)
+        /// After `tryStart`: the guest's QEMU is made and stands still.
+        case startable
+        /// After `tryStart`: it cannot be started here, for this reason, after so many starts; nil where no other host is to
+        /// start it either.
+        case unstartable(String, starts: Int?)
         /// After `startGuest`: the guest is there again.
         case guestStarted
         /// The guest was shut down, or its QEMU was told to quit.
@@ -238,6 +243,8 @@ public struct PrimaryMachine: Sendable, Equatable {
         case .guarded(let session): beGuarded(session, &actions)
         case .guestLost: loseGuest(&actions)
         case .copyLost(let isLost): loseCopy(isLost)
+        case .startable: beStartable(&actions)
+        case .unstartable(let reason, let starts): failToStart(reason, starts, &actions)
         case .guestStarted: guestIsGone = false
         case .guestEnded: endGuest(&actions)
         case .unprotect: unprotect(&actions)

@@ -35,17 +35,20 @@ public struct Heartbeat: FrameBody, Equatable, Sendable {
 ///
 ///      0  term         u64   at least 1
 ///      8  guestStands  u8    1 for a switchover, else 0
-///      9  reserved     7
+///      9  starts       u8    below `system`: how often the primary started the guest lately, which it cannot start again; else 0
+///     10  reserved     6
 public struct TakeOver: FrameBody, Equatable, Sendable {
     public static let type = FrameType.takeOver
     static let size = 16
 
     public var term: Term
     public var guestStands: Bool
+    public var starts: UInt8
 
-    public init(term: Term, guestStands: Bool) {
+    public init(term: Term, guestStands: Bool, starts: UInt8 = 0) {
         self.term = term
         self.guestStands = guestStands
+        self.starts = starts
     }
 
     public init(parsing body: UnsafeRawBufferPointer) throws(WireError) {
@@ -55,13 +58,15 @@ public struct TakeOver: FrameBody, Equatable, Sendable {
         let guestStands = try fields.number(UInt8.self)
         guard guestStands <= 1 else { throw fields.malformed(at: 8, "guestStands is \(guestStands), not 0 or 1") }
         self.guestStands = guestStands == 1
-        try fields.reserved(7)
+        starts = try fields.number(UInt8.self)
+        try fields.reserved(6)
         try fields.end()
     }
 
     public func write(into sink: inout ByteSink) {
         sink.append(term.number)
         sink.append(UInt8(guestStands ? 1 : 0))
-        sink.append(zeros: 7)
+        sink.append(starts)
+        sink.append(zeros: 6)
     }
 }

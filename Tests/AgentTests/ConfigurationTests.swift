@@ -4,6 +4,7 @@ import Foundation
 import Journal
 import Model
 import PKI
+import Protocol
 import Testing
 
 @Suite struct ConfigurationTests {

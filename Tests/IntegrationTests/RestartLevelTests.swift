@@ -225,28 +225,6 @@ import Testing
         }
     }
 
-    @Test func aGuestThatKeepsDyingStaysDownInTheEnd() async throws {
-        try await Bed.with { bed in
-            let scene = try await Scene.withWitness(on: bed) { $0.pair.defaults = ["restarts: 3"] }
-            try await protect(scene)
-            var pid = scene.guest.pid
-            for _ in 1...3 {
-                kill(pid, SIGKILL)
-                pid = try await protected(scene, at: bed.a, otherThan: pid)
-            }
-            kill(pid, SIGKILL)
-            try await eventually("it is told that the guest stays down", within: .seconds(60)) {
-                try events(scene, at: bed.a, "error").contains("stays down") ? true : nil
-            }
-            try await Task.sleep(for: .seconds(5))
-            #expect(bed.a.qemus.isEmpty && bed.b.qemus.isEmpty)
-            let restarts = try events(scene, at: bed.a, "restarted").split(separator: "\n")
-            #expect(restarts.count(where: { $0.contains("was started here from its disk") }) == 3, "\(restarts)")
-            let status = try #require(try scene.pair.status(bed.a, Scene.vm))
-            #expect(status.lastError?.contains("stays down") == true, "\(status)")
-        }
-    }
-
     /// Whoever ends the guest in order is obeyed.
     @Test func aGuestThatIsQuitStaysDown() async throws {
         try await Bed.with { bed in

@@ -21,7 +21,7 @@ import Testing
             switch report {
             case .failure(let error): "failure: \(error.message)"
             case .tookOver(let result, _, _): "\(result.isBooted ? "booted" : "resumed") from \(result.epoch)"
-            case .becamePrimary(let register): "primary at term \(register.term), \(register.mode.rawValue)"
+            case .becamePrimary(let register, _): "primary at term \(register.term), \(register.mode.rawValue)"
             case .ended: "ended"
             default: nil
             }

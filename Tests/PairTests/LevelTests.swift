@@ -241,11 +241,20 @@ import Wire
 
     @Test func aGuestThatDiedStartsWhenTheLeaseLetsIt() throws {
         var duty = try Self.paired(.restart)
-        let asked = duty.handle(.guestLost)
+        #expect(words(duty.handle(.guestLost)) == ["tryStart"])
+        let asked = duty.handle(.startable)
         #expect(words(asked) == ["ask for alpha solo"])
         let wanted = words(Self.agree(asked, &duty))
         #expect(wanted.suffix(3) == ["detach", "lease ended", "lease won"])
         #expect(words(duty.mayRun()) == ["startGuest", "lease ended"])
+    }
+
+    @Test func aGuestThatCannotStartIsTheStandbys() throws {
+        var duty = try Self.paired(.restart)
+        _ = duty.handle(.guestLost)
+        let outputs = duty.failToStart(SessionError(.refused, "three times"), starts: 3)
+        #expect(words(outputs).first == "send takeOver" && words(outputs).contains("becomeStandby"))
+        #expect(duty.lastError?.hasSuffix("is to start it: three times") == true, "\(duty.lastError ?? "")")
     }
 
     // MARK: - The standby

@@ -93,9 +93,9 @@ import Testing
         try await with { scene in
             try await scene.waitUntilProtected()
             scene.guest.beginToDie()
-            try await scene.wait(for: "SOLO") { scene.register.history.count == 3 }
+            try await scene.wait(for: .restarting)
             try await Task.sleep(for: .milliseconds(300))
-            #expect(scene.starter.starts == 0 && scene.restarted == nil)
+            #expect(scene.starter.ready == 0 && scene.register.history.count == 2 && scene.restarted == nil)
             scene.guest.die()
             try await scene.wait(for: "the start") { scene.restarted != nil }
             #expect(scene.starter.starts == 1)
@@ -109,7 +109,7 @@ import Testing
             scene.guest.die()
             try await scene.wait(for: .restarting)
             try await scene.wait(for: "questions") { scene.register.asked.filter { $0.mode == .solo }.count > 1 }
-            #expect(scene.starter.starts == 0)
+            #expect(scene.starter.starts == 0 && scene.starter.ready == 1, "its QEMU stands still")
             scene.register.be(.answers)
             try await scene.wait(for: "the start") { scene.restarted != nil }
         }
@@ -127,7 +127,7 @@ import Testing
             scene.register.set(scene.vm, next)
             scene.register.be(.answers)
             try await scene.waitUntilEnded()
-            #expect(scene.starter.starts == 0 && scene.gaveWay?.seen == next.term)
+            #expect(scene.starter.starts == 0 && scene.starter.ready == 0 && scene.gaveWay?.seen == next.term)
             try await scene.wait(for: "the gate's end") { scene.barrier.guests[scene.vm] == nil }
         }
     }
@@ -139,18 +139,50 @@ import Testing
                 try await scene.waitUntilProtected()
                 scene.guest.die()
                 try await scene.wait(for: "the start") { scene.restarted != nil }
-                #expect(scene.starter.starts == 2 && scene.failures.map(\.message) == ["it does not start"])
+                #expect(scene.starter.starts == 1 && scene.failures.map(\.message) == ["it does not start"])
+                #expect(scene.standby.takeOvers.isEmpty, "the standby may not start it")
+            })
+    }
+
+    /// SOLO is not asked for: the standby is told, and has all of the guest.
+    @Test(arguments: [SessionError.Code.qemu, .refused]) func whatCannotBeStartedHereIsTheStandbysToStart(
+        code: SessionError.Code
+    ) async throws {
+        try await with(
+            {
+                $0.prepare = { scene in
+                    scene.starter.fail([SessionError(code, "its tap is gone")])
+                    scene.starter.tell(starts: 3)
+                    scene.standby.takeOver(.yes)
+                }
+            },
+            { scene in
+                try await scene.waitUntilProtected()
+                scene.guest.die()
+                try await scene.waitUntilEnded()
+                #expect(scene.starter.tries == 1 && scene.starter.starts == 0 && scene.starter.ready == 0)
+                #expect(scene.standby.takeOvers.map(\.starts) == [3] && scene.standby.goodbyes.isEmpty)
+                #expect(scene.register.history.map(\.owner).suffix(2) == [FakeNodes.primary, FakeNodes.standby])
+                #expect(scene.register.history.map(\.mode) == [.solo, .paired, .solo] && scene.gaveWay != nil)
+                let told = try #require(scene.events(.handedOver).first)
+                #expect(told.contains("is to start it: its tap is gone"), "\(told)")
             })
     }
 
     @Test func oneThatDiedTooOftenStaysDown() async throws {
         try await with(
-            { $0.prepare = { $0.starter.fail([SessionError(.refused, "web stays down")]) } },
+            {
+                // In the pair, and once more alone.
+                $0.prepare = { $0.starter.fail([1, 2].map { _ in SessionError(.refused, "it died too often") }) }
+            },
             { scene in
                 try await scene.waitUntilProtected()
                 scene.guest.die()
                 try await scene.waitUntilEnded()
-                #expect(scene.ended == "web stays down" && scene.phase == .failed && scene.starter.starts == 1)
+                let ended = try #require(scene.ended)
+                #expect(ended.contains(" stays down: it died too often; find out why"), "\(ended)")
+                #expect(scene.phase == .failed && scene.starter.tries == 2 && scene.starter.starts == 0)
+                #expect(scene.standby.goodbyes.map(\.staysDown) == [true], "the other host says so too")
             })
     }
 

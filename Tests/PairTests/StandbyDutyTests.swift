@@ -153,7 +153,7 @@ import Wire
 
     @Test func aStandbyThatGetsNoAnswerDeclinesAndStaysOne() throws {
         var duty = try Self.holding()
-        #expect(words(try duty.take(.takeOver(Term(3), guestStands: true), at: 0)) == ["read at once"])
+        #expect(words(try duty.take(.takeOver(Term(3), guestStands: true, starts: 0), at: 0)) == ["read at once"])
         let outputs = duty.learn(.unreadable("it is away"))
         #expect(words(outputs) == ["goodbye handedBack"])
         guard case .send(.goodbye(let message))? = outputs.last else { throw Self.other }

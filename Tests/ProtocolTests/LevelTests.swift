@@ -66,7 +66,9 @@ import Testing
 
     @Test func aGuestThatDiedIsStartedHereOnceTheRegisterSaysSolo() {
         var scene = paired()
-        #expect(scene.feed(.guestLost).request?.new.mode == .solo)
+        #expect(scene.feed(.guestLost) == [.tryStart])
+        #expect(scene.feed(.setLevel(.system)).deeds == [], "nobody has its memory")
+        #expect(scene.feed(.startable).request?.new.mode == .solo)
         let actions = scene.settle()
         #expect(actions.suffix(2) == [.detach, .startGuest(scene.register.unsafelyUnwrapped.term)])
         #expect(scene.feed(.candidate(beta, asked: true)) == [], "there is no guest to be copied")
@@ -87,11 +89,63 @@ import Testing
     @Test func aGuestThatDiedIsNotStartedWhereAnotherHostWon() {
         var scene = paired()
         scene.feed(.guestLost)
+        scene.feed(.startable)
         scene.register = scene.takenOver()
         let actions = scene.settle()
         #expect(!actions.contains { if case .startGuest = $0 { true } else { false } })
         #expect(!actions.contains(.killGuest) && actions.contains(.dropHeld))
         #expect(scene.machine.state == .fenced)
+    }
+
+    // MARK: - A guest that cannot be started where it ran
+
+    private func dead(_ level: Level = .restart) -> PrimaryScene {
+        var scene = paired(level)
+        scene.feed(.guestLost)
+        return scene
+    }
+
+    private func isAskedToStart(_ actions: [PrimaryMachine.Action]) -> Bool {
+        actions.contains { if case .askToStart(_, 3, "no tap") = $0 { true } else { false } }
+    }
+
+    /// Nothing was asked for, so the standby has the right to go on that it has whenever its primary is lost.
+    @Test(arguments: [Level.restart, .component]) func itIsTheStandbysToStart(level: Level) {
+        var scene = dead(level)
+        let actions = scene.feed(.unstartable("no tap", starts: 3))
+        #expect(isAskedToStart(actions) && actions.request == nil && actions.contains(.dropHeld))
+        #expect(scene.machine.state == .fenced)
+        #expect(scene.feed(.startable) == [] && scene.feed(.guestStarted) == [])
+    }
+
+    /// It was given away lately, or is to stay down: this host goes on alone with that.
+    @Test func elseItStaysHere() {
+        var scene = dead()
+        let actions = scene.feed(.unstartable("no tap", starts: nil))
+        #expect(!isAskedToStart(actions) && actions.request?.new.mode == .solo)
+        #expect(scene.settle().contains { if case .startGuest = $0 { true } else { false } })
+    }
+
+    /// I41: from the asking for SOLO on the guest may run here at any time.
+    @Test func itIsNotGivenAwayOnceSoloWasAskedFor() {
+        for event in [PrimaryMachine.Event.startable, .standbyLost(paired().session), .unprotect] {
+            var scene = dead()
+            #expect(scene.feed(event).request?.new.mode == .solo, "\(event)")
+            #expect(scene.feed(.unstartable("no tap", starts: 3)) == [], "\(event)")
+        }
+        var alone = solo()
+        alone.feed(.guestLost)
+        #expect(alone.feed(.unstartable("no tap", starts: 3)) == [])
+    }
+
+    @Test func aDiskThatIsLostMeanwhileLeavesItToTheStandbyToo() {
+        for event in [PrimaryMachine.Event.startable, .unstartable("no tap", starts: nil)] {
+            var scene = dead(.component)
+            scene.feed(.copyLost(true))
+            let actions = scene.feed(event)
+            #expect(actions.contains { if case .askTakeOver(_, guestStands: false) = $0 { true } else { false } })
+            #expect(scene.machine.state == .fenced)
+        }
     }
 
     @Test func theDialGoesDownOnlyWhereLeasesAreConfirmed() {

@@ -102,6 +102,7 @@ extension PrimaryMachine.Event {
         "switchOver",
         "setLevel", "goOn", "giveUp", "answered", "registerRead", "registerUnreadable", "persisted",
         "letGo", "peerFenced", "fencingFailed", "peerHeard", "declined", "guarded", "guestStarted", "copyLost",
+        "startable", "unstartable",
     ]
     var number: Int {
         switch self {
@@ -136,6 +137,8 @@ extension PrimaryMachine.Event {
         case .guarded: 28
         case .guestStarted: 29
         case .copyLost: 30
+        case .startable: 31
+        case .unstartable: 32
         }
     }
 }

@@ -14,6 +14,8 @@ struct LevelPlan {
     var tick: UInt64 = 4_000_000
     /// Parts that cannot be attached, or detached, at first; per mille.
     var failures = 0
+    /// How often, per mille, a guest that died cannot be started where it ran.
+    var unstartable = 0
     /// Milliseconds between reading the clock and asking the kernel, at most.
     var hesitation = 1
     var faults: [(at: Int, fault: Fault)] = []
@@ -40,6 +42,7 @@ struct LevelPlan {
         var random = Random(seed: seed ^ 0x6c65_7665_6c)
         // The others are what they were before there were levels.
         guard rule == .arbiter else { return }
+        unstartable = Self.unstartable(seed)
         guard seed % 5 != 1 else {
             atComponent(seed, faultPhase)
             return
@@ -69,6 +72,12 @@ struct LevelPlan {
     }
 
     /// Drawn apart, so that it does not change what else happens in a run.
+    private static func unstartable(_ seed: UInt64) -> Int {
+        var random = Random(seed: seed ^ 0x7374_6172)
+        return random.pick([0, 0, 300, 1000])
+    }
+
+    /// The same.
     private mutating func fall(_ seed: UInt64, _ end: Int) {
         var random = Random(seed: seed ^ 0x6465_6772)
         guard random.chance(perMille: 200) else { return }

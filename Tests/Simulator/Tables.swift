@@ -18,7 +18,8 @@ enum Tables {
         (
             "paired",
             "peerRegister sealedLast acknowledged standbyLost standbyLeaves guestLost guestEnded unprotect "
-                + "switchOver setLevel giveUp answered registerRead registerUnreadable persisted letGo"
+                + "switchOver setLevel giveUp answered registerRead registerUnreadable persisted letGo "
+                + "startable unstartable"
         ),
         ("handingOver", "peerRegister standbyLost handOverOverdue handedBack declined guestLost guestEnded goOn"),
         ("lonely", "guestLost guestEnded unprotect answered registerRead registerUnreadable persisted"),

@@ -108,6 +108,7 @@ struct BodyKind: CustomStringConvertible, Sendable {
                 [
                     bytes(of: TakeOver(term: Term(7), guestStands: false)),
                     bytes(of: TakeOver(term: Term(.max), guestStands: true)),
+                    bytes(of: TakeOver(term: Term(8), guestStands: false, starts: 3)),
                 ]),
             BodyKind(
                 DiskRead.self,

@@ -1,4 +1,5 @@
 import Model
+import Protocol
 
 /// What the file says of VMs.
 extension ConfigurationFile {

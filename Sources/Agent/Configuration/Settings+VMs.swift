@@ -62,7 +62,7 @@ extension Settings {
         static let restarts = Setting.integer(
             "restarts", 0...100, default: 3,
             "at level restart, how many times within restart_window_minutes a guest that dies is started again where it ran;"
-                + " see docs/RESTART.md")
+                + " then the standby starts it, once; see docs/RESTART.md")
         static let restartWindow = Setting.integer(
             "restart_window_minutes", 1...10_080, default: 10, "starts that are longer ago do not count")
         static let linkCap = Setting.integer(

@@ -173,6 +173,7 @@ final class Sessions: Sendable {
                 report: { [weak self, reporter] report in
                     reporter.primary(options, reported: report)
                     if case .restarted(let started, let register) = report { self?.goOn(options, started, register) }
+                    if case .event(.handedOver, _) = report { self?.restarts.giveAway(options.vm) }
                 })
         } catch {
             throw APIError(.failed, "the session of \(options.vm) cannot be made: \(error)")
@@ -236,7 +237,10 @@ final class Sessions: Sendable {
                 diskTimeoutMilliseconds: configuration.defaults.diskTimeoutMilliseconds,
                 secondPath: hosts[peer]?.secondPath, log: chronicle.log
             ) { [weak self, reporter] report in
-                if case .becamePrimary(let register) = report { self?.goOn(offer, register) }
+                if case .becamePrimary(let register, let starts) = report {
+                    if starts > 0 { self?.restarts.takeOver(offer.vm, after: starts) }
+                    self?.goOn(offer, register)
+                }
                 reporter.standby(offer.vm, reported: report)
             }
         } catch {

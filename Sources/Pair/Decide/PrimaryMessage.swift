@@ -8,8 +8,9 @@ import Wire
 /// What a primary tells its standby in a session, beside the frames of checkpoints and what it asks about the copy.
 package enum PrimaryMessage: Sendable {
     case register(Register)
-    /// The standby is to go on from its last committed checkpoint, under this term at least.
-    case takeOver(Term, guestStands: Bool)
+    /// The standby is to go on from its last committed checkpoint, under this term at least; `starts` is how often the guest was
+    /// started at the primary, which cannot start it again, and 0 otherwise.
+    case takeOver(Term, guestStands: Bool, starts: Int)
     /// The output of the epochs up to this one has left.
     case released(Epoch)
     case tuning(EpochTuning, isStalled: Bool)
@@ -32,7 +33,7 @@ package enum PrimaryMessage: Sendable {
             self = .tuning(message.tuning, isStalled: message.isStalled ?? false)
         case .takeOver:
             let asked = try body.parsed(from: "primary") { (bytes) throws(WireError) in try TakeOver(parsing: bytes) }
-            self = .takeOver(asked.term, guestStands: asked.guestStands)
+            self = .takeOver(asked.term, guestStands: asked.guestStands, starts: Int(asked.starts))
         case .synced:
             self = .synced(try body.parsed(from: "primary") { (bytes) throws(WireError) in try Synced(parsing: bytes) })
         case .promiseAsked:
@@ -51,7 +52,8 @@ package enum PrimaryMessage: Sendable {
     var frame: ByteBuffer {
         switch self {
         case .register(let register): RegisterMessage(register).frame
-        case .takeOver(let term, let stands): controlFrame(TakeOver(term: term, guestStands: stands))
+        case .takeOver(let term, let stands, let starts):
+            controlFrame(TakeOver(term: term, guestStands: stands, starts: UInt8(clamping: starts)))
         case .released(let epoch): controlFrame(Released(), epoch: epoch)
         case .tuning(let tuning, let isStalled): TuningMessage(tuning, isStalled: isStalled).frame
         case .synced(let synced): controlFrame(synced)

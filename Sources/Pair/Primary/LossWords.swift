@@ -1,7 +1,12 @@
+import Model
 import Protocol
 
-/// What the standby's loss means for the guest now.
+/// What the loss of the standby, or of the guest, means now.
 enum LossWords {
+    static func staysDown(_ vm: VMName, _ reason: String) -> String {
+        "\(vm) stays down: \(reason); find out why, then start it and “romulus protect \(vm)”"
+    }
+
     static func sentence(_ reason: String, for machine: PrimaryMachine, told choice: String?) -> String {
         guard case .frozen = machine.state else { return "the standby is lost: \(reason)" }
         if machine.isCopyLost, let choice { return "\(choice) (\(reason))" }

@@ -11,6 +11,8 @@ struct Orders: Sendable {
     var killGuest = false
     /// The next checkpoint is the last of this session: the guest goes on standing still.
     var sealLast = false
+    /// The guest is gone, and it is to be found out whether it could start here again.
+    var tryStart = false
     /// The guest is gone, and may start here again.
     var startGuest = false
     /// What the dial wants of the session.
@@ -27,6 +29,7 @@ struct Orders: Sendable {
         case .stopGuest: stopGuest = true
         case .killGuest: killGuest = true
         case .sealLast: sealLast = true
+        case .tryStart: tryStart = true
         case .startGuest: startGuest = true
         case .becomeStandby(let record): standby = record
         case .end: end = true

@@ -40,6 +40,8 @@ package struct PrimaryDuty: Sendable {
     var isOldNews = false
     /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
     var refusal: (text: String, isNew: Bool)?
+    /// Why the guest that died is started nowhere again.
+    var staysDown: String?
     /// A standby had agreed once: one that is lost from then on may come back.
     var hadStandby = false
     /// An epoch was acknowledged in this life of the agent.
@@ -98,6 +100,7 @@ package struct PrimaryDuty: Sendable {
         switch action {
         case .hold: hold(&outputs)
         case .guardOutput: attach(.gate, &outputs)
+        case .tryStart: outputs.append(.order(.tryStart))
         case .startGuest(let term): outputs += lease.restart(term)
         case .release(let epoch):
             outputs.append(.release(through: epoch))
@@ -118,6 +121,7 @@ package struct PrimaryDuty: Sendable {
         case .killGuest: outputs.append(.order(.killGuest))
         case .becomeStandby(let record): outputs.append(.order(.becomeStandby(record)))
         case .end: outputs += [.order(.end)] + lease.end()
+        case .askToStart(let term, let starts, let reason): give(term, starts, because: reason, &outputs)
         case .tellRegister, .askTakeOver, .dismissStandby: tellStandby(action, &outputs)
         case .closeLink: closeLink("the session ended", &outputs)
         case .fencePeer(let peer, let nonce):
@@ -140,14 +144,12 @@ package struct PrimaryDuty: Sendable {
             send(.register(register), &outputs)
             enterPair(&outputs)
         case .askTakeOver(let term, let stands):
-            send(.takeOver(term, guestStands: stands), &outputs)
+            send(.takeOver(term, guestStands: stands, starts: 0), &outputs)
             guard stands else { break }
             connection.askedAt = time
             outputs.append(
                 .report(.event(.session, "the standby has all of the guest and was asked to go on with it")))
-        case .dismissStandby:
-            let reason = failure?.message ?? "protection was ended"
-            send(.goodbye(GoodbyeMessage(kind: failure == nil ? .unprotected : .failed, reason: reason)), &outputs)
+        case .dismissStandby: send(.goodbye(dismissal), &outputs)
         default: break
         }
     }

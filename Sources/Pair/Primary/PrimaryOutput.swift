@@ -13,6 +13,8 @@ package enum PrimaryOrder: Sendable {
     case killGuest
     /// The next checkpoint is the last of this session: the guest goes on standing still.
     case sealLast
+    /// The guest's QEMU is gone: another one is made, which stands still. `handle` with `startable`, or `failToStart` follows.
+    case tryStart
     /// The guest's QEMU is gone, and the guest is started here again, from its disks. `handle` with `guestStarted` or
     /// `guestLost` follows.
     case startGuest

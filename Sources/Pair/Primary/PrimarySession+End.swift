@@ -23,7 +23,12 @@ extension PrimarySession {
         let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
         shell.handle(.guestLost)
         if isGivenAway { return "another host goes on with the guest" }
-        if shell.isRestarting { throw awaitOwnership() }
+        if shell.isRestarting {
+            awaitOwnership()
+            guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
+                throw SessionError.guestLost(guest.pid, "died")
+            }
+        }
         guard shell.state.withLock({ $0.duty.machine.state == .fenced }) else {
             throw SessionError.guestLost(guest.pid, "died, and no standby could go on with it")
         }
@@ -35,13 +40,25 @@ extension PrimarySession {
         throw SessionError.guestLost(guest.pid, "died; the standby was asked to take over")
     }
 
-    /// The guest is to start here again, once the standby is none any more: until then the session is there.
-    private func awaitOwnership() -> SessionError {
+    /// The guest is to start here again, once the standby is none any more; or the standby is to start it, where this host cannot.
+    /// Until then the session is there.
+    private func awaitOwnership() {
+        var mustTry = false
         while shell.state.withLock({ $0.duty.machine.session != nil }) {
+            mustTry = shell.state.withLock { state in
+                defer { state.orders.tryStart = false }
+                return mustTry || state.orders.tryStart
+            }
+            // Nothing of it is to be in the new QEMU's way.
+            if mustTry, GuestRestart.isGone(guest.exitDescriptor) {
+                mustTry = false
+                disks?.endServers()
+                restart?.tryStart()
+            }
+            shell.expectBack(after: 20_000_000)
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
             _ = shell.wake.take()
         }
-        return SessionError.guestLost(guest.pid, "died")
     }
 
     /// Protection cannot go on here: it is ended in order, which takes as long as it takes to win the right to go alone, or

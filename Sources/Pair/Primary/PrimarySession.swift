@@ -48,6 +48,8 @@ final class PrimarySession {
     let diskBound: DiskBound
     /// When it was last tried to rejoin disks that were lost.
     private var rejoinedAt = MonotonicClock.now()
+    /// What starts the guest here again, should it die.
+    var restart: GuestRestart?
     /// The disks whose faults were told of.
     var toldFaults: Set<String> = []
 

@@ -17,15 +17,20 @@ final class PrimaryThread {
     private var nextOffer: UInt64 = 0
     /// Another session goes on with the guest, which was started here again.
     private var isReplaced = false
-    /// The guest is to start here again, once its QEMU is gone.
+    /// The guest is to start here again, once its QEMU is gone; before that it may be to be found out whether it can.
     private var mustStart = false
+    private var mustTry = false
+    private let restart: GuestRestart
     /// When the lease is asked again for a start that failed; and its monitor is tried, where it was busy. By `MonotonicClock`.
     private var nextStart = UInt64.max
     private var nextLook: UInt64 = 0
     private static let startPeriod: UInt64 = 2_000_000_000
     private static let lookPeriod: UInt64 = 5_000_000_000
 
-    init(_ shell: PrimaryShell) { self.shell = shell }
+    init(_ shell: PrimaryShell) {
+        self.shell = shell
+        restart = GuestRestart(shell)
+    }
 
     private var options: PrimaryOptions { shell.options }
 
@@ -37,6 +42,7 @@ final class PrimaryThread {
         } catch {
             (ended, outcome) = (error.message, .failure(error))
         }
+        restart.discard()
         shell.tell { $0.finish(outcome) }
         shell.questions?.stop()
         let (link, record) = shell.state.withLock { ($0.parts.link, $0.orders.standby) }
@@ -125,7 +131,7 @@ final class PrimaryThread {
             if orders.killGuest { shell.end(process) }
             if endGuest { try? process.kill() }
             try obey(orders)
-            mustStart = mustStart || orders.startGuest
+            (mustStart, mustTry) = (mustStart || orders.startGuest, mustTry || orders.tryStart)
             if let offer = orders.offer {
                 if let ended = try serve(offer) { return ended }
                 continue
@@ -139,6 +145,10 @@ final class PrimaryThread {
                 continue
             }
             // A QEMU that is being killed counts as lost some time before its process has ended.
+            if hasDied, mustTry {
+                mustTry = false
+                restart.tryStart()
+            }
             if hasDied, mustStart {
                 mustStart = false
                 if let started = try startAgain() { return started }
@@ -183,7 +193,7 @@ final class PrimaryThread {
         }
         closeGuest()
         do throws(SessionError) {
-            let started = try starter.start(description)
+            let started = try restart.run(starter, description)
             shell.handle(.guestStarted)
             isReplaced = true
             shell.report(.restarted(started, register))
@@ -191,7 +201,7 @@ final class PrimaryThread {
         } catch {
             guard error.code != .refused else {
                 shell.handle(.guestEnded)
-                throw SessionError(.guestLost, error.message)
+                throw SessionError(.guestLost, LossWords.staysDown(options.vm, error.message))
             }
             shell.report(.failure(error))
             nextStart = MonotonicClock.now() + Self.startPeriod
@@ -327,6 +337,7 @@ final class PrimaryThread {
         let heartbeat = try shell.beatingHeart(accepted)
         defer { heartbeat.stop() }
         let session = try PrimarySession(shell: shell, guest: guest, link: link, level: offer.level)
+        session.restart = restart
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
             outcome = .success(try session.run())

@@ -14,13 +14,16 @@ extension StandbyDuty {
                 promised = register.term
                 outputs.append(.lease(.standsBy(register.term)))
             }
-        case .takeOver(let term, let stands):
-            let reason =
-                stands
-                ? "a switchover: the guest stands still at the primary" : "the primary's agent saw the guest's QEMU die"
+        case .takeOver(let term, let stands, let starts):
+            let death =
+                starts > 0
+                ? "the guest's QEMU died at the primary, which cannot start it again"
+                : "the primary's agent saw the guest's QEMU die"
+            let reason = stands ? "a switchover: the guest stands still at the primary" : death
             outputs.append(.report(.event(.detected, reason)))
             takeOver = TakeOverRequest(
                 cause: stands ? .switchover : .guestDied, reason: reason, decidedAt: now)
+            takeOver?.starts = starts
             feed(.takeOver(session, term, guestStands: stands), &outputs)
         case .tuning(let tuning, let isStalled):
             self.tuning = tuning
@@ -33,6 +36,7 @@ extension StandbyDuty {
             lastError = message.reason
             // Who only failed may come back.
             keepsMemory = message.kind == .failed
+            if message.staysDown == true { outputs.append(.report(.event(.error, message.reason))) }
             feed(.dismissed(session), &outputs)
         case .synced(let synced):
             guard synced == firstCopy else {

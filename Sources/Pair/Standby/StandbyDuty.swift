@@ -62,6 +62,8 @@ package struct StandbyDuty: Sendable {
         /// When QEMU had the state, and when it was durable that this host had won; 0 before.
         package var loadedAt: UInt64 = 0
         package var recordedAt: UInt64 = 0
+        /// How often the primary started the guest, which it cannot start again; 0 where that is not why.
+        package var starts = 0
     }
 
     /// A guest stands still while the arbiter is read before a switchover: no longer than this.

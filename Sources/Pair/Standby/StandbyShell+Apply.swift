@@ -155,6 +155,6 @@ extension StandbyShell {
             perform(state.duty.resumed(outcome), &state)
             return state.duty.won
         }
-        if let won { report(.becamePrimary(won)) }
+        if let won { report(.becamePrimary(won, starts: request?.starts ?? 0)) }
     }
 }

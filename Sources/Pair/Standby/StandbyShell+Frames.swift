@@ -47,7 +47,7 @@ extension StandbyShell {
             .diskNote:
             guard let message = try PrimaryMessage(header, body) else { break }
             if case .released(let epoch) = message { state.outputs.removeAll { $0.epoch <= epoch } }
-            if case .takeOver(_, guestStands: true) = message, !state.duty.machine.level.holdsOutput {
+            if case .takeOver(_, guestStands: true, _) = message, !state.duty.machine.level.holdsOutput {
                 throw SessionError(.protocolBroken, "a guest was to be handed over whose memory is not here")
             }
             perform(try state.duty.take(message, at: MonotonicClock.now()), &state)

@@ -57,6 +57,7 @@ public enum WhyText {
         case .promoted: "Promoted"
         case .coldBoot: "Booted from its disk"
         case .restarted: "Started again"
+        case .handedOver: "Handed over"
         case .firstOutput: "First output"
         case .fenced: "Fenced"
         case .fencingAsked: "Fencing asked"

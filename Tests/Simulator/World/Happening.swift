@@ -67,6 +67,7 @@ enum AgentWork {
     case endHolding(SessionID)
     case shipWrite(SessionID, Int)
     case startFromDisk(SessionID)
+    case triedToStart(guest: Int, fails: Bool)
     case attachDetour(SessionID)
     case detachDetour(SessionID)
     case carryLook(SessionID)

@@ -85,6 +85,7 @@ extension World {
     /// Its QEMU died here.
     func startAgain(_ host: Host) {
         guard let dead = host.guest else { return }
+        if mutant == .runsWhenMade, dead.isAlive { return tellPrimary(host) { $0.handle(.guestStarted) } }
         if dead.isAlive { verdict.fail("I15", "\(host.name) starts the guest again while it lives") }
         if dead.served?.isBehind(history) == true {
             verdict.fail("I40", "\(host.name) starts the guest from a copy of its disk that lacks what was done")

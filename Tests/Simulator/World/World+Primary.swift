@@ -61,6 +61,7 @@ extension World {
         case .detach:
             detachEverything(host)
             endServing(SessionError(.peerLost, "the session is over"), host)
+        case .tryStart: tryStart(host)
         case .startGuest: startAgain(host)
         case .resumeGuest:
             if mutant == .standsUntilDecided, case .lonely = host.primaryState { break }
@@ -92,7 +93,8 @@ extension World {
         case .register(let register):
             if mutant == .holdsLate, host.guest?.gate == .flowing { host.guest?.gate = .holding }
             wasPaired = wasPaired || register.mode == .paired
-        case .takeOver(let term, let stands) where stands:
+        case .takeOver(_, _, let starts) where starts > 0: noteGiven(host)
+        case .takeOver(let term, let stands, _) where stands:
             if plan.rule != .arbiter {
                 registers.act(on: term, host.durable, "the guest was handed over", &verdict)
             }

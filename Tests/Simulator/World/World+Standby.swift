@@ -217,7 +217,7 @@ extension World {
         case .released(let epoch):
             guard belongs(session, host) else { return }
             host.replica?.outputs.removeAll { $0.epoch <= epoch }
-        case .takeOver(_, let stands): if stands { host.handOverAskedAt = now }
+        case .takeOver(_, let stands, _): if stands { host.handOverAskedAt = now }
         case .goodbye: host.isTold = true
         case .register, .tuning, .synced, .askPromise, .note: break
         }

@@ -176,6 +176,7 @@ final class World {
         case .endHolding(let session): endHolding(session, host)
         case .shipWrite(let session, let step): send(.write(session, step), on: host.link, from: host)
         case .startFromDisk(let session): startFromDisk(session, host)
+        case .triedToStart(let guest, let fails): endTry(guest, fails: fails, host)
         default: doDiskWork(work, host)
         }
     }

@@ -1,0 +1,49 @@
+/// How often a guest that dies is started again within so much time, at both hosts together: one that dies over and over is not
+/// helped by that.
+///
+/// Where it cannot be started where it ran, or was as often as it may be, the other host is let start it, once within that time: a
+/// host that is at fault is left by that, and a guest that is does not go to and fro.
+public struct RestartBudget: Sendable, Equatable {
+    public let limit: Int
+    public let minutes: Int
+    /// When it was started, in nanoseconds of one clock.
+    private var starts: [UInt64] = []
+    /// When it was last given to the other host, or by it.
+    private var movedAt: UInt64?
+
+    public init(limit: Int, minutes: Int) {
+        self.limit = limit
+        self.minutes = minutes
+    }
+
+    private var window: UInt64 { UInt64(minutes) * 60_000_000_000 }
+
+    /// How many starts count by now.
+    private mutating func count(at now: UInt64) -> Int {
+        let window = window
+        starts.removeAll { $0 + window <= now }
+        return starts.count
+    }
+
+    /// False when it was started as often as it may be; else this start counts.
+    public mutating func take(at now: UInt64) -> Bool {
+        guard count(at: now) < limit else { return false }
+        starts.append(now)
+        return true
+    }
+
+    /// How many starts the other host is told of, where it may start a guest that cannot be started here; nil where it may not.
+    public mutating func startsToTell(at now: UInt64) -> Int? {
+        guard limit > 0, movedAt.map({ $0 + window <= now }) ?? true else { return nil }
+        return max(count(at: now), 1)
+    }
+
+    /// The other host starts it.
+    public mutating func giveAway(at now: UInt64) { movedAt = now }
+
+    /// The other host gave it away after so many starts, and it was started here.
+    public mutating func takeOver(after count: Int, at now: UInt64) {
+        starts = [UInt64](repeating: now, count: count + 1)
+        movedAt = now
+    }
+}
