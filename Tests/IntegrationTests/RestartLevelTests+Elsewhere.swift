@@ -72,4 +72,53 @@ extension RestartLevelTests {
             #expect(try scene.pair.status(bed.b, Scene.vm)?.lastError?.contains("stays down") == true)
         }
     }
+
+    /// The arbiter does not answer here, so QEMU stands still when the agent is lost: the guest is the other host's, and the agent
+    /// that comes back ends what it finds.
+    @Test func aQEMUThatStandsStillIsEndedByTheAgentThatComesBackTooLate() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.withWitness(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
+            try await protect(scene)
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(2))
+            let witness = [bed.witness.lanAddress].compactMap { $0 }
+            try bed.a.cutOff(from: witness, true)
+            let asked = try events(scene, at: bed.a, "asked")
+            try await scene.guest.killAndWait()
+            try await eventually("SOLO is asked for", within: .seconds(20)) {
+                try events(scene, at: bed.a, "asked") == asked ? nil : true
+            }
+            #expect(try events(scene, at: bed.a, "restarted").isEmpty)
+            try await scene.pair.agent(bed.a)?.killAndWait()
+            try await scene.pair.wait(bed.b, Scene.vm, for: "running", within: .seconds(60))
+            try await awaitBoot(scene, after: before)
+            #expect(!bed.a.qemus.isEmpty, "this shows nothing")
+            try await Scene.expectClean(verifier)
+
+            try bed.a.cutOff(from: witness, false)
+            try await scene.pair.start(bed.a)
+            try await scene.pair.wait(bed.b, Scene.vm, for: "protected", within: .seconds(90))
+            #expect(bed.a.qemus.isEmpty && bed.b.qemus.count == 1)
+            try scene.expectEqualDisks()
+        }
+    }
+
+    /// At level `component` processes have its images open, which are in nobody's way.
+    @Test func aGuestWhoseDisksAreServedIsBootedWhereItRan() async throws {
+        try await Bed.with { bed in
+            let scene = try await Scene.atComponent(on: bed)
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
+            try await scene.protectAtComponent()
+            let before = try boot(of: scene)
+            try await Task.sleep(for: .seconds(2))
+            try await scene.guest.killAndWait()
+            _ = try await protected(scene, at: bed.a, otherThan: scene.guest.pid)
+            try await awaitBoot(scene, after: before)
+            try await Scene.expectClean(verifier)
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.level == "component")
+            #expect(try events(scene, at: bed.a, "handed_over").isEmpty)
+            #expect(try events(scene, at: bed.b, "restarted").isEmpty && bed.b.qemus.isEmpty)
+        }
+    }
 }
