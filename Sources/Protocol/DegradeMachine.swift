@@ -129,7 +129,10 @@ public struct DegradeMachine: Sendable, Hashable {
             guard now >= climbs, !sight.isHeldBack else { return nil }
             state = .climbing
             return .climb
-        case .settling: return nil
+        case .settling(let climbs):
+            // Nothing is under way any more: a part of it could not be taken away again.
+            if sight.isCalm { state = .fallen(climbs: climbs) }
+            return nil
         case .climbing:
             guard let why = trouble(sight, now) ?? slowWrites(now) else { return nil }
             return fall(why, sight, now)

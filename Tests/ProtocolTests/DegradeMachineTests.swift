@@ -219,7 +219,9 @@ import Testing
         scene.sight.isCalm = true
         #expect(scene.look(after: 0.1) == .settle)
         #expect(scene.machine.state == .settling(climbs: climbs))
+        scene.sight.isCalm = false
         #expect(scene.look(after: 0.1) == nil, "once")
+        scene.sight.isCalm = true
         scene.stand(isAsked: false)
         #expect(scene.machine.state == .fallen(climbs: climbs), "the wait is not longer for it")
         #expect(scene.look(after: 1) == nil, "it did not get there, and is not tried again")
@@ -228,6 +230,19 @@ import Testing
         scene.now += Self.after
         scene.fall()
         #expect(scene.look() == .settle)
+    }
+
+    /// What was attached for it cannot be taken away, so the dial does not come to stand.
+    @Test func itClimbsAlthoughTheWayToWhereItRestsGotStuck() {
+        var scene = Scene()
+        scene.fall()
+        scene.sight.restsHigher = true
+        #expect(scene.look() == .settle)
+        scene.sight.isCalm = false
+        #expect(scene.look(after: 40) == nil)
+        scene.sight.isCalm = true
+        #expect(scene.look(after: 0.1) == nil)
+        #expect(scene.look(after: 0.1) == .climb)
     }
 
     /// The guest stands still for it until its writes are done.
