@@ -165,7 +165,7 @@ import Testing
                 #expect(scene.register.history.map(\.owner).suffix(2) == [FakeNodes.primary, FakeNodes.standby])
                 #expect(scene.register.history.map(\.mode) == [.solo, .paired, .solo] && scene.gaveWay != nil)
                 let told = try #require(scene.events(.handedOver).first)
-                #expect(told.contains("is to start it: its tap is gone"), "\(told)")
+                #expect(told.contains("is to start it: its tap is gone") && scene.ended == told, "\(told)")
             })
     }
 

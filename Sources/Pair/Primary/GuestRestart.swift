@@ -49,7 +49,7 @@ final class GuestRestart {
 extension PrimaryDuty {
     /// What came of `PrimaryOrder.tryStart`. `starts`: as often it was started, where another host may start it.
     package mutating func failToStart(_ error: SessionError, starts: Int?) -> [Output] {
-        if error.code == .refused, starts == nil { staysDown = LossWords.staysDown(names.vm, error.message) }
+        if error.code == .refused, starts == nil { afterDeath = (LossWords.staysDown(names.vm, error.message), false) }
         return handle(.unstartable(error.message, starts: starts))
     }
 
@@ -57,7 +57,7 @@ extension PrimaryDuty {
     mutating func give(_ term: Term, _ starts: Int, because reason: String, _ outputs: inout [Output]) {
         send(.takeOver(term, guestStands: false, starts: starts), &outputs)
         let text = "the QEMU of \(names.vm) died, and \(choice.current) is to start it: \(reason)"
-        lastError = text
+        (lastError, afterDeath) = (text, (text, true))
         outputs.append(.report(.event(.handedOver, text)))
     }
 
@@ -65,6 +65,7 @@ extension PrimaryDuty {
     var dismissal: GoodbyeMessage {
         GoodbyeMessage(
             kind: failure == nil ? .unprotected : .failed,
-            reason: failure?.message ?? staysDown ?? "protection was ended", staysDown: staysDown == nil ? nil : true)
+            reason: failure?.message ?? afterDeath?.text ?? "protection was ended",
+            staysDown: afterDeath == nil ? nil : true)
     }
 }

@@ -40,8 +40,8 @@ package struct PrimaryDuty: Sendable {
     var isOldNews = false
     /// Why the last switchover that was asked for did not come, and whether that is of the asking since.
     var refusal: (text: String, isNew: Bool)?
-    /// Why the guest that died is started nowhere again.
-    var staysDown: String?
+    /// Who is to start the guest that died, or why it is started nowhere again.
+    var afterDeath: (text: String, isGiven: Bool)?
     /// A standby had agreed once: one that is lost from then on may come back.
     var hadStandby = false
     /// An epoch was acknowledged in this life of the agent.

@@ -37,6 +37,9 @@ extension PrimarySession {
             waitReadable([shell.wake.number], nanoseconds: 20_000_000)
             _ = shell.wake.take()
         }
+        if let given = shell.state.withLock({ $0.duty.afterDeath }), given.isGiven {
+            throw SessionError(.guestLost, given.text)
+        }
         throw SessionError.guestLost(guest.pid, "died; the standby was asked to take over")
     }
 
