@@ -111,8 +111,10 @@ enum Fault: String, CaseIterable {
         case .primaryLostInTurn: try await turning(stage) { try bed.a.cutPower() }
         case .standbyLostInTurn: try await turning(stage) { try bed.b.cutPower() }
         case .qemuKilledInTurn: try await turning(stage) { try await stage.guest.killAndWait() }
-        case .primaryAgentKilledInTurn: try await turning(stage) { try await bounce(pair, [bed.a], after: stage.moment) }
-        case .standbyAgentKilledInTurn: try await turning(stage) { try await bounce(pair, [bed.b], after: stage.moment) }
+        case .primaryAgentKilledInTurn:
+            try await turning(stage) { try await bounce(pair, [bed.a], after: stage.moment) }
+        case .standbyAgentKilledInTurn:
+            try await turning(stage) { try await bounce(pair, [bed.b], after: stage.moment) }
         case .linkCutInTurn: try await turning(stage) { try await Self.linkCut.happen(stage) }
         case .primaryLostInSwitchover: try await lose(bed.a, duringSwitchoverOf: stage)
         case .standbyLostInSwitchover: try await lose(bed.b, duringSwitchoverOf: stage)

@@ -182,7 +182,9 @@ import Wire
             #expect(throws: StorageError.self) { try Waiter(later, of: session.disks[0]).end() }
             session.writes.release()
             let last = try session.write()
-            #expect(throws: StorageError.self, "nothing makes up for it") { try Waiter(last, of: session.disks[0]).end() }
+            #expect(throws: StorageError.self, "nothing makes up for it") {
+                try Waiter(last, of: session.disks[0]).end()
+            }
             #expect(session.writes.waiting == 0)
         }
     }

@@ -276,7 +276,9 @@ struct MirrorTests {
 
         func flush(disk index: UInt16) throws(StorageError) -> DiskTicket { .done }
 
-        func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) { replies.settle(cookie, nil) }
+        func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+            replies.settle(cookie, nil)
+        }
 
         func read(disk index: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {
             try disk.read(offset: offset, into: into)

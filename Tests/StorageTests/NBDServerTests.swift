@@ -278,7 +278,9 @@ struct NBDServerTests {
             ) throws(StorageError) -> DiskTicket { .done }
             func flush(disk: UInt16) throws(StorageError) -> DiskTicket { .done }
             func read(disk: UInt16, offset: UInt64, into: UnsafeMutableRawBufferPointer) throws(StorageError) {}
-            func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) { replies.settle(cookie, nil) }
+            func answer(_ ticket: DiskTicket, _ cookie: UInt64, to replies: any LaterReplies) {
+                replies.settle(cookie, nil)
+            }
         }
         let slow = Slow()
         let server = NBDServer(.init(name: "disk", disk: 0, size: 4096), threadName: "nbd-slow", sink: slow)

@@ -40,7 +40,8 @@ enum ComponentBench {
         func figures(of disk: String, floorOfReads: Double) -> [Figure] {
             [
                 Figure(
-                    "writes, \(disk)", component.written, "1/s", over: mirrored.written, "mirror to qemu-nbd", floor: 1.2),
+                    "writes, \(disk)", component.written, "1/s", over: mirrored.written, "mirror to qemu-nbd",
+                    floor: 1.2),
                 Figure("writes, \(disk)", component.written, "1/s", over: alone.written, "no mirror"),
                 Figure(
                     "writes of eight, \(disk)", component.writtenByEight, "1/s", over: mirrored.writtenByEight,

@@ -3,7 +3,8 @@ import TestBed
 
 /// The dial of an idle guest of 1 GiB, turned while a client asks it.
 enum DialBench {
-    static let about = "the dial of an idle guest of 1 GiB: how long each turn takes, and the longest silence of a client"
+    static let about =
+        "the dial of an idle guest of 1 GiB: how long each turn takes, and the longest silence of a client"
 
     static let rounds = 3
 
