@@ -78,18 +78,19 @@ package final class DiskCarrier: Carrier {
     /// Each disk becomes the process that was started for it, which reads here and writes at both hosts; its copy here may fail from
     /// then on. False when they are not there yet. Throws when one cannot be; then all are as before.
     package func serve() throws(SessionError) -> Bool {
-        guard let starting, let servers = try starting.take({ self.starting = nil }) else { return false }
+        guard let outcome = starting?.outcome else { return false }
+        starting = nil
+        for (mirror, server) in zip(mirrors, try outcome.get()) { mirror.serving = server }
         do throws(SessionError) {
             try guest.whileStopped(for: .attach) { () throws(SessionError) in
                 do throws(SessionError) {
-                    for (mirror, server) in zip(mirrors, servers) { try mirror.serve(by: server) }
+                    for mirror in mirrors { try mirror.serve() }
                 } catch {
                     try mirrorAgain()
                     throw error
                 }
             }
         } catch {
-            for server in servers { server.end() }
             try endServing()
             throw error
         }

@@ -19,7 +19,7 @@ package final class DiskMirror {
     /// The server's end of QEMU's connection, once more.
     private var serverEnd: OwnedDescriptor?
     /// The process that is the disk instead, where one is.
-    private(set) var serving: DiskServing?
+    var serving: DiskServing?
     private var served: (any ServedTap)?
 
     /// Nothing is copied yet: `learn` and `start` follow.
@@ -115,8 +115,8 @@ package final class DiskMirror {
     }
 
     /// The process is the disk from here on, and no mirror works on it. Call while the guest stands still.
-    func serve(by serving: DiskServing) throws(SessionError) {
-        self.serving = serving
+    func serve() throws(SessionError) {
+        guard let serving else { return }
         try tap.take()?.remove()
         served = try guest.serve(disk, at: serving.path)
         try serving.order(.lock)

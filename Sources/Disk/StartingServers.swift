@@ -1,5 +1,6 @@
 import LinuxSystem
 import Model
+import Synchronization
 
 /// The processes of a guest's disks while they are started, by a thread of their own: epochs end meanwhile.
 final class StartingServers: Sendable {
@@ -8,7 +9,7 @@ final class StartingServers: Sendable {
         var isAbandoned = false
     }
 
-    private let state = Monitor(State())
+    private let state = Mutex(State())
 
     /// - Parameter ready: called on that thread when all were started, or one cannot be; then none is left.
     init(
@@ -23,6 +24,9 @@ final class StartingServers: Sendable {
             throw SessionError(.system, "no process can be started for the disks: \(error)")
         }
     }
+
+    /// Nil until all are there, or one cannot be started.
+    var outcome: Result<[DiskServing], SessionError>? { state.withLock(\.outcome) }
 
     private static func start(
         _ starts: [@Sendable () throws(SessionError) -> DiskServing]
@@ -40,30 +44,18 @@ final class StartingServers: Sendable {
     }
 
     private func finish(_ outcome: Result<[DiskServing], SessionError>) {
-        let isAbandoned = state.change { state in
+        let isAbandoned = state.withLock { state in
             state.outcome = outcome
             return state.isAbandoned
         }
-        if isAbandoned { end(outcome) }
-    }
-
-    /// Nil until all are there. Throws when one cannot be started.
-    func take(_ isOver: () -> Void) throws(SessionError) -> [DiskServing]? {
-        guard let outcome = state.look(\.outcome) else { return nil }
-        isOver()
-        return try outcome.get()
+        if isAbandoned { endAll() }
     }
 
     /// Nobody takes them: they end, now or when they are there.
     func abandon() {
-        let outcome = state.change { state in
-            state.isAbandoned = true
-            return state.outcome
-        }
-        if let outcome { end(outcome) }
+        state.withLock { $0.isAbandoned = true }
+        endAll()
     }
 
-    private func end(_ outcome: Result<[DiskServing], SessionError>) {
-        for server in (try? outcome.get()) ?? [] { server.end() }
-    }
+    private func endAll() { for server in (try? outcome?.get()) ?? [] { server.end() } }
 }
