@@ -19,11 +19,7 @@ extension RestartLevelTests {
     /// QEMU would make a tap anew, in no network.
     @Test func aGuestThatCannotBeStartedWhereItRanIsBootedByTheOtherHost() async throws {
         try await Bed.with { bed in
-            let scene = try await Scene.withWitness(on: bed)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
-            try await protect(scene)
-            let before = try boot(of: scene)
-            try await Task.sleep(for: .seconds(2))
+            let (scene, verifier, before) = try await writing(on: bed)
             try bed.a.run(["ip", "link", "del", "tap0"])
             try await scene.guest.killAndWait()
             try await expectHandedOver(scene, "its tap tap0 is not there any more")
@@ -77,11 +73,7 @@ extension RestartLevelTests {
     /// that comes back ends what it finds.
     @Test func aQEMUThatStandsStillIsEndedByTheAgentThatComesBackTooLate() async throws {
         try await Bed.with { bed in
-            let scene = try await Scene.withWitness(on: bed)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
-            try await protect(scene)
-            let before = try boot(of: scene)
-            try await Task.sleep(for: .seconds(2))
+            let (scene, verifier, before) = try await writing(on: bed)
             let witness = [bed.witness.lanAddress].compactMap { $0 }
             try bed.a.cutOff(from: witness, true)
             let asked = try events(scene, at: bed.a, "asked")

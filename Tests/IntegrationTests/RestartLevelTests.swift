@@ -9,6 +9,16 @@ import Testing
         for host in scene.bed.hosts { #expect(try scene.pair.status(host, Scene.vm)?.level == level) }
     }
 
+    /// A protected guest that has written for a while, and which boot of it that is.
+    func writing(on bed: Bed) async throws -> (scene: Scene, verifier: Verifier, boot: String) {
+        let scene = try await Scene.withWitness(on: bed)
+        let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
+        try await protect(scene)
+        let before = try boot(of: scene)
+        try await Task.sleep(for: .seconds(2))
+        return (scene, verifier, before)
+    }
+
     func control(_ scene: Scene) -> GuestControl {
         GuestControl(client: scene.bed.client, address: scene.address)
     }
@@ -187,11 +197,7 @@ import Testing
 
     @Test func aGuestWhoseQEMUDiesIsBootedWhereItRan() async throws {
         try await Bed.with { bed in
-            let scene = try await Scene.withWitness(on: bed)
-            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
-            try await protect(scene)
-            let before = try boot(of: scene)
-            try await Task.sleep(for: .seconds(2))
+            let (scene, verifier, before) = try await writing(on: bed)
             try await scene.guest.killAndWait()
             _ = try await protected(scene, at: bed.a, otherThan: scene.guest.pid)
             try await awaitBoot(scene, after: before)

@@ -37,30 +37,14 @@ import Wire
         }
 
         mutating func pair() throws {
-            for case .order(.offer(let offer)) in duty.seekStandby(at: 0) { duty.begin(offer) }
-            let accepted = AcceptMessage(
-                identity: identity, qemuPID: 1, qemuVersion: "10.0", baseBytes: 0, heartbeatMilliseconds: nil,
-                verifies: nil)
-            _ = duty.take(.accept(accepted), at: 0)
-            _ = duty.agree(identity)
-            var wanted = duty.seal(Epoch(1), isLast: false)
-            duty.expect(Epoch(1), .of(1), EpochTimings(), waited: 0, at: 1)
-            wanted += duty.take(.acknowledge(Epoch(1), .of(1)), at: 2)
+            var wanted = duty.sealFirst(with: identity)
             if !duty.machine.level.holdsOutput { wanted = duty.hear(.attached(.gate)) }
             _ = agree(wanted)
             let isPaired = if case .paired = duty.machine.state { true } else { false }
             try #require(isPaired)
         }
 
-        /// Says yes to what is asked of the arbiter, and writes it.
-        mutating func agree(_ outputs: [PrimaryDuty.Output]) -> [PrimaryDuty.Output] {
-            var wanted: [PrimaryDuty.Output] = []
-            for case .ask(.compareAndSet(_, let new, let nonce)) in outputs {
-                wanted += duty.learn(.answered(nonce, .applied(new)))
-                wanted += duty.persisted(new.term, at: now)
-            }
-            return wanted
-        }
+        mutating func agree(_ outputs: [PrimaryDuty.Output]) -> [PrimaryDuty.Output] { duty.grant(outputs, at: now) }
 
         mutating func look(after seconds: Double = 0.05) -> [PrimaryDuty.Output] {
             now += UInt64(seconds * 1e9)

@@ -26,32 +26,14 @@ import Wire
             PrimaryMachine(tookOver: register(4, level), rule: .arbiter, reprotection: .automatic, seed: 1), names,
             tuning: EpochTuning(epochMilliseconds: 20),
             choice: StandbyChoice(beta, reserve: [], replaceAfter: 60_000_000_000), isAsked: true)
-        for case .order(.offer(let offer)) in duty.seekStandby(at: 0) { duty.begin(offer) }
-        let accepted = AcceptMessage(
-            identity: identity, qemuPID: 1, qemuVersion: "10.0", baseBytes: 0, heartbeatMilliseconds: nil,
-            verifies: nil)
-        _ = duty.take(.accept(accepted), at: 0)
-        _ = duty.agree(identity)
-        var wanted = duty.seal(Epoch(1), isLast: false)
-        duty.expect(Epoch(1), .of(1), EpochTimings(), waited: 0, at: 1)
-        wanted += duty.take(.acknowledge(Epoch(1), .of(1)), at: 2)
+        let wanted = duty.sealFirst(with: identity)
         return (duty, wanted)
-    }
-
-    /// Says yes to what is asked of the arbiter, and writes it.
-    private static func agree(_ outputs: [PrimaryDuty.Output], _ duty: inout PrimaryDuty) -> [PrimaryDuty.Output] {
-        var wanted: [PrimaryDuty.Output] = []
-        for case .ask(.compareAndSet(_, let new, let nonce)) in outputs {
-            wanted += duty.learn(.answered(nonce, .applied(new)))
-            wanted += duty.persisted(new.term, at: 3)
-        }
-        return wanted
     }
 
     private static func paired(_ level: Level) throws -> PrimaryDuty {
         var (duty, wanted) = try sealed(level)
         if level != .system { wanted = duty.hear(.attached(.gate)) }
-        _ = agree(wanted, &duty)
+        _ = duty.grant(wanted, at: 3)
         for part in [DialMachine.Part.served, .detour] where level.parts.contains(part) {
             _ = duty.hear(.attached(part))
         }
@@ -66,7 +48,7 @@ import Wire
             words(wanted) == ["attach gate", "lease won", "release 1", "send released", "account for 0"])
         let asked = duty.hear(.attached(.gate))
         #expect(words(asked) == ["ask for alpha paired"])
-        #expect(words(Self.agree(asked, &duty)) == ["persist 5", "send register", "lease won"])
+        #expect(words(duty.grant(asked, at: 3)) == ["persist 5", "send register", "lease won"])
         #expect(duty.dial?.inForce == .restart)
     }
 
@@ -77,7 +59,7 @@ import Wire
         let asked = duty.hear(.attached(.hold))
         #expect(words(asked) == ["ask for alpha paired"])
         #expect(
-            words(Self.agree(asked, &duty))
+            words(duty.grant(asked, at: 3))
                 == ["persist 6", "send register", "lease won", "detach detour"])
         #expect(words(duty.hear(.detached(.detour))) == ["detach gate", "lease ended"])
         #expect(words(duty.hear(.detached(.gate))) == ["detach served"])
@@ -91,7 +73,7 @@ import Wire
         #expect(words(duty.hear(.attached(.gate))) == ["attach detour"])
         let asked = duty.hear(.attached(.detour))
         #expect(words(asked) == ["ask for alpha paired"])
-        #expect(words(Self.agree(asked, &duty)) == ["persist 6", "send register", "lease won", "detach hold"])
+        #expect(words(duty.grant(asked, at: 3)) == ["persist 6", "send register", "lease won", "detach hold"])
         #expect(words(duty.hear(.detached(.hold))) == ["detach memory"])
     }
 
@@ -141,7 +123,7 @@ import Wire
     /// The register says so already, so the part is attached as the session begins.
     @Test func aSessionAtLevelComponentBeginsWithTheWayThroughTheOtherHost() throws {
         var (duty, _) = try Self.sealed(.component)
-        let wanted = words(Self.agree(duty.hear(.attached(.gate)), &duty))
+        let wanted = words(duty.grant(duty.hear(.attached(.gate)), at: 3))
         #expect(wanted == ["persist 5", "send register", "lease won", "attach served"])
         #expect(words(duty.hear(.attached(.served))) == ["attach detour"] && !duty.mayCarry)
         #expect(words(duty.hear(.attached(.detour))).isEmpty && duty.mayCarry)
@@ -218,11 +200,11 @@ import Wire
 
     @Test func withoutAWayThroughTheOtherHostTheLevelFalls() throws {
         var (duty, _) = try Self.sealed(.component)
-        _ = Self.agree(duty.hear(.attached(.gate)), &duty)
+        _ = duty.grant(duty.hear(.attached(.gate)), at: 3)
         _ = duty.hear(.attached(.served))
         let asked = duty.hear(.attachFailed(.detour, "no uplink"))
         #expect(words(asked) == ["ask for alpha paired"])
-        _ = Self.agree(asked, &duty)
+        _ = duty.grant(asked, at: 3)
         #expect(duty.dial?.inForce == .restart && duty.dial?.asked == .component)
         #expect(duty.dial?.reason == "detour cannot be attached: no uplink")
         // What works by then is had.
@@ -236,7 +218,7 @@ import Wire
         let lost = duty.loseStandby("silent")
         #expect(duty.dial == nil)
         #expect(duty.hear(.attached(.memory)).isEmpty)
-        #expect(words(Self.agree(lost, &duty)) == ["persist 6", "releaseEverything", "detach", "lease ended"])
+        #expect(words(duty.grant(lost, at: 3)) == ["persist 6", "releaseEverything", "detach", "lease ended"])
     }
 
     @Test func aGuestThatDiedStartsWhenTheLeaseLetsIt() throws {
@@ -244,7 +226,7 @@ import Wire
         #expect(words(duty.handle(.guestLost)) == ["tryStart"])
         let asked = duty.handle(.startable)
         #expect(words(asked) == ["ask for alpha solo"])
-        let wanted = words(Self.agree(asked, &duty))
+        let wanted = words(duty.grant(asked, at: 3))
         #expect(wanted.suffix(3) == ["detach", "lease ended", "lease won"])
         #expect(words(duty.mayRun()) == ["startGuest", "lease ended"])
     }
