@@ -182,6 +182,7 @@ import Testing
                 let ended = try #require(scene.ended)
                 #expect(ended.contains(" stays down: it died too often; find out why"), "\(ended)")
                 #expect(scene.phase == .failed && scene.starter.tries == 2 && scene.starter.starts == 0)
+                try await scene.wait(for: "the goodbye") { !scene.standby.goodbyes.isEmpty }
                 #expect(scene.standby.goodbyes.map(\.staysDown) == [true], "the other host says so too")
             })
     }
