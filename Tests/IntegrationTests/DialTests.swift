@@ -1,4 +1,5 @@
 import Foundation
+import LinuxSystem
 import TestBed
 import Testing
 
@@ -18,21 +19,28 @@ import Testing
         try host.run(["nft", "list", "tables"]).contains("netdev romulus")
     }
 
+    /// Of QEMU's threads.
+    private func hasRealTime(_ host: BedHost) throws -> Bool {
+        let qemu = try #require(host.qemus.first)
+        return try ProcessFiles.threads(of: qemu).contains { sched_getscheduler($0) & 0xff == SCHED_RR }
+    }
+
     @Test func aGuestIsTurnedUpAndDownUnderLoad() async throws {
         try await Bed.with { bed in
             let scene = try await Scene.withWitness(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.load())
             try await scene.pair.protect(scene.guest, ["--level", "restart"])
             let before = try #require(verifier.control.boot())
+            #expect(try !hasRealTime(bed.a))
             for _ in 1...2 {
                 try turn(scene, to: "system")
-                #expect(bed.b.qemus.count == 1)
+                #expect(try bed.b.qemus.count == 1 && hasRealTime(bed.a))
                 try await eventually("the gate is gone", within: .seconds(10)) { try hasGate(bed.a) ? nil : true }
                 try scene.pair.verify(scene.guest)
                 try await verifier.waitForAnswers()
                 try turn(scene, to: "restart")
                 try await eventually("no QEMU waits", within: .seconds(10)) { bed.b.qemus.isEmpty ? true : nil }
-                #expect(try hasGate(bed.a))
+                #expect(try hasGate(bed.a) && !hasRealTime(bed.a))
                 try await verifier.waitForAnswers()
             }
             #expect(verifier.control.boot() == before)

@@ -142,7 +142,7 @@ final class PrimarySession {
     // MARK: - Epochs
 
     private func checkpointUntilTheEnd() throws(SessionError) -> String {
-        raisePriority()
+        if isHeld { raisePriority() }
         while true {
             while true {
                 let pace = pacer.follow()
@@ -197,6 +197,8 @@ final class PrimarySession {
         LostDisks(of: shell).rejoinByItself()
     }
 
+    /// For a guest whose epochs are checkpoints: of one without, QEMU moves more of its traffic and its writes at once as an
+    /// ordinary process.
     func raisePriority() {
         guard options.isRealTime else { return }
         priority = guest.raisePriority(and: memory?.helperThread, encoder: shipper.threadID)

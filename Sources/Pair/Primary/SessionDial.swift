@@ -137,7 +137,6 @@ struct SessionDial {
     }
 
     private func dropMemory() {
-        session.priority = nil
         session.carriers.remove(.memory)
         session.memory.take()?.close()
         // What is queued of it leaves before the standby gives it back.
@@ -191,6 +190,7 @@ struct SessionDial {
         while shell.state.withLock({ $0.duty.machine.acknowledged }) < session.sealed {
             if let ended = try session.look(waitNanoseconds: 20_000_000) { return ended }
         }
+        session.priority = nil
         for gate in session.output?.gates ?? [] { shell.report(.released(gate.releaseEverything())) }
         session.carriers.remove(.output)
         if let carrier = session.output.take() {
