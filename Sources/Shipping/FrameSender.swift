@@ -49,6 +49,9 @@ package final class FrameSender: FrameTarget, Sendable {
 
     package let link: Link
     private let rate = Mutex(SendRate())
+    /// Of memory's copy, while the disks' frames are through frames.
+    private let copyPace = Mutex(CopyPace())
+    private let droppingCopy = Atomic<Bool>(false)
     private let stopping = Atomic<Bool>(false)
     private let waitingDisks = Atomic<Int>(0)
     /// How long the shipper waited for the link or the cap since the last look, in nanoseconds.
@@ -75,6 +78,35 @@ package final class FrameSender: FrameTarget, Sendable {
 
     /// A disk's write waits for the link or the cap.
     package var keepsDisksWaiting: Bool { waitingDisks.load(ordering: .relaxed) > 0 }
+
+    /// While it is true, frames of memory's copy that disk writes go behind are not sent: nobody wants it any more.
+    package var dropsCopy: Bool {
+        get { droppingCopy.load(ordering: .acquiring) }
+        set { droppingCopy.store(newValue, ordering: .releasing) }
+    }
+
+    package var copyFrameMax: Int {
+        guard state.withLock(\.isThrough) else { return .max }
+        let capped = capBytesPerSecond.map { Int($0 * Double(CopyPace.delayMax) / 2e9) } ?? .max
+        return max(pageSize, min(capped, copyPace.withLock { Int($0.frameMax) }))
+    }
+
+    /// The standby answered a heartbeat that asked for it (`Heartbeat.ask`), by the mark that it had.
+    package func answered(_ mark: UInt64) { copyPace.withLock { $0.answer(mark, now: MonotonicClock.now()) } }
+
+    /// Waits until `count` bytes of memory's copy may go before what the guest writes meanwhile. False where nobody wants them.
+    private func waitToCopy(_ count: Int) -> Bool {
+        while link.isOpen, state.withLock(\.isThrough) {
+            if dropsCopy { return false }
+            let now = MonotonicClock.now()
+            switch copyPace.withLock({ $0.next(count, now: now) }) {
+            case .send: return true
+            case .ask: link.send(controlFrame(Heartbeat(sent: now, echo: Heartbeat.ask)))
+            case .wait: MonotonicClock.sleep(until: now + 1_000_000)
+            }
+        }
+        return true
+    }
 
     /// Waits until `count` bytes may be queued.
     private func waitForTurn(_ count: Int, isDisk: Bool) {
@@ -139,6 +171,7 @@ package final class FrameSender: FrameTarget, Sendable {
         buffer.writeBytes(head)
         buffer.writeBytes(payload)
         let bodyCRC = crc32c(payload, continuing: crc32c(head))
+        if epoch == .firstCopy, !waitToCopy(FrameHeader.size + length) { return 0 }
         waitForTurn(FrameHeader.size + length, isDisk: epoch == nil)
         let outcome = state.withLock { state -> Result<UInt64, LinkError> in
             if let failure = state.failure { return .failure(failure) }

@@ -4,6 +4,9 @@ import Wire
 
 /// Where an epoch's frames go.
 package protocol FrameTarget: AnyObject {
+    /// Frames of memory's copy are to hold no more than about so many bytes, at least a page.
+    var copyFrameMax: Int { get }
+
     /// Takes one frame, whose body is `head` followed by `payload`.
     func send(
         _ type: FrameType, epoch: Epoch, head: UnsafeRawBufferPointer, payload: UnsafeRawBufferPointer
@@ -25,6 +28,7 @@ extension FrameTarget {
 /// Sends nothing, and knows how much it would have been.
 package final class CountingTarget: FrameTarget {
     package private(set) var bytes: UInt64 = 0
+    package let copyFrameMax = Int.max
 
     package init() {}
 

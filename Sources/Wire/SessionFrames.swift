@@ -1,13 +1,15 @@
 import Model
 
-/// A sign of life. Each side sends its own clock and the newest one it heard, so that the other can tell the round trip;
-/// the clocks are never compared with each other.
+/// A sign of life. Who is asked says when what it is answering was sent, so that the other can tell the round trip; the clocks
+/// of the two are never compared with each other.
 ///
 ///      0  sent  u64   the sender's monotonic clock in nanoseconds
-///      8  echo  u64   `sent` of the last heartbeat received, 0 before the first
+///      8  echo  u64   in an answer, `sent` of the heartbeat that it answers; else 0, or `ask`
 public struct Heartbeat: FrameBody, Equatable, Sendable {
     public static let type = FrameType.heartbeat
     static let size = 16
+    /// The `echo` of a session's heartbeat that wants to be answered. On a second path each is.
+    public static let ask = UInt64.max
 
     public var sent: UInt64
     public var echo: UInt64

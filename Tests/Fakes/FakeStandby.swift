@@ -249,7 +249,10 @@ public final class FakeStandby: LinkHandler, @unchecked Sendable {
         case .offer: answer(try OfferMessage(body), link, &state)
         case .tuning: state.tunings.append(try TuningMessage(body).tuning)
         case .register: state.registers.append(try RegisterMessage(body).register)
-        case .heartbeat: state.heartbeats += 1
+        case .heartbeat:
+            state.heartbeats += 1
+            let beat = try body.withUnsafeReadableBytes { try Heartbeat(parsing: $0) }
+            if beat.echo == Heartbeat.ask { link.send(controlFrame(Heartbeat(sent: 1, echo: beat.sent))) }
         case .goodbye:
             state.goodbyes.append(try GoodbyeMessage(body))
             if state.letsGo { link.send(GoodbyeMessage(kind: .unprotected, reason: "it was let go").frame) }

@@ -112,6 +112,29 @@ import Testing
         }
     }
 
+    /// The copy of the memory takes a minute on this link. What the guest writes meanwhile goes behind little of it.
+    @Test func aTrialOnASlowLinkKeepsNoWriteWaiting() async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(bed, degrade: "restart")
+            var plan = Verifier.Plan()
+            plan.ledgerIntervalMs = 100
+            let verifier = try await Verifier.start(on: bed.client, guest: scene.address, plan)
+            try await scene.pair.protect(scene.guest, ["--level", "restart"])
+            try bed.a.limitRate("repl0", megabits: 4)
+            #expect(try scene.pair.romulus(bed.a, ["dial", Scene.vm, "system"]).status == 0)
+            try await wait(scene, for: "state", saying: "the standby reserved memory")
+            try await Task.sleep(for: .seconds(8))
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.level == "restart")
+            #expect(try scene.pair.romulus(bed.a, ["dial", Scene.vm, "restart"]).status == 0)
+            try await eventually("no QEMU waits", within: .seconds(10)) { bed.b.qemus.isEmpty ? true : nil }
+            try await wait(scene, for: "restart", within: .seconds(10))
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+            let silence = try #require(report.ledger?.longestSilenceMs)
+            #expect(silence < 2 * Double(Self.afterMs), "\(silence) ms")
+        }
+    }
+
     /// Not even the last epoch arrives: the guest goes on alone, and is paired again at the level that can be kept.
     @Test(arguments: ["restart", "component"])
     func aLinkThatIsTooSlowForTheWayDownCostsTheStandbyNotTheGuest(degrade: String) async throws {

@@ -59,6 +59,8 @@ package struct EpochEncoder: ~Copyable {
     }
 
     package mutating func ship(_ slab: Slab, of epoch: Epoch, through sender: some FrameTarget) throws {
+        let pagesMax =
+            epoch == .firstCopy ? min(sender.copyFrameMax / pageSize, Self.pagesPerFrame) : Self.pagesPerFrame
         var page = 0
         var batchStart = 0
         var block: UInt16 = 0
@@ -74,7 +76,7 @@ package struct EpochEncoder: ~Copyable {
             for number in run.first..<run.first + run.count {
                 numbers.append(number)
                 page += 1
-                if numbers.count == Self.pagesPerFrame {
+                if numbers.count == pagesMax {
                     try flush(slab, from: batchStart, block, epoch, sender)
                     batchStart = page
                 }

@@ -27,8 +27,7 @@ extension PrimaryShell {
 
     func accept(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
         switch header.type {
-        case .heartbeat, .hello:
-            break
+        case .hello: break
         case .ack, .accept, .refuse, .register, .goodbye, .wish, .promise, .diskNoted:
             if let message = try StandbyMessage(header, body) { take(message) }
         case .attached:
@@ -41,8 +40,9 @@ extension PrimaryShell {
                 }
             }
             wake.signal()
-        case .diskDigestsReply, .pageDigestsReply, .diskReadReply, .verifyReply, .diskTaken:
-            try takeAnswer(header, body)
+        case .diskDigestsReply, .pageDigestsReply, .diskReadReply, .verifyReply, .diskTaken, .heartbeat:
+            let answers = state.withLock { StandbyAnswers($0.parts, verification) }
+            if try answers.take(header, body) { wake.signal() }
         case .carryNews, .carried: try state.withLock { $0.parts.carry }?.take(header, body)
         case .offer, .pages, .deviceState, .output, .diskWrite, .diskZero, .checkpointEnd, .released, .takeOver,
             .diskRead, .diskDigests, .pageDigests, .synced, .tuning, .check, .checked, .registerRequest, .registerReply,
@@ -61,50 +61,6 @@ extension PrimaryShell {
         wake.signal()
         if case .acknowledge = message { return }
         report(.moved)
-    }
-
-    /// An answer that the session's thread, or a disk's server, waits for.
-    private func takeAnswer(_ header: FrameHeader, _ body: ByteBuffer) throws(SessionError) {
-        let (disks, writes, pageDigests) = state.withLock { ($0.parts.disks, $0.parts.writes, $0.parts.pageDigests) }
-        switch header.type {
-        case .diskTaken:
-            let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                writes.take(try DiskTaken(parsing: bytes).count)
-            }
-            try check(isWanted, header)
-        case .diskDigestsReply:
-            let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                disks.take(try DiskDigestsReply(parsing: bytes))
-            }
-            try check(isWanted, header)
-            wake.signal()
-        case .pageDigestsReply:
-            let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                let reply = try PageDigestsReply(parsing: bytes)
-                let question = PageDigests(block: reply.block, first: reply.first, count: UInt32(reply.count))
-                return pageDigests.deliver(Array(reply.digests), to: question)
-            }
-            try check(isWanted, header)
-            wake.signal()
-        case .diskReadReply:
-            let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                disks.take(try DiskReadReply(parsing: bytes))
-            }
-            try check(isWanted, header)
-        case .verifyReply:
-            let epoch = Epoch(header.epoch)
-            try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                let reply = try VerifyReply(parsing: bytes)
-                verification.replied(reply.session, epoch, Array(reply.digests))
-            }
-        default: break
-        }
-    }
-
-    private func check(_ isWanted: Bool, _ header: FrameHeader) throws(SessionError) {
-        guard isWanted else {
-            throw SessionError(.protocolBroken, "the standby sent a \(header.type) frame that answers no question")
-        }
     }
 
     /// Notes what the standby will have to acknowledge; called before the checkpoint's last frame leaves.

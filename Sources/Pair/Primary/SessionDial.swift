@@ -139,8 +139,10 @@ struct SessionDial {
     private func dropMemory() {
         session.carriers.remove(.memory)
         session.memory.take()?.close()
-        // What is queued of it leaves before the standby gives it back.
+        // What is queued of its copy is of no use any more; what is on the link leaves before the standby gives it back.
+        session.sender.dropsCopy = true
         session.shipper.close()
+        session.sender.dropsCopy = false
         session.sender.link.send(DetachMessage(.memory).frame)
     }
 

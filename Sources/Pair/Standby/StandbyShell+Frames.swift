@@ -41,8 +41,7 @@ extension StandbyShell {
             try acceptData(header, body, &state)
         case .checkpointEnd:
             try acceptCheckpointEnd(header, body, &state)
-        case .heartbeat:
-            break
+        case .heartbeat: try state.answer(heartbeat: body)
         case .register, .takeOver, .released, .tuning, .synced, .goodbye, .promiseAsked,
             .diskNote:
             guard let message = try PrimaryMessage(header, body) else { break }

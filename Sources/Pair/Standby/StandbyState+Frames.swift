@@ -1,4 +1,5 @@
 import GuestNetwork
+import LinuxSystem
 import Model
 import NIOCore
 import Shipping
@@ -86,5 +87,12 @@ extension StandbyState {
             outputs.append(HeldOutput(try OutputFrame(parsing: stored), epoch: epoch))
         default: break
         }
+    }
+
+    /// One that asks for it is answered, behind all that came before it.
+    func answer(heartbeat body: ByteBuffer) throws(SessionError) {
+        let beat = try body.parsed(from: "primary") { (bytes) throws(WireError) in try Heartbeat(parsing: bytes) }
+        guard beat.echo == Heartbeat.ask else { return }
+        link?.send(controlFrame(Heartbeat(sent: MonotonicClock.now(), echo: beat.sent)))
     }
 }
