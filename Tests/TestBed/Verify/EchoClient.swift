@@ -13,7 +13,7 @@ public struct EchoClient {
         /// Records of a connection that may be unanswered at once.
         public var window = 64
         /// How long the end waits for answers that are due.
-        public var drainMs = 3000
+        public var drainMs = 15_000
         public init() {}
     }
 

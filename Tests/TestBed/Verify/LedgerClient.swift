@@ -88,10 +88,10 @@ public struct LedgerClient {
     /// Lets the writer end and say which number was its last.
     private mutating func finishWriting() {
         stream?.finishSending()
-        let end = ContinuousClock.now + .seconds(5)
+        let end = ContinuousClock.now + .seconds(15)
         while let stream, ledger.lastWritten == nil, report.failure == nil {
             if ContinuousClock.now > end {
-                report.failure = "disk-writer did not end within 5 s"
+                report.failure = "disk-writer did not end within 15 s"
                 return
             }
             take(stream, within: .milliseconds(50))
