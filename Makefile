@@ -12,7 +12,7 @@ REAL := ^(TestBedTests|QEMUTests|IntegrationTests|KernelGateTests|TapDetourTests
 SOURCES := Package.swift Sources Tests
 
 .DEFAULT_GOAL := help
-.PHONY: help packages toolchain build release test shapes sim model chaos demo demo-levels bench lint check ci install clean
+.PHONY: help packages toolchain build release test shapes sim model chaos chaos-steps demo demo-levels bench lint check ci install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ model: packages ## Check the model of the arbitration, and that it notices every
 
 chaos: release ## 50 runs of real guests, one fault each at a random moment (RUNS=, SEED=; needs root)
 	@.build/release/romulus-chaos $(or $(RUNS),50) $(SEED)
+
+chaos-steps: release ## An agent is killed at each step of each turn of the dial (WORDS="turn=component-system", SEED=; needs root)
+	@.build/release/romulus-chaos steps $(SEED) $(WORDS)
 
 demo: release ## Protect a guest, kill its host, show that nothing was lost (needs root)
 	@.build/release/romulus-demo

@@ -5,6 +5,7 @@ import TestBed
 ///
 ///     romulus-chaos [RUNS] [SEED] [WORDS] [level=LEVEL]
 ///                   WORDS: only faults whose name contains them; LEVEL: only runs that begin at `system`, `component` or `restart`
+///     romulus-chaos steps …   another trial: `StepsProgram`
 @main
 struct ChaosProgram {
     struct Tally: Encodable {
@@ -54,6 +55,7 @@ struct ChaosProgram {
 
     static func main() async {
         let words = Array(CommandLine.arguments.dropFirst())
+        if words.first == "steps" { exit(await StepsProgram.main(Array(words.dropFirst()))) }
         let numbers = words.compactMap { UInt64($0) }
         let runs = Int(numbers.first ?? 50)
         let seed = numbers.dropFirst().first ?? UInt64.random(in: 1...999_999)

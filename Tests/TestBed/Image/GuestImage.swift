@@ -82,8 +82,13 @@ public struct GuestImage: Sendable {
         try compile(bed.appendingPathComponent("Host/\(tool).c").path, to: path)
     }
 
-    private static func compile(_ source: String, to path: String) throws(BedError) {
-        try Child.run(["gcc", "-O2", "-static", "-pthread", "-Wall", "-Wextra", "-Werror", "-s", "-o", path, source])
+    /// Compiles what is loaded into a program of a host.
+    static func compileHostLibrary(_ library: String, to path: String) throws(BedError) {
+        try compile(bed.appendingPathComponent("Host/\(library).c").path, to: path, as: ["-shared", "-fPIC"])
+    }
+
+    private static func compile(_ source: String, to path: String, as kind: [String] = ["-static"]) throws(BedError) {
+        try Child.run(["gcc", "-O2"] + kind + ["-pthread", "-Wall", "-Wextra", "-Werror", "-s", "-o", path, source])
     }
 
     /// Raise this when the way in which the archive is put together changes.
