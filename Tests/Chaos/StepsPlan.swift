@@ -72,6 +72,7 @@ struct StepsPlan {
             }
         }
         let shared = found.enumerated().filter { $0.offset % part.count == part.index }.map(\.element)
-        return shared.map { (order: ($0.order, random.next()), kill: $0.kill) }.sorted { $0.order < $1.order }.map(\.kill)
+        return shared.map { (order: ($0.order, random.next()), kill: $0.kill) }.sorted { $0.order < $1.order }.map(
+            \.kill)
     }
 }

@@ -144,7 +144,8 @@ struct StepsProgram {
         do {
             let outcome = try await stage.play(kill, &random)
             tally.add(outcome)
-            ChaosProgram.say("  \(made): \(kill): \(outcome.isKilled ? outcome.isBooted ? "booted" : "goes on" : "missed")")
+            let words = outcome.isKilled ? outcome.isBooted ? "booted" : "goes on" : "missed"
+            ChaosProgram.say("  \(made): \(kill): \(words)")
             guard !outcome.isGood else { return true }
             ChaosProgram.say("    WRONG: \(outcome)\n\(stage.words())")
         } catch {

@@ -110,7 +110,9 @@ final class StepsStage {
         }
         let status = try await owner().status
         outcome.live = live()
-        if ![kill.turn.from.rawValue, kill.turn.to.rawValue].contains(status.level) { outcome.wrongLevel = status.level }
+        if ![kill.turn.from.rawValue, kill.turn.to.rawValue].contains(status.level) {
+            outcome.wrongLevel = status.level
+        }
         outcome.refusal = try await turn(to: kill.turn.to)
         let boot = try await eventually("an answer of the guest", within: .seconds(60)) { control.boot() }
         outcome.isBooted = boot != before
@@ -180,9 +182,13 @@ final class StepsStage {
             let wanted = level == .system ? 2 : 1
             if qemus != wanted { return "\(qemus) QEMUs at level \(level.rawValue)" }
             let served = servers()
-            if served != (level == .component ? 1 : 0) { return "\(served) servers of disks at level \(level.rawValue)" }
-            let gates = bed.hosts.filter { (try? $0.run(["nft", "list", "tables"]).contains("netdev romulus")) ?? false }
-            if gates.count != (level == .system ? 0 : 1) { return "\(gates.count) gates at level \(level.rawValue)" }
+            if served != (level == .component ? 1 : 0) {
+                return "\(served) servers of disks at level \(level.rawValue)"
+            }
+            let gates = bed.hosts.filter { host in
+                (try? host.run(["nft", "list", "tables"]).contains("netdev romulus")) ?? false
+            }.count
+            if gates != (level == .system ? 0 : 1) { return "\(gates) gates at level \(level.rawValue)" }
             return nil
         }
         _ = try? await eventually("nothing is left", within: .seconds(15)) { found() == nil ? true : nil }
@@ -207,7 +213,9 @@ final class StepsStage {
             let status = (try? pair.romulus(host, ["status", Self.vm]))?.output ?? ""
             let log = pair.agent(host).map { $0.output + $0.errors } ?? ""
             func tail(_ text: String) -> String { text.split(separator: "\n").suffix(40).joined(separator: "\n") }
-            return "== \(host.name), status\n\(status)\n== \(host.name), events\n\(tail(events))\n== \(host.name), log\n\(tail(log))"
+            return [("status", status), ("events", tail(events)), ("log", tail(log))].map { kind, text in
+                "== \(host.name), \(kind)\n\(text)"
+            }.joined(separator: "\n")
         }.joined(separator: "\n")
     }
 }
