@@ -6,15 +6,40 @@
 public struct RestartBudget: Sendable, Equatable {
     public let limit: Int
     public let minutes: Int
-    /// When it was started, in nanoseconds of one clock.
-    private var starts: [UInt64] = []
-    /// When it was last given to the other host, or by it.
+    private var starts: [UInt64]
     private var movedAt: UInt64?
 
-    public init(limit: Int, minutes: Int) {
-        self.limit = limit
-        self.minutes = minutes
+    /// What is remembered over the end of an agent, in nanoseconds of one clock.
+    public struct Past: Sendable, Equatable, Codable {
+        /// When it was started.
+        public var starts: [UInt64] = []
+        /// When it was last given to the other host, or by it.
+        public var movedAt: UInt64?
+
+        public init() {}
     }
+
+    public init(limit: Int, minutes: Int) {
+        (self.limit, self.minutes) = (limit, minutes)
+        (starts, movedAt) = ([], nil)
+    }
+
+    /// The same budget, of which something was spent. What happened later than now happened now.
+    public func spent(_ past: Past, by now: UInt64) -> RestartBudget {
+        var budget = self
+        budget.starts = past.starts.suffix(capped(past.starts.count)).map { min($0, now) }
+        budget.movedAt = past.movedAt.map { min($0, now) }
+        return budget
+    }
+
+    public var past: Past {
+        var past = Past()
+        (past.starts, past.movedAt) = (starts, movedAt)
+        return past
+    }
+
+    /// More starts than these make no difference.
+    private func capped(_ count: Int) -> Int { min(count, limit + 1) }
 
     private var window: UInt64 { UInt64(minutes) * 60_000_000_000 }
 
@@ -43,7 +68,7 @@ public struct RestartBudget: Sendable, Equatable {
 
     /// The other host gave it away after so many starts, and it was started here.
     public mutating func takeOver(after count: Int, at now: UInt64) {
-        starts = [UInt64](repeating: now, count: count + 1)
+        starts = [UInt64](repeating: now, count: capped(count) + 1)
         movedAt = now
     }
 }

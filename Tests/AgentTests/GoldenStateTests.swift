@@ -5,9 +5,8 @@ import Testing
 /// What an agent remembers of its VMs must be read by the next build, and written so that the one before can read it. A file
 /// in `Golden` is what lies in some state directory: change none of them; add one for each new member.
 @Suite struct GoldenStateTests {
-    @Test(arguments: ["vm", "vm-with-a-dated-word", "vm-of-an-older-agent"]) func aVMsMemoryIsWrittenAsItWasRead(
-        name: String
-    ) throws {
+    @Test(arguments: ["vm", "vm-with-a-dated-word", "vm-that-was-started-again", "vm-of-an-older-agent"])
+    func aVMsMemoryIsWrittenAsItWasRead(name: String) throws {
         let golden = try String(
             contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent()
                 .appendingPathComponent("Golden/\(name).json"), encoding: .utf8)

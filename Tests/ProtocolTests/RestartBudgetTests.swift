@@ -35,6 +35,31 @@ import Testing
         #expect(there.take(at: 13 * Self.minute) && there.startsToTell(at: 13 * Self.minute) == 1)
     }
 
+    /// An agent that is started anew goes on where the one before was. What is in the future, by a clock that went back, is now.
+    @Test func whatWasSpentIsRemembered() {
+        var before = RestartBudget(limit: 2, minutes: 10)
+        for minute in [0, 5] as [UInt64] { #expect(before.take(at: minute * Self.minute)) }
+        before.giveAway(at: 6 * Self.minute)
+        let fresh = RestartBudget(limit: 2, minutes: 10)
+        var after = fresh.spent(before.past, by: 7 * Self.minute)
+        #expect(after == before)
+        #expect(!after.take(at: 7 * Self.minute) && after.startsToTell(at: 7 * Self.minute) == nil)
+        #expect(after.take(at: 10 * Self.minute) && after.startsToTell(at: 16 * Self.minute) == 1)
+        var earlier = fresh.spent(before.past, by: Self.minute)
+        #expect(!earlier.take(at: 2 * Self.minute) && earlier.startsToTell(at: 2 * Self.minute) == nil)
+        #expect(earlier.take(at: 11 * Self.minute) && earlier.startsToTell(at: 11 * Self.minute) == 1)
+    }
+
+    /// Whatever a file or the other host says.
+    @Test func noMoreIsKeptThanMakesADifference() {
+        var past = RestartBudget.Past()
+        past.starts = [UInt64](repeating: 5, count: 100_000)
+        var budget = RestartBudget(limit: 2, minutes: 10).spent(past, by: 6)
+        #expect(budget.past.starts.count == 3 && !budget.take(at: 7))
+        budget.takeOver(after: .max, at: 7)
+        #expect(budget.past.starts.count == 4 && !budget.take(at: 8))
+    }
+
     /// A host that could start it no more than once leaves the rest of the budget to the other one.
     @Test func whatIsLeftIsTheOtherHosts() {
         var there = RestartBudget(limit: 3, minutes: 10)

@@ -7,20 +7,19 @@ import Model
 import Pair
 import Protocol
 import Standby
-import Synchronization
 
 /// Starts guests that died on this host again, from their disks, as often as they may be.
 final class Restarts: Sendable {
     private let drivers: Drivers
     private let store: VMStore
     private let standard: RestartBudget
-    /// Lives through the sessions of a VM, and ends with the agent.
-    private let budgets = Mutex<[VMName: RestartBudget]>([:])
+    private let budgets: RestartBudgets
 
     init(drivers: Drivers, store: VMStore) {
         self.drivers = drivers
         self.store = store
         standard = drivers.configuration.defaults.restarts
+        budgets = RestartBudgets(standard, store)
     }
 
     func starter(of vm: VMName) -> any GuestStarter { Starter(vm: vm, restarts: self) }
@@ -33,23 +32,18 @@ final class Restarts: Sendable {
             try restarts.makeReady(vm, guest)
         }
 
-        func startsToTell() -> Int? { restarts.change(vm) { $0.startsToTell(at: $1) } }
-    }
-
-    private func change<Result>(_ vm: VMName, _ body: (inout RestartBudget, UInt64) -> Result) -> Result {
-        let now = MonotonicClock.now()
-        return budgets.withLock { body(&$0[vm, default: standard], now) }
+        func startsToTell() -> Int? { restarts.budgets.change(vm) { $0.startsToTell(at: $1) } }
     }
 
     /// The other host is to start it.
-    func giveAway(_ vm: VMName) { change(vm) { $0.giveAway(at: $1) } }
+    func giveAway(_ vm: VMName) { budgets.change(vm) { $0.giveAway(at: $1) } }
 
     /// The other host could not start it again, after so many starts, and this one did.
-    func takeOver(_ vm: VMName, after starts: Int) { change(vm) { $0.takeOver(after: starts, at: $1) } }
+    func takeOver(_ vm: VMName, after starts: Int) { budgets.change(vm) { $0.takeOver(after: starts, at: $1) } }
 
     private func makeReady(_ vm: VMName, _ guest: GuestDescription) throws(SessionError) -> any ReadyGuest {
         let began = MonotonicClock.now()
-        guard change(vm, { $0.take(at: $1) }) else {
+        guard budgets.change(vm, { $0.take(at: $1) }) else {
             throw SessionError(
                 .refused,
                 "it was started \(standard.limit) times within \(standard.minutes) minutes, and died again or did not come up"

@@ -24,6 +24,8 @@ package final class VMStore: Sendable {
         package var ownerLacks: [UInt16]?
         /// In which history of the guest that is so; absent likewise, and in what older agents wrote.
         var ownerLacksIn: Lineage?
+        /// How often it was started here again; absent where it never was, and in what older agents wrote.
+        package var restarts: PastRestarts?
         /// Which VM of that name this host protected last; absent likewise.
         package var identity: VMIdentity?
 
