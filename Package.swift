@@ -205,8 +205,8 @@ let package = Package(
         .target(
             name: "Fakes",
             dependencies: [
-                "Pair", "Standby", "Memory", "Messages", "Shipping", "Registers", "Hypervisor", "Storage", "Transport",
-                "PKI",
+                "Pair", "Standby", "Memory", "Disk", "Messages", "Shipping", "Registers", "Hypervisor", "Storage",
+                "Transport", "PKI",
                 "Protocol", "Codec", "Wire", "Model", "LinuxSystem", "CLinux", "Literals", log,
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio,
@@ -235,8 +235,8 @@ let package = Package(
         tests(
             "PairTests",
             [
-                "Pair", "Fakes", "Carriers", "Standby", "Hypervisor", "Messages", "Shipping", "Leases", "Registers",
-                "Protocol", "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Storage", "Literals", log,
+                "Pair", "Fakes", "Carriers", "Standby", "Disk", "Hypervisor", "Messages", "Shipping", "Leases",
+                "Registers", "Protocol", "Transport", "PKI", "Model", "Wire", "LinuxSystem", "Storage", "Literals", log,
             ] + nio),
         tests("RomulusAPITests", ["RomulusAPI", "Model", "Literals"]),
         tests(

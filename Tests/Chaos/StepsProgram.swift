@@ -70,13 +70,20 @@ struct StepsProgram {
             ChaosProgram.say("there are no such turns; say turn=component-system, side=standby, part=1/3")
             return 64
         }
+        let code: Int32
         do {
             try await program.run()
+            code = program.tally.isGood ? 0 : 1
         } catch {
             ChaosProgram.say("A run could not be made: \(error)")
-            return 2
+            code = 2
         }
-        return program.tally.isGood ? 0 : 1
+        program.tally.left = program.left.count
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        if let line = try? encoder.encode(program.tally) { ChaosProgram.say(String(decoding: line, as: UTF8.self)) }
+        return code
     }
 
     private mutating func run() async throws {
@@ -97,11 +104,6 @@ struct StepsProgram {
             }
             while !isOver, await isStillGood(stage) {}
         } while !isOver
-        tally.left = left.count
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        if let line = try? encoder.encode(tally) { ChaosProgram.say(String(decoding: line, as: UTF8.self)) }
     }
 
     private var isOver: Bool { left.isEmpty || ContinuousClock.now >= end }

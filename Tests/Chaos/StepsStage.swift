@@ -95,8 +95,8 @@ final class StepsStage {
     /// Turns the dial, kills an agent on the way, and looks what became of the guest.
     func play(_ kill: StepsPlan.Kill, _ random: inout SeededRandom) async throws -> Outcome {
         let (host, _) = try await owner()
-        let host2 = victim(kill.side, host)
-        guard let agent = pair.agent(host2), let before = control.boot() else { throw BedError("the guest is silent.") }
+        let target = victim(kill.side, host)
+        guard let agent = pair.agent(target), let before = control.boot() else { throw BedError("the guest is silent.") }
         let coldBoots = coldBoots()
         var plan = Verifier.Plan()
         (plan.echoConnections, plan.redisIntervalMs, plan.ledgerIntervalMs, plan.ledgerSlots) = (4, 0, 5, 512)
@@ -106,7 +106,7 @@ final class StepsStage {
         outcome.isKilled = try await killing(agent, at: host, turningTo: kill.turn.to)
         watch.end()
         if outcome.isKilled {
-            try await comeBack(kill.side, host2, isLate: random.next() % 2 == 0, Int(random.next() % 300))
+            try await comeBack(kill.side, target, isLate: random.next() % 2 == 0, Int(random.next() % 300))
         }
         let status = try await owner().status
         outcome.live = live()
@@ -119,6 +119,8 @@ final class StepsStage {
         outcome.wasMemoryLost =
             self.coldBoots() > coldBoots || outcome.isBooted && (kill.side == .standby || !outcome.isKilled)
         outcome.leftover = try await leftover()
+        // After seconds of silence TCP waits as long again before it tries once more.
+        if !outcome.isBooted { try? await verifier.waitForAllAnswers() }
         try judge(&outcome, try await verifier.finish())
         return outcome
     }

@@ -25,7 +25,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         case holdStill, canSaveInOne, stopAndSaveInOne, awaitDrained, awaitSaved, stopAndSave, finishSave,
             wasResumedByOthers
         case release, resume, takeDeviceState, confirmCheckpoint, confirmMemory, letRunOn
-        case mirror, unmirror, tap, untap, whileStopped, resumeAnyway, stopAnyway, kill
+        case mirror, unmirror, tap, untap, leftServed, whileStopped, resumeAnyway, stopAnyway, kill
     }
 
     /// Where its checkpoint stands.
@@ -527,7 +527,8 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         throw SessionError(.refused, "the disks of this guest are not served")
     }
 
-    public func leftServed() throws(SessionError) -> [UInt16] { [] }
+    /// Those that an earlier agent left: there are none, or nobody can tell.
+    public func leftServed() throws(SessionError) -> [UInt16] { try step(.leftServed) { _ in [] } }
 
     public func tap(_ nic: OfferedNIC) throws(SessionError) -> any NICTap {
         let tap: FakeTap

@@ -1,3 +1,4 @@
+import Disk
 import Foundation
 import Hypervisor
 import Leases
@@ -26,6 +27,8 @@ public final class PrimaryScene: Sendable {
         public var mayPinMemory = true
         /// Whether its NICs are on taps.
         public var hasTaps = true
+        /// Where the servers of its disks would be.
+        public var serving: ServingPlaces?
         /// What persisting says, given what is to be persisted.
         public var persist: @Sendable (LocalRecord) throws -> Void = { _ in }
         public var identify: @Sendable (VMIdentity?, Bool) throws(SessionError) -> VMIdentity
@@ -101,6 +104,7 @@ public final class PrimaryScene: Sendable {
                 try persist(record)
                 told.records.withLock { $0.append(record) }
             })
+        custody.serving = setup.serving
         if setup.rule == .arbiter {
             custody.leases = try Leases(node: FakeNodes.primary, arbiter: register, log: log) { [barrier] in barrier }
         }

@@ -1,3 +1,4 @@
+import Disk
 import Fakes
 import Hypervisor
 import Messages
@@ -153,6 +154,20 @@ import Testing
             #expect(!scene.guest.isAlive)
             #expect(scene.gaveWay?.register == newer)
             #expect(scene.guest.left().isEmpty)
+        }
+    }
+
+    /// It may be whole here: only a copy that is known not to be is a reason to end the guest.
+    @Test func aGuestWhoseDisksCannotBeAskedForIsNotEnded() async throws {
+        try await PrimaryScene.with {
+            $0.origin = .found(Self.lineage)
+            $0.register = register(5, FakeNodes.primary, standby: FakeNodes.standby)
+            $0.serving = ServingPlaces(directory: "/nowhere", boundMilliseconds: 1000)
+            $0.prepare = { $0.guest.fail(at: .leftServed, SessionError(.qemu, "no answer")) }
+        } _: { scene in
+            try await scene.waitUntilEnded()
+            #expect(scene.failures.map(\.message) == ["no answer"])
+            #expect(scene.guest.isRunningNow && scene.guest.count(of: .kill) == 0)
         }
     }
 
