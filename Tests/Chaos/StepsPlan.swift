@@ -47,7 +47,8 @@ struct StepsPlan {
     }
 
     /// How many steps of that name there are in a turn depends on how long it takes; of what is done over and over, some are tried.
-    private static func isTried(_ step: StepWatch.Step, of count: Int) -> Bool {
+    private func isTried(_ step: StepWatch.Step, of count: Int) -> Bool {
+        guard named.isEmpty || step.name.contains(named) else { return false }
         switch step.name {
         case "net":
             let stride = max(1, count / 12)
@@ -64,7 +65,7 @@ struct StepsPlan {
             for side in sides {
                 let steps = seen[turn]?[side] ?? []
                 let counts = Dictionary(steps.map { ($0.name, 1) }, uniquingKeysWith: +)
-                for step in steps where Self.isTried(step, of: counts[step.name] ?? 0) && step.name.contains(named) {
+                for step in steps where isTried(step, of: counts[step.name] ?? 0) {
                     for isAfter in [false, true] {
                         found.append((step.occurrence, Kill(turn: turn, side: side, step: step, isAfter: isAfter)))
                     }

@@ -96,7 +96,9 @@ final class StepsStage {
     func play(_ kill: StepsPlan.Kill, _ random: inout SeededRandom) async throws -> Outcome {
         let (host, _) = try await owner()
         let target = victim(kill.side, host)
-        guard let agent = pair.agent(target), let before = control.boot() else { throw BedError("the guest is silent.") }
+        guard let agent = pair.agent(target), let before = control.boot() else {
+            throw BedError("the guest is silent.")
+        }
         let coldBoots = coldBoots()
         var plan = Verifier.Plan()
         (plan.echoConnections, plan.redisIntervalMs, plan.ledgerIntervalMs, plan.ledgerSlots) = (4, 0, 5, 512)

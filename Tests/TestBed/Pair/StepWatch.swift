@@ -47,9 +47,7 @@ public final class StepWatch: Sendable {
             memory.storeBytes(of: Int32(last.occurrence), toByteOffset: Layout.occurrence, as: Int32.self)
             memory.storeBytes(of: isAfter ? 1 : 0, toByteOffset: Layout.isAfter, as: Int32.self)
             let bytes = Array(last.name.utf8.prefix(Layout.nameSize - 1))
-            bytes.withUnsafeBytes {
-                (memory + Layout.name).copyMemory(from: $0.baseAddress ?? memory, byteCount: $0.count)
-            }
+            memcpy(memory + Layout.name, bytes, bytes.count)
         }
         memory.storeBytes(of: pid, toByteOffset: Layout.pid, as: Int32.self)
     }
