@@ -1,3 +1,4 @@
+import Glibc
 import Hypervisor
 import LinuxSystem
 import Model
@@ -8,17 +9,15 @@ package struct LeftServers {
     private let lines: [(disk: UInt16, line: ControlLine)]
     private let guest: any Guest
 
-    /// Throws when a disk that is served is not whole here, so that the guest cannot go on at this host.
+    /// Throws `storage` when a disk that is served is not known to be whole here, so that the guest cannot go on at this host; anything
+    /// else when QEMU could not be asked.
     package init(of guest: any Guest, _ places: ServingPlaces) throws(SessionError) {
         self.guest = guest
         var lines: [(disk: UInt16, line: ControlLine)] = []
         let left = try guest.leftServed()
         Self.endIdle(guest, places, besides: left)
         for index in left {
-            guard let connection = try? LocalSocket.connect(to: places.controlSocket(index)) else {
-                throw Self.lost(guest, index, "its server is gone")
-            }
-            let line = ControlLine(connection)
+            let line = try Self.line(guest, index, places)
             guard line.send(ServedOrder.look), let answer = line.nextAnswer() else {
                 throw Self.lost(guest, index, "its server does not answer")
             }
@@ -28,6 +27,18 @@ package struct LeftServers {
             lines.append((index, line))
         }
         self.lines = lines
+    }
+
+    private static func line(
+        _ guest: any Guest, _ index: UInt16, _ places: ServingPlaces
+    ) throws(SessionError) -> ControlLine {
+        do throws(SystemError) {
+            return ControlLine(try LocalSocket.connect(to: places.controlSocket(index)))
+        } catch {
+            // Nobody listens; whatever else it is, says nothing of the server.
+            if [ENOENT, ECONNREFUSED].contains(error.errno) { throw lost(guest, index, "its server is gone") }
+            throw SessionError(.system, "a disk of \(guest.vm) that was left served: \(error)")
+        }
     }
 
     /// This host has the guest alone: what waits is done, and the disks can be turned back.

@@ -193,7 +193,9 @@ import Wire
     /// Whose guest it is decides who ends it.
     @Test func aGuestThatWasLeftServedIsEndedOnlyWhereItWasThisHosts() throws {
         #expect(!PrimaryOrigin.named.endsUnservable && !PrimaryOrigin.wanted.endsUnservable)
-        #expect(PrimaryOrigin.found(Lineage(1)).endsUnservable)
+        let found = PrimaryOrigin.found(Lineage(1))
+        #expect(found.endsUnservable && found.endsGuest(after: SessionError(.storage, "its server is gone")))
+        #expect(!found.endsGuest(after: SessionError(.qemu, "no answer")))
         let refusal = PrimaryOrigin.named.refusal(of: VMName(unchecked: "db"), at: Self.beta, 7, "no server")
         #expect(refusal.code == .refused && refusal.message.contains("is left as it is: no server"))
     }

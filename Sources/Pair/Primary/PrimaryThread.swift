@@ -100,6 +100,7 @@ final class PrimaryThread {
                 _ = try LeftServers(of: found, places)
             } catch {
                 guard shell.origin.endsUnservable else { throw refusal(of: found, error) }
+                guard shell.origin.endsGuest(after: error) else { throw error }
                 found.kill()
                 throw SessionError.guestLost(found.pid, "was ended: \(error.message)")
             }
