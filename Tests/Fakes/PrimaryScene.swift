@@ -108,8 +108,10 @@ public final class PrimaryScene: Sendable {
         if setup.rule == .arbiter {
             custody.leases = try Leases(node: FakeNodes.primary, arbiter: register, log: log) { [barrier] in barrier }
         }
+        var options = setup.options
+        if case .found = setup.origin { options.foundPID = guest.pid }
         shell = try PrimaryShell(
-            options: setup.options, origin: setup.origin, custody: custody, software: "test",
+            options: options, origin: setup.origin, custody: custody, software: "test",
             guests: FakeSource(guest), starter: starter, log: log,
             connect: { [standbys] (node, handler) throws(SessionError) in
                 guard let standby = standbys[node] else { throw SessionError(.peerLost, "there is no \(node)") }

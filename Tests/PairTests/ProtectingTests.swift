@@ -171,6 +171,23 @@ import Testing
         }
     }
 
+    /// Its QEMU waits for what nobody will answer: it is ended once another host has the guest, and not before.
+    @Test func aGuestThatNobodyCanSpeakToIsLeftToWhoeverHasIt() async throws {
+        let newer = register(9, FakeNodes.standby)
+        try await PrimaryScene.with {
+            $0.origin = .found(Self.lineage)
+            $0.register = register(5, FakeNodes.primary, standby: FakeNodes.standby)
+            $0.prepare = { $0.guest.fail(at: .open, SessionError(.refused, "no answer")) }
+        } _: { scene in
+            try await scene.wait(for: "the word of it") { scene.events(.state).contains { $0.hasPrefix("no answer") } }
+            #expect(scene.guest.isAlive && scene.ended == nil)
+            scene.register.set(scene.vm, newer)
+            try await scene.waitUntilEnded()
+            #expect(!scene.guest.isAlive && scene.gaveWay?.register == newer)
+            #expect(scene.register.asked.isEmpty)
+        }
+    }
+
     @Test func anotherVMOfThatNameIsRefused() async throws {
         try await PrimaryScene.with {
             $0.identify = { (_, _) throws(SessionError) in throw SessionError(.refused, "another VM") }

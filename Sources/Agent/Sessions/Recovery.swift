@@ -53,6 +53,7 @@ struct Recovery: Sendable {
 
     private func take(_ vm: VMName, _ guest: VMStore.Guest) {
         var options = PrimaryOptions(vm: vm, qmpPath: guest.qmp, standby: guest.standby)
+        options.foundPID = guest.pid
         options.level = guest.level
         options.tuning = guest.tuning
         options.reserve = guest.reserve ?? []

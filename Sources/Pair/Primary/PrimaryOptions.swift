@@ -7,6 +7,8 @@ import Protocol
 public struct PrimaryOptions: Sendable {
     public var vm: VMName
     public var qmpPath: String
+    /// The process that an earlier run of this agent had in hand, and that lives.
+    public var foundPID: Int32?
     public var level = Level.system
     /// What of the guest a session carries, where its level wants it: at level `system`, all of it.
     package var carriers = Set(CarrierKind.allCases)

@@ -56,19 +56,20 @@ final class PrimaryThread {
     /// Has the guest in hand until it is gone, given away, or not to be protected any more. Returns why, where that is
     /// in order.
     private func carry() throws(SessionError) -> String {
-        let found = try shell.guests.open(
-            options.vm, at: options.qmpPath, log: shell.log,
-            elsewhere: { [shell] in shell.origin.isFresh ? shell.reasonsOfStandby($0) : [] })
+        let finding = try MuteGuest(shell: shell).find()
         let process: PidDescriptor
         do throws(SystemError) {
-            process = try PidDescriptor(found.pid)
+            process = try PidDescriptor(finding.pid)
         } catch {
-            throw SessionError.guestLost(found.pid, "is gone: \(error)")
+            throw SessionError.guestLost(finding.pid, "is gone: \(error)")
         }
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
-            try take(found)
-            outcome = .success(try carry(found.pid, process))
+            switch finding {
+            case .guest(let found): try take(found)
+            case .lost: shell.handle(.started)
+            }
+            outcome = .success(try carry(finding.pid, process))
         } catch {
             outcome = .failure(error)
         }
