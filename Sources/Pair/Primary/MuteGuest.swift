@@ -2,6 +2,7 @@ import Hypervisor
 import LinuxSystem
 import Model
 import Registers
+import Shipping
 
 /// Takes the guest in hand, also one that was this host's and to whose QEMU the agent that came back cannot speak.
 ///
