@@ -118,6 +118,13 @@ struct GateCore: ~Copyable {
         hasTable = true
     }
 
+    /// An agent that was killed as it made the table left nothing in it. Where it is not ours to take away, it stays.
+    mutating func removeEmptyTable() {
+        var batch = batch()
+        GateTable.destroyTable(&batch)
+        _ = try? send(&batch, "take an empty table out of")
+    }
+
     mutating func drawTicket() throws(KernelGateError) {
         var batch = batch()
         GateTable.drawTicket(&batch, milliseconds: KernelGate.ticketMilliseconds)

@@ -53,7 +53,7 @@ public final class KernelGate: Sendable {
         var core = GateCore(socket: socket, faults: faults)
         let found = try core.readChains()
         for (vm, links) in found { core.note(links, of: vm) }
-        if !found.isEmpty { try core.makeTable() }
+        if found.isEmpty { core.removeEmptyTable() } else { try core.makeTable() }
         self.core = Mutex(core)
         if !found.isEmpty { try watchLinks() }
     }

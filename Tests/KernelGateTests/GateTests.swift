@@ -70,6 +70,15 @@ struct GateTests {
         }
     }
 
+    /// An agent was killed after it had made the table, and before it had put a gate into it.
+    @Test func anEmptyTableThatWasLeftGoesAway() async throws {
+        try await Bed.with { bed in
+            try bed.a.run(["nft", "add table netdev romulus"])
+            try within(bed.a) { #expect(try KernelGate().guests.isEmpty) }
+            #expect(try bed.a.run(["nft", "list tables"]).isEmpty)
+        }
+    }
+
     @Test func guestsAreIndependentAndRemovalLeavesNoTrace() async throws {
         try await Bed.with { bed in
             for tap in ["tap1", "tap2", "tap3", "tap4"] { try bed.a.addTap(tap) }
