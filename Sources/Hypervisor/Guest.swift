@@ -141,6 +141,15 @@ public protocol Guest: AnyObject {
     func stopAnyway()
     /// Takes out what `prepare` put in. The guest runs on.
     func close()
+
+    // MARK: - Its agent
+
+    /// A line to the agent that runs in it, not open yet. Throws where it has no port for one; why, as a sentence's end.
+    func agentLine() throws(SessionError) -> any GuestAgentLine
+    /// Whether somebody in the guest has the line's port open.
+    func isAgentPortOpen(_ line: any GuestAgentLine) throws(SessionError) -> Bool
+    /// Has it boot anew where it runs.
+    func reset() throws(SessionError)
 }
 
 /// Something that happened to a guest by itself.
@@ -154,6 +163,8 @@ public enum GuestNews: Sendable, Equatable {
     /// It did not feed its watchdog for too long; what the hypervisor does about that, in its word (WatchdogAction of QEMU's
     /// qapi/run-state.json).
     case hung(String)
+    /// Somebody in it opened or closed a port that leads out of it.
+    case portChanged(String, isOpen: Bool)
     /// One of its devices is gone.
     case deviceRemoved
     /// A mirror is over; why, as one sentence.

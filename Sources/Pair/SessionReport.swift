@@ -26,8 +26,8 @@ public enum SessionReport: Sendable {
     case dropped(frames: Int)
     /// A disk of the guest failed at this host: the standby goes on with it, or the guest sees it.
     case diskFault(isFailover: Bool)
-    /// The guest's watchdog device found that it hangs; what QEMU does about that, in its word.
-    case guestHung(action: String)
+    /// The guest hangs.
+    case guestHung(GuestHang)
     /// The guest was resumed on this host.
     case tookOver(TakeOverReport, TakeOverCause, reason: String)
     /// The guest was found: its QEMU, and the history that it carries.
@@ -42,6 +42,14 @@ public enum SessionReport: Sendable {
     case gaveWay(LocalRecord)
     /// The session is over and cleaned up.
     case ended(_ reason: String)
+}
+
+/// How it was found that a guest hangs.
+public enum GuestHang: Sendable, Equatable {
+    /// Its watchdog device found it; what QEMU does about that, in its word.
+    case watchdog(action: String)
+    /// The agent in it did not answer any more for so long; it was reset.
+    case agentSilent(seconds: UInt64)
 }
 
 /// A guest that was started here from its disks, in the place of one that died.

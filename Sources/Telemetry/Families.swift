@@ -107,7 +107,7 @@ public enum Families {
         "romulus_restarts_total", .counter,
         "Starts of the guest on this host, from its disk, after it or its host was lost.")
     public static let hangs = Family(
-        "romulus_guest_hangs_total", .counter, "How often the guest's watchdog device found that it hangs.")
+        "romulus_guest_hangs_total", .counter, "How often the guest hung, as its watchdog or its guest agent told.")
     public static let stagedBytes = Family(
         "romulus_staged_bytes", .gauge, "Bytes of checkpoints that are staged and not yet applied to the replica.")
     public static let errors = Family(

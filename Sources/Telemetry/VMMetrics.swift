@@ -124,7 +124,7 @@ public struct VMMetrics: Sendable {
     public let coldBoots: Counter
     /// Starts of a guest that died, or whose host did, at a level that promises no more.
     public let restarts: Counter
-    /// How often its watchdog found that the guest hangs.
+    /// How often the guest hung, as its watchdog or its agent told.
     public let hangs: Counter
     /// NICs whose frames travel through the other host.
     public let carriedNICs: Gauge

@@ -116,6 +116,7 @@ import Testing
                 target_latency_ms: 2.5
                 start_order: 10
                 start_delay_seconds: 30
+                guest_agent_silence_seconds: 60
                 disks:
                   d0: /img/a b.raw
                   d1: {path: /img/b.qcow2, format: qcow2}
@@ -155,6 +156,7 @@ import Testing
         #expect(web.goal == .latency(milliseconds: 2.5))
         #expect(VMName("db").flatMap { configuration.vms[$0]?.goal } == .overhead(percent: 5))
         #expect(web.startOrder == StartOrder(place: 10, delaySeconds: 30))
+        #expect(web.agentSilenceSeconds == 60 && configuration.defaults.agentSilenceSeconds == 0)
         let standby = web.whenStandby
         #expect(
             standby.disks == ["d0": .init(path: "/img/a b.raw"), "d1": .init(path: "/img/b.qcow2", format: .qcow2)])

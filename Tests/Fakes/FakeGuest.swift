@@ -26,6 +26,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
             wasResumedByOthers
         case release, resume, takeDeviceState, confirmCheckpoint, confirmMemory, letRunOn
         case mirror, unmirror, tap, untap, leftServed, whileStopped, resumeAnyway, stopAnyway, kill
+        case lookAtPort, reset
     }
 
     /// Where its checkpoint stands.
@@ -77,6 +78,7 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         var isMigratedAway = false
         var diskBound: DiskBound?
         var diskFaults: [DiskFault] = []
+        var agent: FakeAgent?
 
         mutating func fill(_ page: Int, _ byte: UInt8) {
             memory.replaceSubrange(
@@ -577,6 +579,23 @@ public final class FakeGuest: Guest, @unchecked Sendable {
     }
 
     public func flushImages() {}
+
+    public func agentLine() throws(SessionError) -> any GuestAgentLine {
+        guard let agent = locked({ $0.agent }) else { throw SessionError(.refused, "it has no port for an agent") }
+        return agent
+    }
+    public func isAgentPortOpen(_ line: any GuestAgentLine) throws(SessionError) -> Bool {
+        try step(.lookAtPort) { $0.agent?.isPortOpen ?? false }
+    }
+    public func reset() throws(SessionError) {
+        try step(.reset) { $0.agent?.isPortOpen = false }
+        tell(.reset)
+    }
+    /// From the next session on.
+    public var agent: FakeAgent? {
+        get { locked(\.agent) }
+        set { locked { $0.agent = newValue } }
+    }
 
     // MARK: - The port: between sessions, and the process
 

@@ -146,6 +146,8 @@ public struct Configuration: Sendable, Equatable {
         public var referenceMebibytes: Int?
         /// How often a guest that dies is started again where it ran.
         public var restarts: RestartBudget
+        /// A guest hangs whose agent, which answered, does not for so long; 0: it is not asked.
+        public var agentSilenceSeconds: Int
         /// What is done when a disk of the primary's fails.
         public var diskFaults: DiskFaultPolicy
         /// Disks that keep a checkpoint waiting for longer hang.
@@ -160,8 +162,8 @@ public struct Configuration: Sendable, Equatable {
             standbyLost: PrimaryMachine.LonelyPolicy, coldBoot: Bool, idleEpochMilliseconds: Int,
             checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
-            referenceMebibytes: Int?, replaceAfter: Int, restarts: RestartBudget, diskFaults: DiskFaultPolicy,
-            diskTimeoutMilliseconds: Int, diskBoundMilliseconds: Int, diskRejoinSeconds: Int
+            referenceMebibytes: Int?, replaceAfter: Int, restarts: RestartBudget, agentSilenceSeconds: Int,
+            diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int, diskBoundMilliseconds: Int, diskRejoinSeconds: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level
@@ -179,6 +181,7 @@ public struct Configuration: Sendable, Equatable {
             self.referenceMebibytes = referenceMebibytes
             self.replaceAfter = replaceAfter
             self.restarts = restarts
+            self.agentSilenceSeconds = agentSilenceSeconds
             self.diskFaults = diskFaults
             self.diskTimeoutMilliseconds = diskTimeoutMilliseconds
             self.diskBoundMilliseconds = diskBoundMilliseconds
@@ -257,6 +260,8 @@ public struct Configuration: Sendable, Equatable {
         public var linkCapMegabits: Int?
         /// Among the guests of a lost host that are started here.
         package var startOrder: StartOrder
+        /// Nil: as the defaults say.
+        public var agentSilenceSeconds: Int?
         /// What is different when this host is the standby.
         public var whenStandby: Standby
 
@@ -266,7 +271,8 @@ public struct Configuration: Sendable, Equatable {
         public init(
             qmp: String? = nil, standbys: [NodeName] = [], replaceAfter: Int = 60, protect: Desire? = nil, level: Level,
             degrade: DegradePolicy? = nil, epochMilliseconds: Int, goal: EpochGoal? = nil, linkCapMegabits: Int? = nil,
-            startPlace: Int? = nil, startDelaySeconds: Int = 0, whenStandby: Standby = Standby()
+            startPlace: Int? = nil, startDelaySeconds: Int = 0, agentSilenceSeconds: Int? = nil,
+            whenStandby: Standby = Standby()
         ) {
             self.qmp = qmp
             self.standbys = standbys
@@ -279,6 +285,7 @@ public struct Configuration: Sendable, Equatable {
             self.linkCapMegabits = linkCapMegabits
             startOrder = StartOrder(
                 place: startPlace ?? Self.usualOrder.place, delaySeconds: startDelaySeconds)
+            self.agentSilenceSeconds = agentSilenceSeconds
             self.whenStandby = whenStandby
         }
     }

@@ -28,6 +28,7 @@ extension ConfigurationFile {
             restarts: RestartBudget(
                 limit: section.read(Settings.Defaults.restarts),
                 minutes: section.read(Settings.Defaults.restartWindow)),
+            agentSilenceSeconds: section.read(Settings.Defaults.agentSilence),
             diskFaults: section.read(Settings.Defaults.diskFault),
             diskTimeoutMilliseconds: section.read(Settings.Defaults.diskTimeout),
             diskBoundMilliseconds: section.read(Settings.Defaults.diskBound),
@@ -87,7 +88,8 @@ extension ConfigurationFile {
             qmp: qmp, standbys: standbys, replaceAfter: replaceAfter, protect: protect, level: level,
             degrade: degrade, epochMilliseconds: epoch, goal: goal, linkCapMegabits: Self.unlessZero(linkCap),
             startPlace: reader.value(Settings.VM.startOrder),
-            startDelaySeconds: reader.value(Settings.VM.startDelay) ?? 0, whenStandby: readStandby(&reader))
+            startDelaySeconds: reader.value(Settings.VM.startDelay) ?? 0,
+            agentSilenceSeconds: reader.value(Settings.VM.agentSilence), whenStandby: readStandby(&reader))
     }
 
     private func readStandbys(_ reader: inout ConfigurationReader, peers: [String]) -> [NodeName] {

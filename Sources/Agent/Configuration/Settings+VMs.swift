@@ -11,6 +11,10 @@ extension Settings {
     private static let degradeForm = "never, restart or component"
     private static func degrade(_ text: String) -> DegradePolicy? { DegradePolicy(rawValue: text) }
     private static let day = 86_400
+    private static let silenceForm = "0, or a whole number from 5 to 3600"
+    private static func silence(_ text: String) -> Int? {
+        Int(text).flatMap { $0 == 0 || (5...3600).contains($0) ? $0 : nil }
+    }
 
     enum Defaults {
         static let epoch = Setting.integer(
@@ -65,6 +69,10 @@ extension Settings {
                 + " then the standby starts it, once; see docs/RESTART.md")
         static let restartWindow = Setting.integer(
             "restart_window_minutes", 1...10_080, default: 10, "starts that are longer ago do not count")
+        static let agentSilence = Setting.value(
+            "guest_agent_silence_seconds", silenceForm, Settings.silence, default: (0, "0"),
+            "a guest is reset whose guest agent answered and then does not for so long (5 to 3600); 0: it is not asked; see"
+                + " docs/RESTART.md")
         static let linkCap = Setting.integer(
             "link_cap_mbit", TuningRange.linkCapMegabits, default: 0,
             "the most that one VM's replication may send, in Mbit/s; 0: what the link takes")
@@ -97,7 +105,7 @@ extension Settings {
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
                 level.entry, degrade.entry, degradeAfter.entry, degradeTarget.entry, degradeRetry.entry,
                 reprotect.entry, standbyLost.entry, coldBoot.entry,
-                restarts.entry, restartWindow.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
+                restarts.entry, restartWindow.entry, agentSilence.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
                 diskFault.entry, diskTimeout.entry, diskBound.entry, diskRejoin.entry, keepMemory.entry,
             ])
     }
@@ -169,6 +177,10 @@ extension Settings {
         static let startDelay = Setting.integer(
             "start_delay_seconds", 0...3600, "so long after it was started, those with a higher start_order wait",
             absent: "0", example: "30")
+        static let agentSilence = Setting.value(
+            "guest_agent_silence_seconds", silenceForm, Settings.silence,
+            "it is reset when its guest agent, which answered, does not for so long; see docs/RESTART.md",
+            absent: "defaults.guest_agent_silence_seconds", example: "60")
         static let epoch = Setting.integer(
             "epoch_ms", TuningRange.epochMilliseconds, "its longest epoch while it works", absent: "defaults.epoch_ms",
             example: "20")
@@ -190,7 +202,7 @@ extension Settings {
             [
                 qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, degrade.entry,
                 startOrder.entry,
-                startDelay.entry, epoch.entry, linkCap.entry, targetLatency.entry, targetOverhead.entry,
+                startDelay.entry, agentSilence.entry, epoch.entry, linkCap.entry, targetLatency.entry, targetOverhead.entry,
             ] + Standby.entries)
     }
 

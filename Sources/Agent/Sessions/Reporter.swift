@@ -60,7 +60,7 @@ package struct Reporter: Sendable {
             }
         case .dropped(let frames): metrics?.droppedOutputFrames.add(UInt64(frames))
         case .diskFault(let isFailover): metrics?.recordDiskFault(isFailover ? .failover : .guest)
-        case .guestHung(let action): noteHang(vm, action)
+        case .guestHung(let hang): noteHang(vm, hang)
         case .found(let pid, let lineage):
             guests.remember(options, pid, lineage)
             roster.changes.publish()
@@ -154,9 +154,14 @@ package struct Reporter: Sendable {
         chronicle.note(vm, .restarted, text)
     }
 
-    private func noteHang(_ vm: VMName, _ action: String) {
+    private func noteHang(_ vm: VMName, _ hang: GuestHang) {
         roster.metrics(of: vm)?.hangs.add()
-        let text = "\(vm) hangs: it did not feed its watchdog; QEMU's action for that is “\(action)”"
+        let how =
+            switch hang {
+            case .watchdog(let action): "it did not feed its watchdog; QEMU's action for that is “\(action)”"
+            case .agentSilent(let seconds): "its guest agent has not answered for \(seconds) s; it was reset"
+            }
+        let text = "\(vm) hangs: \(how)"
         log.warning("\(text)", metadata: ["vm": "\(vm)"])
         chronicle.note(vm, .guestHung, text)
         roster.changes.publish()

@@ -201,6 +201,7 @@ final class Sessions: Sendable {
         case .found, .tookOver: options.degradedFrom = store[asked.vm].degradedFrom
         }
         options.diskRejoinSeconds = configuration.defaults.diskRejoinSeconds
+        options.agentSilenceSeconds = configuration.agentSilence(of: asked.vm)
         return options
     }
 

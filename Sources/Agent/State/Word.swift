@@ -42,6 +42,9 @@ extension Configuration {
     /// How long a standby of the VM may be lost, in seconds, before another one is asked.
     func replaceAfter(of vm: VMName) -> Int { vms[vm]?.replaceAfter ?? defaults.replaceAfter }
 
+    /// How long its guest's agent may not answer; 0: it is not asked.
+    func agentSilence(of vm: VMName) -> Int { vms[vm]?.agentSilenceSeconds ?? defaults.agentSilenceSeconds }
+
     /// When the VM falls by itself to a lower level.
     func degrade(of vm: VMName) -> DegradeMachine.Settings {
         let degrade = defaults.degrade

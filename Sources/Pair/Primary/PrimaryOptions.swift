@@ -47,6 +47,8 @@ public struct PrimaryOptions: Sendable {
     public var diskTimeoutMilliseconds = 5000
     /// How often a disk that was lost is tried to be rejoined; 0: never by itself.
     public var diskRejoinSeconds = 30
+    /// A guest hangs whose agent, which answered, does not for so long; 0: it is not asked.
+    public var agentSilenceSeconds = 0
     /// Output that may wait for acknowledgements before the guest is kept standing, in bytes.
     public var heldBytesMax = 64 << 20
     /// The most memory that goes into references of the guest's pages, in MiB; nil is as much as the guest writes.

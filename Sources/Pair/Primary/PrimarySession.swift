@@ -50,6 +50,7 @@ final class PrimarySession {
     private var rejoinedAt = MonotonicClock.now()
     /// What starts the guest here again, should it die.
     var restart: GuestRestart?
+    var agentWatch: GuestAgentWatch?
     /// The disks whose faults were told of.
     var toldFaults: Set<String> = []
 
@@ -290,12 +291,15 @@ final class PrimarySession {
     /// Waits for something to happen, and handles it. Returns why when protection is over.
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         shell.expectBack(after: waitNanoseconds)
+        let isStill = guest.isHeldStill || guestPaused
+        let agentWait = agentWatch?.look(isExcused: isStill, pause: waitNanoseconds) { guest } ?? .max
         waitReadable(
             [guest.pollDescriptor, memory?.exitNumber ?? guest.exitDescriptor, shell.wake.number, pacer.wakeNumber],
-            nanoseconds: waitNanoseconds)
+            nanoseconds: min(waitNanoseconds, agentWait))
         _ = shell.wake.take()
         pacer.takeWake()
         for news in guest.takeNews() {
+            agentWatch?.hear(news)
             switch news {
             case .shutdown(let reason):
                 guard !isWanted(reason) else { return guestEnded(Self.shutDown(reason)) }
@@ -304,12 +308,12 @@ final class PrimarySession {
                 guestPaused = false
                 shell.report(.event(.qemu, "the guest runs again"))
             case .reset: shell.report(.event(.qemu, "the guest was reset; protection goes on"))
-            case .hung(let action): shell.report(.guestHung(action: action))
+            case .hung(let action): shell.report(.guestHung(.watchdog(action: action)))
             case .deviceRemoved:
                 throw SessionError(
                     .refused, "a device of \(options.vm) was unplugged; protect it again to go on with what it has now")
             case .mirrorFailed(let reason): throw SessionError(.storage, reason)
-            case .paused, .resumed: break
+            case .paused, .resumed, .portChanged: break
             }
         }
         try meetDiskFaults()

@@ -21,6 +21,7 @@ final class PrimaryThread {
     private var mustStart = false
     private var mustTry = false
     private let restart: GuestRestart
+    private var agentWatch: GuestAgentWatch?
     /// When the lease is asked again for a start that failed; and its monitor is tried, where it was busy. By `MonotonicClock`.
     private var nextStart = UInt64.max
     private var nextLook: UInt64 = 0
@@ -107,6 +108,7 @@ final class PrimaryThread {
             }
         }
         LevelParts.attend(shell)
+        agentWatch = GuestAgentWatch(shell, found)
         shell.report(.found(pid: found.pid, lineage: lineage))
         if case .tookOver = shell.origin {} else { shell.handle(.started) }
         if !shell.origin.isFresh { closeGuest() }
@@ -160,6 +162,7 @@ final class PrimaryThread {
                 shell.handle(.guestLost)
             }
             if seekStandby() { continue }
+            if !hasDied { lookAtAgent() }
             let monitor = guest?.pollDescriptor ?? -1
             waitReadable([shell.wake.number, monitor, hasDied ? -1 : process.number], nanoseconds: 200_000_000)
             _ = shell.wake.take()
@@ -175,13 +178,14 @@ final class PrimaryThread {
             guest = try? attach()
         }
         for news in guest?.takeNews() ?? [] {
+            agentWatch?.hear(news)
             switch news {
-            case .hung(let action): shell.report(.guestHung(action: action))
+            case .hung(let action): shell.report(.guestHung(.watchdog(action: action)))
             case .shutdown(let reason) where GuestNews.isWanted(shutdown: reason):
                 shell.handle(.guestEnded)
                 return PrimarySession.shutDown(reason)
             case .shutdown: guest?.kill()
-            case .paused, .resumed, .reset, .deviceRemoved, .mirrorFailed: break
+            case .paused, .resumed, .reset, .portChanged, .deviceRemoved, .mirrorFailed: break
             }
         }
         return nil
@@ -273,6 +277,13 @@ final class PrimaryThread {
         return opened
     }
 
+    /// Between sessions.
+    private func lookAtAgent() {
+        let isAtHand = guest != nil
+        _ = agentWatch?.look(isExcused: false) { () throws(SessionError) in try attach() }
+        if !isAtHand { closeGuest() }
+    }
+
     private func closeGuest() {
         guest?.close()
         guest = nil
@@ -339,7 +350,7 @@ final class PrimaryThread {
         let heartbeat = try shell.beatingHeart(accepted)
         defer { heartbeat.stop() }
         let session = try PrimarySession(shell: shell, guest: guest, link: link, level: offer.level)
-        session.restart = restart
+        (session.restart, session.agentWatch) = (restart, agentWatch)
         let outcome: Result<String, SessionError>
         do throws(SessionError) {
             outcome = .success(try session.run())

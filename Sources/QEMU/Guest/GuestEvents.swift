@@ -60,6 +60,8 @@ final class GuestEvents {
             case "RESUME": .resumed
             case "RESET": .reset
             case "WATCHDOG": .hung(event.data["action"]?.string ?? "unknown")
+            case "VSERPORT_CHANGE":
+                .portChanged(event.data["id"]?.string ?? "", isOpen: event.data["open"]?.bool ?? false)
             case "DEVICE_DELETED": .deviceRemoved
             default: mirrors.lazy.compactMap { $0.failure(event) }.first.map { .mirrorFailed($0) }
             }

@@ -39,6 +39,7 @@ echo 1 > /proc/sys/vm/overcommit_memory
 /bin/disk-writer 9 &
 /bin/command-server 10 &
 /bin/stream-server 11 &
+/bin/guest-agent &
 redis-server --port 6379 --bind 0.0.0.0 --protected-mode no --save '' --appendonly no --dir /data \
     --hz 1 --daemonize no > /tmp/redis.log 2>&1 &
 

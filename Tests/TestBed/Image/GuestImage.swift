@@ -1,7 +1,8 @@
 import Foundation
 
 /// A kernel and an initramfs that boot to the guest's services in a few seconds:
-/// echo on TCP port 7, `dirtier` on 8, `disk-writer` on 9, shell commands on 10, streams in bulk on 11, redis on 6379.
+/// echo on TCP port 7, `dirtier` on 8, `disk-writer` on 9, shell commands on 10, streams in bulk on 11, redis on 6379; and
+/// `guest-agent` where the machine has a port for one.
 /// Built once from Debian's packages and the C sources in `Guest/`, then found again by what it was built from.
 public struct GuestImage: Sendable {
     /// Which of Debian's kernels. `cloud` starts faster and has no driver for e1000 and for the watchdog i6300esb;
@@ -13,7 +14,8 @@ public struct GuestImage: Sendable {
         var package: String { self == .cloud ? "linux-image-cloud-amd64" : "linux-image-amd64" }
         var modules: [String] {
             let common = [
-                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_balloon", "ata_piix", "ahci", "sd_mod",
+                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_balloon", "virtio_console", "ata_piix", "ahci",
+                "sd_mod",
             ]
             return self == .cloud ? common : common + ["e1000", "i6300esb"]
         }
@@ -70,7 +72,9 @@ public struct GuestImage: Sendable {
     private static let bed = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     /// The C sources and the init script, where this repository lies.
     private static let sources = bed.appendingPathComponent("Guest")
-    static let tools = ["echo-server", "dirtier", "disk-writer", "command-server", "stream-server", "disk-reader"]
+    static let tools = [
+        "echo-server", "dirtier", "disk-writer", "command-server", "stream-server", "disk-reader", "guest-agent",
+    ]
     private static let programs = ["/bin/busybox", "/usr/bin/redis-server"]
     /// Compiles one of the guest's tools; what it makes runs on any Linux machine.
     public static func compileTool(_ tool: String, to path: String) throws(BedError) {
