@@ -36,6 +36,7 @@ public struct GuestAgentMachine: Sendable {
     /// It answered over this line, since the guest was started or reset.
     public private(set) var hasAnswered = false
     private var answeredAt: UInt64 = 0
+    /// Up to here silence is counted.
     private var lookedAt: UInt64 = 0
     /// For how long the guest could have answered and nobody did, and whether it was looked at half-way.
     private var silent: UInt64 = 0
@@ -84,7 +85,7 @@ public struct GuestAgentMachine: Sendable {
         // The last ones first: a guest that answers late has answered them all.
         guard let place = asked.lastIndex(of: number) else { return false }
         asked.removeSubrange(...place)
-        (unanswered, answeredAt) = (0, now)
+        (unanswered, answeredAt, lookedAt) = (0, now, now)
         forgive()
         defer { hasAnswered = true }
         return !hasAnswered

@@ -50,7 +50,8 @@ import Testing
                     coldBoot: true,
                     idleEpochMilliseconds: 1000, checkpointsOnOutput: true, pauseBudget: 25, isRealTime: true,
                     isAwake: true, keepMemoryMinutes: 60, linkCapMegabits: nil, referenceMebibytes: nil,
-                    replaceAfter: 60, restarts: RestartBudget(limit: 3, minutes: 10), diskFaults: .failover,
+                    replaceAfter: 60, restarts: RestartBudget(limit: 3, minutes: 10), agentSilenceSeconds: 0,
+                    diskFaults: .failover,
                     diskTimeoutMilliseconds: 5000, diskBoundMilliseconds: 1000, diskRejoinSeconds: 30))
         #expect(
             configuration.detection

@@ -588,7 +588,8 @@ public final class FakeGuest: Guest, @unchecked Sendable {
         try step(.lookAtPort) { $0.agent?.isPortOpen ?? false }
     }
     public func reset() throws(SessionError) {
-        try step(.reset) { $0.agent?.isPortOpen = false }
+        let agent = try step(.reset) { $0.agent }
+        agent?.isPortOpen = false
         tell(.reset)
     }
     /// From the next session on.

@@ -84,6 +84,7 @@ import Testing
             bytes += word < words.count ? words[word] : [next()]
         }
         _ = bytes.withUnsafeBytes { reader.read($0) }
-        #expect(answer(3).withUnsafeBytes { reader.read($0) } == [3])
+        let found = answer(3).withUnsafeBytes { reader.read($0) }
+        #expect(found == [3])
     }
 }

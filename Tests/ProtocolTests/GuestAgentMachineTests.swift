@@ -79,10 +79,10 @@ import Testing
         var course = Course()
         course.pass(100)
         course.answers = false
-        course.pass(59)
+        course.pass(54)
         #expect(course.verdicts.isEmpty && course.looks == 1)
-        course.pass(10)
-        #expect(course.verdicts.count == 1 && (60...66).contains(hangs(course).first ?? 0))
+        course.pass(8)
+        #expect(course.verdicts.count == 1 && (60...61).contains(hangs(course).first ?? 0))
     }
 
     @Test func oneThatNeverAnsweredIsNone() {
@@ -138,7 +138,8 @@ import Testing
         // It is told of as well, before that is looked for.
         var told = Course()
         told.pass(100)
-        #expect(told.machine.closed() && !told.machine.closed())
+        let news = [told.machine.closed(), told.machine.closed()]
+        #expect(news == [true, false])
         told.answers = false
         told.pass(7200)
         #expect(told.verdicts.isEmpty)
@@ -205,10 +206,13 @@ import Testing
             Issue.record("nothing was asked")
             return
         }
-        for wrong in [0, 1, number - 1, number + 1, .max] { #expect(!machine.answered(wrong, at: Self.second)) }
+        for wrong in [0, 1, number - 1, number + 1, .max] {
+            let isFirst = machine.answered(wrong, at: Self.second)
+            #expect(!isFirst)
+        }
         #expect(!machine.hasAnswered)
-        #expect(machine.answered(number, at: Self.second))
-        #expect(!machine.answered(number, at: Self.second), "once")
+        let answers = [machine.answered(number, at: Self.second), machine.answered(number, at: Self.second)]
+        #expect(answers == [true, false])
         machine.started()
         #expect(!machine.hasAnswered)
     }
