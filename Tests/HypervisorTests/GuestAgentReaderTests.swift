@@ -31,7 +31,8 @@ import Testing
     @Test func rubbishBeforeAnAnswerDoesNotHideIt() {
         let rubbish: [[UInt8]] = [
             Array("{\"return\": 5".utf8), [0xFF, 0xFF, 0xFF], [UInt8](repeating: 0x20, count: 100_000),
-            [UInt8](repeating: 0x7B, count: 5000), [UInt8](repeating: 0x0A, count: 5000), Array("{\"error\": {}}\n".utf8),
+            [UInt8](repeating: 0x7B, count: 5000), [UInt8](repeating: 0x0A, count: 5000),
+            Array("{\"error\": {}}\n".utf8),
         ]
         for bytes in rubbish { #expect(read([bytes, answer(9)]) == [9]) }
     }

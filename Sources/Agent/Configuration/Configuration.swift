@@ -163,7 +163,8 @@ public struct Configuration: Sendable, Equatable {
             checkpointsOnOutput: Bool,
             pauseBudget: Int, isRealTime: Bool, isAwake: Bool, keepMemoryMinutes: Int, linkCapMegabits: Int?,
             referenceMebibytes: Int?, replaceAfter: Int, restarts: RestartBudget, agentSilenceSeconds: Int,
-            diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int, diskBoundMilliseconds: Int, diskRejoinSeconds: Int
+            diskFaults: DiskFaultPolicy, diskTimeoutMilliseconds: Int, diskBoundMilliseconds: Int,
+            diskRejoinSeconds: Int
         ) {
             self.epochMilliseconds = epochMilliseconds
             self.level = level

@@ -105,7 +105,8 @@ extension Settings {
                 epoch.entry, idleEpoch.entry, checkpointOnOutput.entry, pauseBudget.entry, realTime.entry, awake.entry,
                 level.entry, degrade.entry, degradeAfter.entry, degradeTarget.entry, degradeRetry.entry,
                 reprotect.entry, standbyLost.entry, coldBoot.entry,
-                restarts.entry, restartWindow.entry, agentSilence.entry, linkCap.entry, referenceCache.entry, replaceAfter.entry,
+                restarts.entry, restartWindow.entry, agentSilence.entry, linkCap.entry, referenceCache.entry,
+                replaceAfter.entry,
                 diskFault.entry, diskTimeout.entry, diskBound.entry, diskRejoin.entry, keepMemory.entry,
             ])
     }
@@ -202,7 +203,8 @@ extension Settings {
             [
                 qmp.entry, standby.entry, replaceAfter.entry, protect.entry, level.entry, degrade.entry,
                 startOrder.entry,
-                startDelay.entry, agentSilence.entry, epoch.entry, linkCap.entry, targetLatency.entry, targetOverhead.entry,
+                startDelay.entry, agentSilence.entry, epoch.entry, linkCap.entry, targetLatency.entry,
+                targetOverhead.entry,
             ] + Standby.entries)
     }
 

@@ -15,7 +15,8 @@ extension GuestHandle {
             guard let path = Self.socketPath(place) else {
                 throw SessionError(
                     .refused,
-                    "its chardev \(chardev) (\(place)) is no unix socket of QEMU's own that a path leads to: \(Self.way)")
+                    "its chardev \(chardev) (\(place)) is no unix socket of QEMU's own that a path leads to: \(Self.way)"
+                )
             }
             let words = device.path.split(separator: "/")
             let port = words.dropLast().last == "peripheral" ? words.last.map(String.init) : nil

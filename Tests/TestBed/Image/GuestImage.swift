@@ -14,7 +14,8 @@ public struct GuestImage: Sendable {
         var package: String { self == .cloud ? "linux-image-cloud-amd64" : "linux-image-amd64" }
         var modules: [String] {
             let common = [
-                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_balloon", "virtio_console", "ata_piix", "ahci",
+                "virtio_pci", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_balloon", "virtio_console", "ata_piix",
+                "ahci",
                 "sd_mod",
             ]
             return self == .cloud ? common : common + ["e1000", "i6300esb"]
