@@ -34,6 +34,12 @@ import Testing
         }
     }
 
+    /// For how many seconds the agent had been silent when the guest was reset last; nil where it was not.
+    private func silence(_ scene: Scene, at host: BedHost) throws -> Int? {
+        let parts = try events(scene, at: host, "guest_hung").components(separatedBy: "agent has not answered for ")
+        return parts.count > 1 ? parts.last.flatMap { Int($0.prefix { $0 != " " }) } : nil
+    }
+
     private func waitForBoot(_ scene: Scene, after old: String) async throws {
         let control = control(scene)
         try await eventually("the guest is up again", within: .seconds(120)) {
@@ -54,11 +60,31 @@ import Testing
             try control(scene).hang()
             try await waitForBoot(scene, after: before)
             try await Scene.expectClean(verifier)
-            #expect(try events(scene, at: bed.a, "guest_hung").contains("its guest agent has not answered for "))
+            let silent = try #require(try silence(scene, at: bed.a))
+            #expect((5...20).contains(silent), "\(silent) s")
             let status = try #require(try scene.pair.status(bed.a, Scene.vm))
             #expect(status.state == "protected" && status.level == level && status.pid == scene.guest.pid, "\(status)")
             #expect(try events(scene, at: bed.a, "restarted").isEmpty && events(scene, at: bed.b, "promoted").isEmpty)
             try await waitUntilHeard(scene, at: bed.a, times: 2)
+        }
+    }
+
+    /// Nothing is attached to it then, and at level `system` its monitor is the operator's.
+    @Test(arguments: ["restart", "system"]) func aGuestThatHangsAloneIsReset(level: String) async throws {
+        try await Bed.with { bed in
+            let scene = try await scene(on: bed)
+            try await scene.pair.protect(scene.guest, ["--level", level])
+            try await waitUntilHeard(scene, at: bed.a)
+            try bed.b.cutPower()
+            try await scene.pair.wait(bed.a, Scene.vm, for: "peer_lost", within: .seconds(30))
+            let before = try await eventually("the guest answers", within: .seconds(30)) { control(scene).boot() }
+            try await Task.sleep(for: .seconds(7))
+            #expect(try silence(scene, at: bed.a) == nil)
+            try control(scene).hang()
+            try await waitForBoot(scene, after: before)
+            let silent = try #require(try silence(scene, at: bed.a))
+            #expect((5...60).contains(silent), "\(silent) s")
+            #expect(try scene.pair.status(bed.a, Scene.vm)?.pid == scene.guest.pid)
         }
     }
 
