@@ -48,7 +48,7 @@ import Testing
     }
 
     /// It is reset in its own QEMU, stays protected at its level, and its agent is heard again.
-    @Test(arguments: ["restart", "component", "system"]) func aGuestThatHangsIsReset(level: String) async throws {
+    @Test(arguments: ["component", "system"]) func aGuestThatHangsIsReset(level: String) async throws {
         try await Bed.with { bed in
             let scene = try await scene(on: bed)
             let verifier = try await Verifier.start(on: bed.client, guest: scene.address, Scene.writes())
@@ -70,7 +70,7 @@ import Testing
     }
 
     /// Nothing is attached to it then, and at level `system` its monitor is the operator's.
-    @Test(arguments: ["restart", "system"]) func aGuestThatHangsAloneIsReset(level: String) async throws {
+    @Test(arguments: ["restart"]) func aGuestThatHangsAloneIsReset(level: String) async throws {
         try await Bed.with { bed in
             let scene = try await scene(on: bed)
             try await scene.pair.protect(scene.guest, ["--level", level])
