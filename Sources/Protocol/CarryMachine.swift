@@ -42,7 +42,7 @@ public struct CarryMachine: Sendable, Hashable {
     }
 
     /// How long a fault lasts before it is acted on.
-    public static let debounce: UInt64 = 60_000_000
+    public static let debounce: UInt64 = 40_000_000
     /// How long the own uplink is well before the guest comes home, at least and at most.
     public static let settleMin: UInt64 = 5_000_000_000
     public static let settleMax: UInt64 = 80_000_000_000
@@ -61,6 +61,8 @@ public struct CarryMachine: Sendable, Hashable {
     /// Since when there is reason to leave, or to come home.
     private var since: UInt64?
     private var reason: Reason?
+    /// When that has lasted for long enough; nil without a reason.
+    public private(set) var due: UInt64?
     private var cameHomeAt: UInt64?
     private var notBefore: UInt64 = 0
 
@@ -123,12 +125,14 @@ public struct CarryMachine: Sendable, Hashable {
 
     private mutating func note(_ next: Reason?, _ now: UInt64) {
         guard next != reason else { return }
-        (reason, since) = (next, next == nil ? nil : now)
+        (reason, since, due) = (next, next == nil ? nil : now, nil)
     }
 
     private mutating func lasts(_ next: Reason, for duration: UInt64, _ now: UInt64) -> Bool {
         note(next, now)
-        return now >= (since ?? now) + duration
+        let due = (since ?? now) + duration
+        self.due = due
+        return now >= due
     }
 
     // MARK: - What is seen

@@ -5,7 +5,8 @@ import TestBed
 enum Bench {
     /// The parts by the names that the command line takes, in the order of a whole run.
     enum Part: String, CaseIterable {
-        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, component, dial, scan,
+        case peers, pause, busy, answer, overhead, idle, throughput, failover, pressure, disk, component, faults, dial,
+            scan,
             tracking, codec,
             resync, reprotect, pins
         case detection, forecast
@@ -24,6 +25,7 @@ enum Bench {
             case .pressure: PressureBench.about
             case .disk: DiskBench.about
             case .component: ComponentBench.about
+            case .faults: FaultsBench.about
             case .dial: DialBench.about
             case .scan: ScanBench.about
             case .tracking: TrackingBench.about
@@ -49,6 +51,7 @@ enum Bench {
             case .pressure: try await PressureBench.measure(image)
             case .disk: try await DiskBench.measure(image)
             case .component: try await ComponentBench.measure(image)
+            case .faults: try await FaultsBench.measure(image)
             case .dial: try await DialBench.measure(image)
             case .scan: try await ScanBench.measure(image)
             case .tracking: try TrackingBench.measure()

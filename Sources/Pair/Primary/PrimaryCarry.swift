@@ -165,9 +165,16 @@ final class PrimaryCarry: Sendable {
             // Nobody carries anything any more: the guest is better off at home.
             guard isUp else { return stop() }
             look(mayLeave: mayLeave)
-            waitReadable([wake.number], nanoseconds: Self.period)
+            waitReadable([wake.number], nanoseconds: wait)
             wake.take()
         }
+    }
+
+    /// Until the machines are asked again.
+    private var wait: UInt64 {
+        let now = MonotonicClock.now()
+        let due = state.withLock { $0.nics.compactMap(\.machine.due).min() } ?? .max
+        return due > now ? min(due - now, Self.period) : Self.period
     }
 
     /// Returns why the part cannot be had.

@@ -95,16 +95,35 @@ extension ServedDisk {
         defer { present.deallocate() }
         do throws(StorageError) {
             try here.image.read(offset: request.offset, into: present)
-            if memcmp(present.baseAddress!, request.data.baseAddress!, present.count) == 0 { return nil }
-            try here.image.write(
-                ImageWrite(
-                    offset: request.offset, length: request.length,
-                    data: UnsafeRawPointer(request.data.baseAddress)))
+            for run in Self.differences(UnsafeRawBufferPointer(present), UnsafeRawBufferPointer(request.data)) {
+                try here.image.write(
+                    ImageWrite(
+                        offset: request.offset + UInt64(run.lowerBound), length: UInt64(run.count),
+                        data: UnsafeRawPointer(request.data.baseAddress.map { $0 + run.lowerBound })))
+                state.change { $0.bytesCopied += UInt64(run.count) }
+            }
         } catch {
             return error.description
         }
-        state.change { $0.bytesCopied += request.length }
         return nil
+    }
+
+    /// Storage is compared by so many bytes, and written likewise.
+    private static let blockSize = 4096
+
+    /// The runs of blocks in which two buffers of the same size differ.
+    static func differences(_ one: UnsafeRawBufferPointer, _ other: UnsafeRawBufferPointer) -> [Range<Int>] {
+        var runs: [Range<Int>] = []
+        for start in stride(from: 0, to: one.count, by: blockSize) {
+            let end = min(start + blockSize, one.count)
+            if memcmp(one.baseAddress! + start, other.baseAddress! + start, end - start) == 0 { continue }
+            if let last = runs.last, last.upperBound == start {
+                runs[runs.count - 1] = last.lowerBound..<end
+            } else {
+                runs.append(start..<end)
+            }
+        }
+        return runs
     }
 
     /// Once storage has all of it, it is whole.

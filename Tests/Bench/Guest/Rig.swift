@@ -16,6 +16,10 @@ struct Rig {
         var diskMebibytes = 64
         /// How long the disk takes for each read and write, in milliseconds; nil: it is a file in memory.
         var diskDelay: Double?
+        /// Whether the disk can be made to fail. It has no delay then.
+        var breaks = false
+        /// Lines of the configuration's section `defaults`.
+        var defaults: [String] = []
         /// As in `GuestVM.Configuration`.
         var driveOptions: [String] = []
         /// Whether the guest's memory is a shared file that others can map, as with libvirt's `<source type='memfd'/>`.
@@ -45,6 +49,8 @@ struct Rig {
     let guest: GuestVM
     let pair: Pair
     let control: GuestControl
+    /// Of a disk that breaks, or takes its time.
+    let storage: SlowDisk?
 
     init(_ bed: Bed, _ image: GuestImage, _ wishes: Wishes = Wishes()) async throws {
         self.bed = bed
@@ -64,16 +70,19 @@ struct Rig {
             try GuestDisk.create(
                 "\(bed.a.stateDirectory)/bench.raw", mebibytes: wishes.diskMebibytes, content: .random(seed: 3))
         ]
-        if let delay = wishes.diskDelay {
-            configuration.disks[0].path =
-                try await SlowDisk.start(
-                    on: bed.a, image: configuration.disks[0].path, delayMilliseconds: delay, isForWrites: true
-                ).path
+        if let delay = wishes.breaks ? 0 : wishes.diskDelay {
+            let storage = try await SlowDisk.start(
+                on: bed.a, image: configuration.disks[0].path, delayMilliseconds: delay, isForWrites: true)
+            configuration.disks[0].path = storage.path
+            self.storage = storage
+        } else {
+            storage = nil
         }
         try bed.b.addTap("tap0")
         guest = try await GuestVM.boot(on: bed.a, image: image, configuration)
         var options = Self.options(bed, wishes.epochs)
         if wishes.hasArbiter { options.arbiter = .witness }
+        options.defaults += wishes.defaults
         pair = try await Pair(on: bed, options)
         control = GuestControl(client: bed.client, address: configuration.address)
     }

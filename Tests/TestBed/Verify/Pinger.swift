@@ -10,9 +10,11 @@ public final class Pinger: Sendable {
     }
     private let state = Mutex(State())
     private let descriptor: Int32
+    private let period: UInt32
 
     /// - Parameter period: in milliseconds.
     public init(from client: BedHost, to address: String, everyMs period: UInt32 = 20) throws {
+        self.period = period
         // IPPROTO_ICMP
         descriptor = try within(client) { socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_NONBLOCK.rawValue), 1) }
         guard descriptor >= 0 else { throw BedError("no socket for echoes: \(errno)") }
@@ -33,6 +35,18 @@ public final class Pinger: Sendable {
     }
 
     deinit { close(descriptor) }
+
+    /// The longest time, in milliseconds, over whose questions nobody answered, at `period` for each.
+    public var longestGap: Int {
+        state.withLock { state in
+            var (gap, longest) = (0, 0)
+            for count in state.answers[..<state.asked] {
+                gap = count > 0 ? 0 : gap + 1
+                longest = max(longest, gap)
+            }
+            return longest * Int(period)
+        }
+    }
 
     /// Ends it. How many echoes were answered, and how many of them more than once.
     public func end() -> (answered: Int, twice: Int) {
