@@ -177,16 +177,22 @@ struct GateCore: ~Copyable {
     }
 
     /// The guests whose chains stand in the table.
-    mutating func readChains() throws(KernelGateError) -> [VMName: [GatedLink]] {
+    /// - Returns: also whether there are chains of which it is not known what they stand before.
+    mutating func readChains() throws(KernelGateError) -> (guests: [VMName: [GatedLink]], hasOthers: Bool) {
+        var hasOthers = false
         var guests: [VMName: [GatedLink]] = [:]
         let request = NetlinkBatch.single(.getChain, flags: NetlinkFlag.dump, sequence: sequence) { _ in }
         for attributes in try dump(request, "read") {
-            guard attributes[1]?.text == GateTable.name, let chain = attributes[3]?.text,
-                let link = GatedLink(chain: chain), let vm = GateTable.guest(in: attributes[12])
-            else { continue }
+            guard attributes[1]?.text == GateTable.name else { continue }
+            guard let chain = attributes[3]?.text, let link = GatedLink(chain: chain),
+                let vm = GateTable.guest(in: attributes[12])
+            else {
+                hasOthers = true
+                continue
+            }
             guests[vm, default: []].append(link)
         }
-        return guests
+        return (guests, hasOthers)
     }
 
     /// Devices whose frames pass, with the milliseconds that are left.

@@ -51,9 +51,9 @@ public final class KernelGate: Sendable {
             socket = try NetlinkSocket(protocol: 12)
         } catch { throw .unavailable(error) }
         var core = GateCore(socket: socket, faults: faults)
-        let found = try core.readChains()
+        let (found, hasOthers) = try core.readChains()
         for (vm, links) in found { core.note(links, of: vm) }
-        if found.isEmpty { core.removeEmptyTable() } else { try core.makeTable() }
+        if !found.isEmpty { try core.makeTable() } else if !hasOthers { core.removeEmptyTable() }
         self.core = Mutex(core)
         if !found.isEmpty { try watchLinks() }
     }

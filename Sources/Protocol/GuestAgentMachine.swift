@@ -57,7 +57,8 @@ public struct GuestAgentMachine: Sendable {
     ///   - isExcused: the guest may not be able to answer, or nobody may reset it now.
     ///   - mayAsk: what is written to the guest arrives at once.
     public mutating func look(isExcused: Bool, mayAsk: Bool = true, at now: UInt64) -> Move? {
-        silent += min(now - min(lookedAt, now), gapMax)
+        // Who is not asked is not silent.
+        if !asked.isEmpty { silent += min(now - min(lookedAt, now), gapMax) }
         lookedAt = now
         guard !isExcused else {
             forgive()

@@ -17,6 +17,8 @@ package struct CopyPace: Sendable {
     static let delayMax: UInt64 = 100_000_000
     static let least: UInt64 = 64 << 10
     package static let first: UInt64 = 256 << 10
+    /// The first question is waited for no longer: an older agent answers none.
+    package static let patience: UInt64 = 10_000_000_000
     /// More than the link's own window: then it bounds nothing.
     static let most: UInt64 = 64 << 20
 
@@ -40,10 +42,12 @@ package struct CopyPace: Sendable {
 
     /// Before `count` bytes are sent, which are counted when they may be. Without a question under way less than half of the window
     /// is, so a frame of any size may go.
-    package mutating func next(_ count: Int, now: UInt64) -> Step {
-        guard question != nil else {
+    ///
+    /// - Parameter queued: of the link, in bytes. Who shares a link that others fill gets a part of it.
+    package mutating func next(_ count: Int, queued: Int = 0, now: UInt64) -> Step {
+        guard let question else {
             if shortest == nil || sent - arrived >= window / 2 {
-                question = Question(mark: now, sent: sent)
+                self.question = Question(mark: now, sent: sent)
                 hasWaited = false
                 return .ask
             }
@@ -51,8 +55,8 @@ package struct CopyPace: Sendable {
             return .send
         }
         // The first one goes over a link without a copy.
-        guard shortest != nil else { return .wait }
-        guard sent - arrived + UInt64(count) <= window else {
+        guard shortest != nil else { return now >= question.mark + Self.patience ? .send : .wait }
+        guard sent - arrived + UInt64(count) <= max(window, UInt64(queued) / 2) else {
             hasWaited = true
             return .wait
         }

@@ -99,7 +99,7 @@ package final class FrameSender: FrameTarget, Sendable {
         while link.isOpen, state.withLock(\.isThrough) {
             if dropsCopy { return false }
             let now = MonotonicClock.now()
-            switch copyPace.withLock({ $0.next(count, now: now) }) {
+            switch copyPace.withLock({ $0.next(count, queued: link.queuedBytes, now: now) }) {
             case .send: return true
             case .ask: link.send(controlFrame(Heartbeat(sent: now, echo: Heartbeat.ask)))
             case .wait: MonotonicClock.sleep(until: now + 1_000_000)

@@ -194,8 +194,8 @@ import Wire
     @Test func aGuestThatWasLeftServedIsEndedOnlyWhereItWasThisHosts() throws {
         #expect(!PrimaryOrigin.named.endsUnservable && !PrimaryOrigin.wanted.endsUnservable)
         let found = PrimaryOrigin.found(Lineage(1))
-        #expect(found.endsUnservable && found.endsGuest(after: SessionError(.storage, "its server is gone")))
-        #expect(!found.endsGuest(after: SessionError(.qemu, "no answer")))
+        #expect(found.endsUnservable && !found.asksAgain(after: SessionError(.storage, "its server is gone")))
+        #expect(found.asksAgain(after: SessionError(.qemu, "no answer")))
         let refusal = PrimaryOrigin.named.refusal(of: VMName(unchecked: "db"), at: Self.beta, 7, "no server")
         #expect(refusal.code == .refused && refusal.message.contains("is left as it is: no server"))
     }

@@ -158,16 +158,18 @@ import Testing
     }
 
     /// It may be whole here: only a copy that is known not to be is a reason to end the guest.
-    @Test func aGuestWhoseDisksCannotBeAskedForIsNotEnded() async throws {
+    @Test func aGuestWhoseDisksCannotBeAskedForIsAskedAgain() async throws {
         try await PrimaryScene.with {
             $0.origin = .found(Self.lineage)
             $0.register = register(5, FakeNodes.primary, standby: FakeNodes.standby)
             $0.serving = ServingPlaces(directory: "/nowhere", boundMilliseconds: 1000)
             $0.prepare = { $0.guest.fail(at: .leftServed, SessionError(.qemu, "no answer")) }
         } _: { scene in
-            try await scene.waitUntilEnded()
-            #expect(scene.failures.map(\.message) == ["no answer"])
-            #expect(scene.guest.isRunningNow && scene.guest.count(of: .kill) == 0)
+            try await scene.wait(for: "the word") { scene.events(.state).contains { $0.hasPrefix("no answer: ") } }
+            #expect(scene.current?.term == Term(5), "nothing was claimed")
+            scene.guest.failNoMore()
+            try await scene.waitUntilProtected()
+            #expect(scene.guest.isRunningNow && scene.guest.count(of: .kill) == 0 && scene.failures.isEmpty)
         }
     }
 

@@ -14,6 +14,7 @@ import Testing
         var isRunning = true
         var isPortOpen = true
         var isExcused = false
+        var mayAsk = true
         var asked: [UInt64] = []
         var looks = 0
         var renewals = 0
@@ -46,7 +47,7 @@ import Testing
                 for number in open where machine.answered(number, at: now) { firstAnswers += 1 }
                 open = []
             }
-            switch machine.look(isExcused: isExcused, at: now) {
+            switch machine.look(isExcused: isExcused, mayAsk: mayAsk, at: now) {
             case .ask(let number):
                 asked.append(number)
                 open.append(number)
@@ -82,7 +83,21 @@ import Testing
         course.pass(54)
         #expect(course.verdicts.isEmpty && course.looks == 1)
         course.pass(8)
-        #expect(course.verdicts.count == 1 && (60...61).contains(hangs(course).first ?? 0))
+        #expect(course.verdicts.count == 1 && (60...66).contains(hangs(course).first ?? 0))
+    }
+
+    /// Where one checkpoint follows the other at once.
+    @Test func oneThatCannotBeAskedIsNotSilent() {
+        var course = Course()
+        course.pass(10)
+        course.mayAsk = false
+        course.pass(300)
+        #expect(course.verdicts == [] && course.firstAnswers == 1)
+        course.mayAsk = true
+        course.pass(10)
+        course.answers = false
+        course.pass(70)
+        #expect(course.verdicts.count == 1)
     }
 
     @Test func oneThatNeverAnsweredIsNone() {

@@ -56,6 +56,26 @@ import Testing
         #expect(seen.sent >= 8 << 20, "\(seen)")
     }
 
+    /// What disk writes queue is not the copy's: it gets half as much on its way.
+    @Test func aLinkThatOthersFillIsShared() {
+        var pace = CopyPace()
+        #expect(pace.next(1 << 20, queued: 8 << 20, now: 1) == .ask)
+        pace.answer(1, now: 1_000_000)
+        var sent = 0
+        for now in UInt64(2_000_000)... {
+            let step = pace.next(1 << 20, queued: 8 << 20, now: now)
+            if step == .send { sent += 1 }
+            if step == .wait { break }
+        }
+        #expect(sent == 4)
+    }
+
+    @Test func anAgentThatAnswersNothingIsNotWaitedForForEver() {
+        var pace = CopyPace()
+        #expect(pace.next(1, now: 1) == .ask && pace.next(1, now: CopyPace.patience) == .wait)
+        #expect(pace.next(1, now: CopyPace.patience + 1) == .send)
+    }
+
     @Test func answersToNothingAreNotHeeded() {
         var pace = CopyPace()
         pace.answer(5, now: 9)

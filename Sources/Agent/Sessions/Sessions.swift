@@ -173,7 +173,9 @@ final class Sessions: Sendable {
                 report: { [weak self, reporter] report in
                     reporter.primary(options, reported: report)
                     if case .restarted(let started, let register) = report { self?.goOn(options, started, register) }
-                    if case .event(.handedOver, _) = report { self?.restarts.giveAway(options.vm) }
+                    if case .event(.handedOver, _) = report {
+                        onDecisionQueue { [weak self] in self?.restarts.giveAway(options.vm) }
+                    }
                 })
         } catch {
             throw APIError(.failed, "the session of \(options.vm) cannot be made: \(error)")

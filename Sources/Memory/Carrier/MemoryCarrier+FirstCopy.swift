@@ -37,15 +37,17 @@ extension MemoryCarrier {
         let wanted = populated.reduce(0) { $0 + Int($1.count) }
         var done = 0
         var rest = populated[...]
+        var ended: String?
         while !rest.isEmpty {
-            let slab = try takeSlab()
+            guard let slab = try takeSlab(&ended, look) else { return ended }
             Self.fill(&slab.runs, from: &rest)
             try capture.copy(slab)
             done += slab.runs.pages
             copied += slab.pagesWithContents
             shipper.push(.pages(.firstCopy, slab))
             progress = min(Double(done) / Double(max(wanted, 1)), 1)
-            if let ended = try look(0) { return ended }
+            ended = try look(0)
+            if ended != nil { return ended }
         }
         return nil
     }
@@ -78,6 +80,7 @@ extension MemoryCarrier {
         let total = guest.trackedBlocks.reduce(0) { $0 + Int($1.length) / pageSize }
         var done = 0
         var rest = touched[...]
+        var ended: String?
         let ask = { [link = shipper.sender.link] (question: PageDigests) in
             base.expect(question)
             link.send(controlFrame(question))
@@ -91,12 +94,13 @@ extension MemoryCarrier {
             source.reset()
             Self.fill(&source.runs, from: &rest, within: window)
             try capture.copy(source)
-            let slab = try takeSlab()
+            guard let slab = try takeSlab(&ended, look) else { return ended }
             comparison.compare(window, digests, source, into: slab)
             if slab.runs.pages > 0 { shipper.push(.pages(.firstCopy, slab)) } else { shipper.pool.push(slab) }
             done += Int(window.count)
             progress = min(Double(done) / Double(max(total, 1)), 1)
-            if let ended = try look(0) { return ended }
+            ended = try look(0)
+            if ended != nil { return ended }
         }
         return nil
     }

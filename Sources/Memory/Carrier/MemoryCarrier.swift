@@ -178,10 +178,24 @@ package final class MemoryCarrier: Carrier {
 
     func takeSlab() throws(SessionError) -> Slab {
         while true {
-            hooks.waits()
-            if let slab = shipper.pool.pop(milliseconds: 20) { return slab }
-            if shipper.pool.isClosed { throw SessionError(.system, "the session is being closed") }
+            if let slab = try popSlab() { return slab }
         }
+    }
+
+    /// Looks meanwhile; nil when protection ended, for that reason.
+    func takeSlab(_ ended: inout String?, _ look: Look) throws(SessionError) -> Slab? {
+        while ended == nil {
+            if let slab = try popSlab() { return slab }
+            ended = try look(0)
+        }
+        return nil
+    }
+
+    private func popSlab() throws(SessionError) -> Slab? {
+        hooks.waits()
+        if let slab = shipper.pool.pop(milliseconds: 20) { return slab }
+        if shipper.pool.isClosed { throw SessionError(.system, "the session is being closed") }
+        return nil
     }
 
     /// A guest that stands still does not wait for the link to take slabs: it gets another one, up to a bound.

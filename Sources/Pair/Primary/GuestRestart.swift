@@ -33,7 +33,9 @@ final class GuestRestart {
         } catch {
             // One that is to stay down is told of when that is certain.
             if error.code != .refused { shell.report(.failure(error)) }
-            shell.tell { $0.failToStart(error, starts: starter.startsToTell()) }
+            // What is told is written down first.
+            let starts = starter.startsToTell()
+            shell.tell { $0.failToStart(error, starts: starts) }
         }
     }
 

@@ -30,7 +30,8 @@ struct MuteGuest {
     }
 
     func find() throws(SessionError) -> Finding {
-        let end = MonotonicClock.now() + Self.patience
+        let process = options.foundPID.flatMap { try? PidDescriptor($0) }
+        var end = MonotonicClock.now() + Self.patience
         var isTold = false
         while true {
             do throws(SessionError) {
@@ -39,8 +40,15 @@ struct MuteGuest {
                         options.vm, at: options.qmpPath, log: shell.log,
                         elsewhere: { [shell] in shell.origin.isFresh ? shell.reasonsOfStandby($0) : [] }))
             } catch {
-                guard let pid = options.foundPID, MonotonicClock.now() < end, mayWait(pid) else { throw error }
-                if let owner = owner(), owner != shell.custody.node { return .lost(pid) }
+                guard let pid = options.foundPID, shell.custody.arbiter != nil, process?.hasExited() == false,
+                    MonotonicClock.now() < end, !isCalledOff
+                else { throw error }
+                switch owner() {
+                case shell.custody.node?: break
+                case .some: return .lost(pid)
+                // Whose it is nobody says: until then it is waited for.
+                case nil: end = MonotonicClock.now() + Self.patience
+                }
                 if !isTold {
                     isTold = true
                     shell.report(
@@ -52,10 +60,7 @@ struct MuteGuest {
         }
     }
 
-    private func mayWait(_ pid: Int32) -> Bool {
-        guard let process = try? PidDescriptor(pid), !process.hasExited() else { return false }
-        return !shell.state.withLock { $0.orders.end || $0.endGuestRequested }
-    }
+    private var isCalledOff: Bool { shell.state.withLock { $0.orders.end || $0.endGuestRequested } }
 
     /// Whose guest it is, where the arbiter says so at once.
     private func owner() -> NodeName? {

@@ -173,8 +173,8 @@ final class PrimaryCarry: Sendable {
     /// Until the machines are asked again.
     private var wait: UInt64 {
         let now = MonotonicClock.now()
-        let due = state.withLock { $0.nics.compactMap(\.machine.due).min() } ?? .max
-        return due > now ? min(due - now, Self.period) : Self.period
+        let due = state.withLock { $0.nics.compactMap(\.machine.due).filter { $0 > now }.min() } ?? .max
+        return min(due - now, Self.period)
     }
 
     /// Returns why the part cannot be had.

@@ -101,8 +101,8 @@ public enum PrimaryOrigin: Sendable {
     /// was this host's goes on with it, and nothing was claimed here since. Any other is the operator's.
     package var endsUnservable: Bool { !isFresh }
 
-    /// Whether the guest is ended, after its disks were asked for in vain: not when nobody could be asked.
-    package func endsGuest(after error: SessionError) -> Bool { endsUnservable && error.code == .storage }
+    /// Whether its disks are asked for again, when nobody could be asked: it may be whole here.
+    package func asksAgain(after error: SessionError) -> Bool { endsUnservable && error.code != .storage }
 
     /// What the operator hears of one that is not ended.
     package func refusal(of vm: VMName, at standby: NodeName, _ pid: Int32, _ reason: String) -> SessionError {

@@ -18,7 +18,9 @@ extension PrimarySession {
     }
 
     func guestGone() throws(SessionError) -> String {
-        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is.
+        // What was captured whole still goes out, so that the standby resumes from the newest epoch there is; of a copy that was not
+        // whole nothing is of use.
+        sender.dropsCopy = true
         shipper.close()
         let isGivenAway = shell.state.withLock { $0.duty.machine.state == .fencing }
         shell.handle(.guestLost)

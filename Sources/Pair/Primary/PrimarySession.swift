@@ -292,7 +292,8 @@ final class PrimarySession {
     func look(waitNanoseconds: UInt64 = 0) throws(SessionError) -> String? {
         shell.expectBack(after: waitNanoseconds)
         let isStill = guest.isHeldStill || guestPaused
-        let agentWait = agentWatch?.look(isExcused: isStill, pause: waitNanoseconds) { guest } ?? .max
+        let pause = isHeld && sealed > .firstCopy ? waitNanoseconds : .max
+        let agentWait = agentWatch?.look(isExcused: isStill, pause: pause) { guest } ?? .max
         waitReadable(
             [guest.pollDescriptor, memory?.exitNumber ?? guest.exitDescriptor, shell.wake.number, pacer.wakeNumber],
             nanoseconds: min(waitNanoseconds, agentWait))

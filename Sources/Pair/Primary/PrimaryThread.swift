@@ -99,10 +99,9 @@ final class PrimaryThread {
         learnFalls(of: found.description)
         if let places = shell.custody.serving {
             do throws(SessionError) {
-                _ = try LeftServers(of: found, places)
+                try ServersLeft(shell).look(at: found, places)
             } catch {
                 guard shell.origin.endsUnservable else { throw refusal(of: found, error) }
-                guard shell.origin.endsGuest(after: error) else { throw error }
                 found.kill()
                 throw SessionError.guestLost(found.pid, "was ended: \(error.message)")
             }
