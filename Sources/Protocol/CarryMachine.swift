@@ -58,10 +58,8 @@ public struct CarryMachine: Sendable, Hashable {
     public private(set) var state = State.home
     /// How long the own uplink is to be well before the guest comes home.
     public private(set) var settle = CarryMachine.settleMin
-    /// Since when there is reason to leave, or to come home.
-    private var since: UInt64?
     private var reason: Reason?
-    /// When that has lasted for long enough; nil without a reason.
+    /// When there was reason to leave, or to come home, for long enough; nil without one.
     public private(set) var due: UInt64?
     private var cameHomeAt: UInt64?
     private var notBefore: UInt64 = 0
@@ -70,6 +68,15 @@ public struct CarryMachine: Sendable, Hashable {
     private enum Reason: Hashable {
         case leave(Cause)
         case comeHome(after: UInt64)
+
+        /// How long it lasts before it is acted on.
+        var duration: UInt64 {
+            switch self {
+            case .leave(.segmented): 0
+            case .leave: CarryMachine.debounce
+            case .comeHome(let patience): patience
+            }
+        }
     }
 
     public init() {}
@@ -91,9 +98,7 @@ public struct CarryMachine: Sendable, Hashable {
         switch state {
         case .home:
             let cause = mayLeave ? Self.cause(own, other) : nil
-            guard let cause, lasts(.leave(cause), for: cause == .segmented ? 0 : Self.debounce, now),
-                now >= notBefore
-            else {
+            guard let cause, lasts(.leave(cause), now), now >= notBefore else {
                 if cause == nil { note(nil, now) }
                 return []
             }
@@ -107,7 +112,7 @@ public struct CarryMachine: Sendable, Hashable {
                 note(nil, now)
                 return []
             }
-            return lasts(.comeHome(after: patience), for: patience, now) ? enter(.returning, [.callBack]) : []
+            return lasts(.comeHome(after: patience), now) ? enter(.returning, [.callBack]) : []
         case .returning: return []
         }
     }
@@ -125,14 +130,12 @@ public struct CarryMachine: Sendable, Hashable {
 
     private mutating func note(_ next: Reason?, _ now: UInt64) {
         guard next != reason else { return }
-        (reason, since, due) = (next, next == nil ? nil : now, nil)
+        (reason, due) = (next, next.map { now + $0.duration })
     }
 
-    private mutating func lasts(_ next: Reason, for duration: UInt64, _ now: UInt64) -> Bool {
+    private mutating func lasts(_ next: Reason, _ now: UInt64) -> Bool {
         note(next, now)
-        let due = (since ?? now) + duration
-        self.due = due
-        return now >= due
+        return due.map { now >= $0 } ?? false
     }
 
     // MARK: - What is seen

@@ -6,8 +6,7 @@
 public struct RestartBudget: Sendable, Equatable {
     public let limit: Int
     public let minutes: Int
-    private var starts: [UInt64]
-    private var movedAt: UInt64?
+    public private(set) var past = Past()
 
     /// What is remembered over the end of an agent, in nanoseconds of one clock.
     public struct Past: Sendable, Equatable, Codable {
@@ -21,21 +20,14 @@ public struct RestartBudget: Sendable, Equatable {
 
     public init(limit: Int, minutes: Int) {
         (self.limit, self.minutes) = (limit, minutes)
-        (starts, movedAt) = ([], nil)
     }
 
     /// The same budget, of which something was spent. What happened later than now happened now.
     public func spent(_ past: Past, by now: UInt64) -> RestartBudget {
         var budget = self
-        budget.starts = past.starts.suffix(capped(past.starts.count)).map { min($0, now) }
-        budget.movedAt = past.movedAt.map { min($0, now) }
+        budget.past.starts = past.starts.suffix(capped(past.starts.count)).map { min($0, now) }
+        budget.past.movedAt = past.movedAt.map { min($0, now) }
         return budget
-    }
-
-    public var past: Past {
-        var past = Past()
-        (past.starts, past.movedAt) = (starts, movedAt)
-        return past
     }
 
     /// More starts than these make no difference.
@@ -46,29 +38,29 @@ public struct RestartBudget: Sendable, Equatable {
     /// How many starts count by now.
     private mutating func count(at now: UInt64) -> Int {
         let window = window
-        starts.removeAll { $0 + window <= now }
-        return starts.count
+        past.starts.removeAll { $0 + window <= now }
+        return past.starts.count
     }
 
     /// False when it was started as often as it may be; else this start counts.
     public mutating func take(at now: UInt64) -> Bool {
         guard count(at: now) < limit else { return false }
-        starts.append(now)
+        past.starts.append(now)
         return true
     }
 
     /// How many starts the other host is told of, where it may start a guest that cannot be started here; nil where it may not.
     public mutating func startsToTell(at now: UInt64) -> Int? {
-        guard limit > 0, movedAt.map({ $0 + window <= now }) ?? true else { return nil }
+        guard limit > 0, past.movedAt.map({ $0 + window <= now }) ?? true else { return nil }
         return max(count(at: now), 1)
     }
 
     /// The other host starts it.
-    public mutating func giveAway(at now: UInt64) { movedAt = now }
+    public mutating func giveAway(at now: UInt64) { past.movedAt = now }
 
     /// The other host gave it away after so many starts, and it was started here.
     public mutating func takeOver(after count: Int, at now: UInt64) {
-        starts = [UInt64](repeating: now, count: capped(count) + 1)
-        movedAt = now
+        past.starts = [UInt64](repeating: now, count: capped(count) + 1)
+        past.movedAt = now
     }
 }

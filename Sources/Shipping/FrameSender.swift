@@ -166,12 +166,12 @@ package final class FrameSender: FrameTarget, Sendable {
         _ type: FrameType, of epoch: Epoch?, _ head: UnsafeRawBufferPointer, _ payload: UnsafeRawBufferPointer
     ) throws(LinkError) -> UInt64 {
         let length = head.count + payload.count
+        if epoch == .firstCopy, !waitToCopy(FrameHeader.size + length) { return 0 }
         var buffer = allocator.buffer(capacity: FrameHeader.size + length)
         buffer.moveWriterIndex(to: FrameHeader.size)
         buffer.writeBytes(head)
         buffer.writeBytes(payload)
         let bodyCRC = crc32c(payload, continuing: crc32c(head))
-        if epoch == .firstCopy, !waitToCopy(FrameHeader.size + length) { return 0 }
         waitForTurn(FrameHeader.size + length, isDisk: epoch == nil)
         let outcome = state.withLock { state -> Result<UInt64, LinkError> in
             if let failure = state.failure { return .failure(failure) }

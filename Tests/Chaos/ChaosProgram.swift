@@ -90,11 +90,16 @@ struct ChaosProgram {
         }
         say("  milliseconds, median and worst: detected / running / longest client silence")
         for (name, found) in figures.sorted(by: { $0.key < $1.key }) { say("  \(name): \(found)") }
+        tell(tally)
+        exit(tally.isGood ? 0 : 1)
+    }
+
+    /// The last line, for programs.
+    static func tell(_ tally: some Encodable) {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         encoder.keyEncodingStrategy = .convertToSnakeCase
         if let line = try? encoder.encode(tally) { say(String(decoding: line, as: UTF8.self)) }
-        exit(tally.isGood ? 0 : 1)
     }
 
     static func say(_ text: String) { FileHandle.standardOutput.write(Data((text + "\n").utf8)) }

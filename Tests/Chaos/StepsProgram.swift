@@ -79,10 +79,7 @@ struct StepsProgram {
             code = 2
         }
         program.tally.left = program.left.count
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        if let line = try? encoder.encode(program.tally) { ChaosProgram.say(String(decoding: line, as: UTF8.self)) }
+        ChaosProgram.tell(program.tally)
         return code
     }
 

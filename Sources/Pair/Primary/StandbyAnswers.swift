@@ -7,11 +7,14 @@ import Wire
 
 /// What the session's thread, a disk's server or the shipper asked the standby, and waits for.
 struct StandbyAnswers {
-    private let parts: PrimaryShell.SessionParts
+    private let sender: FrameSender?
+    private let disks: DiskAnswers
+    private let writes: WriteAnswers
+    private let pageDigests: Answers<PageDigests, [UInt8]>
     private let verification: MemoryVerification
 
     init(_ parts: PrimaryShell.SessionParts, _ verification: MemoryVerification) {
-        self.parts = parts
+        (sender, disks, writes, pageDigests) = (parts.sender, parts.disks, parts.writes, parts.pageDigests)
         self.verification = verification
     }
 
@@ -20,15 +23,15 @@ struct StandbyAnswers {
         switch header.type {
         case .heartbeat:
             let beat = try body.parsed(from: "standby") { (bytes) throws(WireError) in try Heartbeat(parsing: bytes) }
-            if beat.echo != 0 { parts.sender?.answered(beat.echo) }
+            if beat.echo != 0 { sender?.answered(beat.echo) }
         case .diskTaken:
             let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                parts.writes.take(try DiskTaken(parsing: bytes).count)
+                writes.take(try DiskTaken(parsing: bytes).count)
             }
             try check(isWanted, header)
         case .diskDigestsReply:
             let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                parts.disks.take(try DiskDigestsReply(parsing: bytes))
+                disks.take(try DiskDigestsReply(parsing: bytes))
             }
             try check(isWanted, header)
             return true
@@ -36,13 +39,13 @@ struct StandbyAnswers {
             let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
                 let reply = try PageDigestsReply(parsing: bytes)
                 let question = PageDigests(block: reply.block, first: reply.first, count: UInt32(reply.count))
-                return parts.pageDigests.deliver(Array(reply.digests), to: question)
+                return pageDigests.deliver(Array(reply.digests), to: question)
             }
             try check(isWanted, header)
             return true
         case .diskReadReply:
             let isWanted = try body.parsed(from: "standby") { (bytes) throws(WireError) in
-                parts.disks.take(try DiskReadReply(parsing: bytes))
+                disks.take(try DiskReadReply(parsing: bytes))
             }
             try check(isWanted, header)
         case .verifyReply:
