@@ -77,6 +77,7 @@ install: packages toolchain ## Install romulus and romulusd below $(PREFIX)
 	@$(SWIFT) build -c release --static-swift-stdlib --scratch-path .build/install --product romulusd
 	install -D -m 0755 .build/install/release/romulus $(DESTDIR)$(PREFIX)/bin/romulus
 	install -D -m 0755 .build/install/release/romulusd $(DESTDIR)$(PREFIX)/sbin/romulusd
+	install -D -m 0755 deploy/libvirt-hook $(DESTDIR)/etc/libvirt/hooks/qemu.d/romulus
 	@for unit in $(wildcard deploy/*.service); do \
 	    install -D -m 0644 $$unit $(DESTDIR)$(PREFIX)/lib/systemd/system/$$(basename $$unit); \
 	done

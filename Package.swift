@@ -54,6 +54,7 @@ let package = Package(
         .target(name: "CKernels", cSettings: cSettings),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+        .target(name: "CLibvirt", cSettings: cSettings),
         library("LinuxSystem", ["CLinux"]),
 
         // core
@@ -68,6 +69,7 @@ let package = Package(
         // drivers
         library("TapDetour", ["LinuxSystem", "CLinux", "Model"]),
         library("QEMU", ["Hypervisor", "TapDetour", "LinuxSystem", "Model", log]),
+        library("Libvirt", ["CLibvirt", "LinuxSystem"]),
         library("Storage", ["LinuxSystem", "CLinux", "Model", .product(name: "Crypto", package: "swift-crypto")]),
         library("GuestNetwork", ["LinuxSystem", "Model"]),
         library("KernelGate", ["LinuxSystem", "CLinux", "Model"]),
@@ -138,7 +140,7 @@ let package = Package(
                 "Hypervisor", "Pair", "Forecasting", "Standby", "Memory", "Disk", "Messages", "RomulusAPI", "Telemetry",
                 "Registers", "Leases",
                 "Journal", "Protocol", "Transport", "Wire", "PKI",
-                "QEMU", "TapDetour", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
+                "QEMU", "Libvirt", "TapDetour", "Storage", "GuestNetwork", "Fencing", "LinuxSystem", "Model",
                 log,
                 .product(name: "Hummingbird", package: "hummingbird"),
                 lifecycle,
@@ -175,7 +177,8 @@ let package = Package(
             path: "Tests/Simulator",
             exclude: ["README.md", "Scenarios"], swiftSettings: settings),
         tests("HypervisorTests", ["Hypervisor"]),
-        tests("QEMUTests", ["QEMU", "LinuxSystem", "TestBed"]),
+        tests("QEMUTests", ["QEMU", "LinuxSystem", "Model", "TestBed"]),
+        tests("LibvirtTests", ["Libvirt"]),
         tests("StorageTests", ["Storage", "CAllocations", "TestBed"]),
         tests("GuestNetworkTests", ["GuestNetwork", "LinuxSystem", "Model"]),
         .executableTarget(

@@ -96,17 +96,17 @@ public struct AgentProgram: Service {
         desk = Desk(
             node: configuration.node, hosts: hosts, roster: roster,
             protection: Protection(
-                configuration: configuration, hosts: hosts, roster: roster, words: words, pursuits: pursuits,
-                sessions: sessions, bases: bases, chronicle: chronicle),
+                configuration: configuration, finder: drivers.finder, hosts: hosts, roster: roster, words: words,
+                pursuits: pursuits, sessions: sessions, bases: bases, chronicle: chronicle),
             moves: Moves(
-                node: configuration.node, hasArbiter: arbiter != nil, roster: roster, journal: journal,
-                chronicle: chronicle),
+                node: hosts.node, hasArbiter: arbiter != nil, roster: roster, journal: journal, chronicle: chronicle),
             examination: Examination(configuration: configuration, hosts: hosts, roster: roster, drivers: drivers),
             forecaster: Forecaster(
-                configuration: configuration, hosts: hosts, roster: roster, store: store, guests: drivers.guests,
-                processorSleep: processorSleep, log: log),
+                configuration: configuration, hosts: hosts, roster: roster, store: store, drivers: drivers,
+                processorSleep: processorSleep),
             memoryCheck: MemoryCheck(node: configuration.node, roster: roster, chronicle: chronicle),
-            dialing: Dialing(hasArbiter: arbiter != nil, words: words), keeping: maintenance,
+            dialing: Dialing(hasArbiter: arbiter != nil, words: words), libvirt: LibvirtDesk(configuration, roster),
+            startPermissions: StartPermissions(hosts.node, arbiter, roster, store, chronicle), keeping: maintenance,
             arbiterWatch: arbiterWatch, journal: journal, registry: registry, chronicle: chronicle)
     }
 

@@ -10,6 +10,19 @@ public protocol GuestSurvey: Sendable {
     /// Describes the guest, and says why it cannot be protected as it runs, one sentence each. No description when it could not
     /// be asked; throws when it cannot be reached.
     func examine(at address: String) throws(SessionError) -> (description: GuestDescription?, refusals: [String])
+    /// Where the guest of that name, or of that UUID, can be taken in hand. Looks only at guests in the calling thread's network
+    /// namespace: those of another have other NICs.
+    func search(for name: String, _ manager: GuestManager?) -> GuestSearch
+}
+
+/// What a search for a running guest found.
+public enum GuestSearch: Hashable, Sendable {
+    /// `name` is what it was started as.
+    case found(address: String, name: String)
+    /// No guest of that name runs here.
+    case none
+    /// It runs and cannot be taken in hand; one sentence, with the way out.
+    case unusable(String)
 }
 
 /// What a short look at a guest's address found.

@@ -122,6 +122,9 @@ public enum ProcessFiles {
         return nil
     }
 
+    /// The ids of all processes that can be seen, in order.
+    public static func all() -> [pid_t] { (try? numbers(in: "/proc")) ?? [] }
+
     /// The command name (at most 15 bytes), or nil when the process is gone.
     public static func name(of pid: pid_t) -> String? {
         guard let text = try? Files.text(of: "/proc/\(pid)/comm") else { return nil }

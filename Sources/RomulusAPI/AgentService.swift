@@ -68,6 +68,18 @@ public protocol AgentService: Sendable {
     /// The standby's command line as shell text.
     func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String
 
+    /// The domains of this host's libvirt.
+    func libvirtDomains() async throws(APIError) -> [LibvirtDomain]
+
+    /// Changes what a domain is started with from its next start on.
+    func prepareLibvirt(_ request: LibvirtPrepareRequest) async throws(APIError) -> LibvirtDomain
+
+    /// Whether somebody else may start the VM here.
+    func startPermission(of vm: VMName) async throws(APIError) -> StartPermission
+
+    /// The operator says that no other host runs the VM: its next start here is allowed.
+    func allowStart(of vm: VMName) async throws(APIError) -> StartPermission
+
     /// All figures in Prometheus text format 0.0.4.
     func metrics() async throws(APIError) -> String
 }

@@ -8,6 +8,8 @@ public enum Paths {
     public static let events = version + "/events"
     public static let standbyCommand = version + "/standby-command"
     public static let maintenance = version + "/maintenance"
+    public static let libvirtDomains = version + "/libvirt/domains"
+    public static let libvirtPrepare = version + "/libvirt/prepare"
     public static let metrics = "/metrics"
 
     public static func vm(_ vm: VMName) -> String { "\(vms)/\(vm)" }
@@ -24,5 +26,6 @@ public enum Paths {
     public static func epochs(_ vm: VMName) -> String { "\(vms)/\(vm)/epochs" }
     public static func forecast(_ vm: VMName) -> String { "\(vms)/\(vm)/forecast" }
     public static func verify(_ vm: VMName) -> String { "\(vms)/\(vm)/verify" }
+    public static func startPermission(_ vm: VMName) -> String { "\(vms)/\(vm)/start-permission" }
     public static func watch(_ vm: VMName) -> String { "\(vms)/\(vm)/watch" }
 }

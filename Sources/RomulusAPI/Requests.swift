@@ -3,9 +3,13 @@ import Model
 
 /// Protect a VM that runs on this host.
 public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
+    /// Its name, or its UUID.
     public var vm: VMName
-    /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM.
+    /// The monitor socket of its QEMU; nil takes the one that the configuration names for the VM, else that of the QEMU that runs
+    /// a guest of its name.
     public var qmp: String?
+    /// Where `qmp` is nil: look only at what this one manages.
+    public var manager: GuestManager?
     /// The configured name of the host that is to take over; nil takes the configured one.
     public var standby: NodeName?
     /// Nil takes the configured level.
@@ -27,12 +31,14 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     public var createImage: Bool?
 
     public init(
-        vm: VMName, qmp: String? = nil, standby: NodeName? = nil, level: Level? = nil, epochMilliseconds: Int? = nil,
+        vm: VMName, qmp: String? = nil, manager: GuestManager? = nil, standby: NodeName? = nil, level: Level? = nil,
+        epochMilliseconds: Int? = nil,
         targetLatency: Double? = nil, targetOverhead: Double? = nil, pauseBudget: Int? = nil,
         linkCapMegabits: Int? = nil, claim: Bool? = nil, createImage: Bool? = nil
     ) {
         self.vm = vm
         self.qmp = qmp
+        self.manager = manager
         self.standby = standby
         self.level = level
         self.epochMilliseconds = epochMilliseconds
@@ -45,7 +51,7 @@ public struct ProtectRequest: Codable, Hashable, Sendable, TuningRequest {
     }
 
     enum CodingKeys: String, CodingKey {
-        case vm, qmp, standby, level, claim
+        case vm, qmp, manager, standby, level, claim
         case epochMilliseconds = "epoch_ms"
         case targetLatency = "target_latency_ms"
         case targetOverhead = "target_overhead_percent"

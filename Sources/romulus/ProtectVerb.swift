@@ -7,10 +7,13 @@ struct ProtectVerb: AsyncParsableCommand {
         commandName: "protect", abstract: "Protect a VM that runs on this host.",
         discussion: "The guest goes on running; memory and disks are copied to the standby first.")
 
-    @Argument(help: "The VM's name: letters, digits, dots, dashes and underscores.")
-    var vm: VMName
+    @Argument(
+        help: """
+            The VM's name or UUID, as its QEMU was started. “libvirt:NAME” is libvirt's domain of that name and no other QEMU.
+            """)
+    var vm: VMAddress
 
-    @Option(help: "The socket of its QMP monitor. Default: the configured one.")
+    @Option(help: "The socket of its QMP monitor. Default: the configured one, else that of the QEMU that runs the VM.")
     var qmp: String?
 
     @Option(help: "The host that is to take over, by its configured name. Default: the configured one.")
@@ -39,21 +42,22 @@ struct ProtectVerb: AsyncParsableCommand {
     func run() async throws {
         try await reportingErrors {
             let request = ProtectRequest(
-                vm: vm, qmp: qmp, standby: standby, level: level, epochMilliseconds: tuning.epochMs,
+                vm: vm.name, qmp: qmp, manager: vm.manager, standby: standby, level: level,
+                epochMilliseconds: tuning.epochMs,
                 targetLatency: tuning.targetLatency?.value, targetOverhead: tuning.targetOverhead?.value,
                 pauseBudget: tuning.pauseBudget, linkCapMegabits: tuning.linkCap?.value,
                 claim: claim ? true : nil, createImage: createImage ? true : nil)
             try request.checkTuning()
             var status = try await options.client.protect(request)
-            if wait { status = try await ProtectionWait(vm: vm, options: options).run(from: status) }
+            if wait { status = try await ProtectionWait(vm: status.name, options: options).run(from: status) }
             switch options.printing.output {
             case .json: try Terminal.json(status)
             case .table:
                 if status.state == .protected {
-                    Terminal.result("\(vm) is protected by \(status.peerName)\n")
+                    Terminal.result("\(status.name) is protected by \(status.peerName)\n")
                 } else {
-                    Terminal.result("\(vm) is \(status.state.rawValue)\n")
-                    Terminal.remark("see “romulus status \(vm) --watch”", options.printing)
+                    Terminal.result("\(status.name) is \(status.state.rawValue)\n")
+                    Terminal.remark("see “romulus status \(status.name) --watch”", options.printing)
                 }
             }
         }
@@ -61,3 +65,18 @@ struct ProtectVerb: AsyncParsableCommand {
 }
 
 extension Level: ExpressibleByArgument {}
+
+/// A VM as the operator names it where it is not known yet.
+struct VMAddress: ExpressibleByArgument {
+    var name: VMName
+    var manager: GuestManager?
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        guard let last = parts.last, let name = VMName(last) else { return nil }
+        self.name = name
+        guard parts.count == 2 else { return }
+        guard let manager = GuestManager(rawValue: parts[0]) else { return nil }
+        self.manager = manager
+    }
+}

@@ -19,7 +19,7 @@ struct RomulusCommand: AsyncParsableCommand {
             RejoinVerb.self,
             FailoverVerb.self,
             MaintenanceVerb.self, GoOnVerb.self, GiveUpVerb.self, EventsVerb.self, WhyVerb.self,
-            StandbyCommandVerb.self,
+            StandbyCommandVerb.self, LibvirtVerb.self,
             PKIVerb.self, VersionVerb.self,
         ])
 

@@ -31,6 +31,40 @@ import Testing
         }
     }
 
+    @Test func domainsOfLibvirtAreShownAndPrepared() async throws {
+        try await withServer { agent, socket, _ in
+            func run(_ words: String...) async throws -> RomulusProgram.Outcome {
+                try await RomulusProgram.run(["libvirt"] + words, socket: socket)
+            }
+            let rows = try await run("list").out.split(separator: "\n")
+            #expect(rows.count == 2 && rows[0].hasPrefix("DOMAIN  RUNS") && rows[1].hasPrefix("web     yes"))
+            #expect(rows[1].contains("from its next start on"))
+            let json = try await run("list", "--output", "json")
+            #expect(try Self.decode(LibvirtDomainList.self, json.out).domains.map(\.name) == ["web"])
+            let prepared = try await run("prepare", "web")
+            #expect(prepared.status == 0 && prepared.out.contains("shut it down and start it once"))
+            #expect(try await run("prepare", "db", "--undo").status == 4)
+            #expect(agent.asked.last == "libvirt prepare db undo=true")
+            let refused = try await run("may-start", "web")
+            #expect(refused.status == 5 && refused.out == "" && refused.err == "romulus: web was asked about\n")
+            #expect(try await run("may-start", "db").out == "db was asked about\n")
+            #expect(try await run("allow", "web").out == "the operator said so\n")
+            #expect(agent.asked.last == "allow-start web")
+        }
+    }
+
+    @Test func aVMIsProtectedByWhatItIsCalled() async throws {
+        try await withServer { agent, socket, _ in
+            let protected = try await RomulusProgram.run(["protect", "libvirt:web"], socket: socket)
+            #expect(protected.status == 0)
+            #expect(agent.asked.last?.contains("web") == true)
+            for word in ["xen:web", "libvirt:", ":web", "a b"] {
+                let wrong = try await RomulusProgram.run(["protect", word], socket: socket)
+                #expect(wrong.status == 64, "\(word)")
+            }
+        }
+    }
+
     @Test func plannedChangesAreAskedForAndConfirmed() async throws {
         try await withServer { agent, socket, _ in
             agent.with { $0.vms = [Self.web: FakeAgent.vm("web", .frozen)] }

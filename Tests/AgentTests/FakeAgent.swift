@@ -220,6 +220,32 @@ final class FakeAgent: AgentService {
         return "qemu-system-x86_64 \\\n    -incoming defer"
     }
 
+    func libvirtDomains() async throws(APIError) -> [LibvirtDomain] {
+        [
+            LibvirtDomain(
+                name: "web", uuid: "8d0b7a86-7f07-4d2e-9a55-c5f2a8e9f001", isRunning: true, isPersistent: true,
+                autostarts: true, monitor: nil, monitorOfNextStart: "/run/web.qmp", state: nil)
+        ]
+    }
+
+    func prepareLibvirt(_ request: LibvirtPrepareRequest) async throws(APIError) -> LibvirtDomain {
+        note("libvirt prepare \(request.domain) undo=\(request.undo ?? false)")
+        guard let domain = try await libvirtDomains().first, request.domain == domain.name else {
+            throw APIError(.noSuchVM, "no domain \(request.domain)")
+        }
+        return domain
+    }
+
+    func startPermission(of vm: VMName) async throws(APIError) -> StartPermission {
+        note("start-permission \(vm)")
+        return StartPermission(vm: vm, isAllowed: vm.description != "web", reason: "\(vm) was asked about")
+    }
+
+    func allowStart(of vm: VMName) async throws(APIError) -> StartPermission {
+        note("allow-start \(vm)")
+        return StartPermission(vm: vm, isAllowed: true, reason: "the operator said so")
+    }
+
     func metrics() async throws(APIError) -> String { "# HELP x X.\n# TYPE x gauge\nx 1\n" }
 }
 

@@ -37,6 +37,7 @@ public struct Configuration: Sendable, Equatable {
     /// How much of the time line is kept.
     public var journal: JournalLimits
     public var qemu: QEMU
+    public var libvirt: LibvirtPlace
     public var vms: [VMName: VM]
     public var logLevel: Logger.Level
 
@@ -238,6 +239,18 @@ public struct Configuration: Sendable, Equatable {
         public init(binary: String? = nil, sandbox: Bool) {
             self.binary = binary
             self.sandbox = sandbox
+        }
+    }
+
+    /// Which libvirt runs guests on this host.
+    public struct LibvirtPlace: Sendable, Equatable {
+        public var uri: String
+        /// Where second monitors are made.
+        public var monitorDirectory: String
+
+        public init(uri: String = "qemu:///system", monitorDirectory: String = "/var/lib/libvirt/qemu/channel") {
+            self.uri = uri
+            self.monitorDirectory = monitorDirectory
         }
     }
 

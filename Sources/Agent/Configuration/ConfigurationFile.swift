@@ -97,13 +97,15 @@ struct ConfigurationFile {
         let detection = readDetection()
         let journal = readJournal()
         let qemu = readQEMU()
+        let libvirt = readLibvirt()
         let vms = readVMs(peers: peerSection.names.map(\.name), defaults: defaults, hasArbiter: arbiter != nil)
         guard let node, let tls else { return nil }
         return Configuration(
             node: node, listen: listen, heartbeatListen: heartbeatListen, tls: tls, peers: peers, arbiter: arbiter,
             witness: witness, watchdog: watchdog, api: api, metricsListen: metricsListen,
             stateDirectory: stateDirectory, runtimeDirectory: runtimeDirectory, memoryDirectory: memoryDirectory,
-            defaults: defaults, detection: detection, journal: journal, qemu: qemu, vms: vms, logLevel: logLevel)
+            defaults: defaults, detection: detection, journal: journal, qemu: qemu, libvirt: libvirt, vms: vms,
+            logLevel: logLevel)
     }
 
     private mutating func readTLS() -> Configuration.TLS? {
@@ -157,6 +159,13 @@ struct ConfigurationFile {
         defer { section.finish() }
         return JournalLimits(
             days: section.read(Settings.Journal.days), events: section.read(Settings.Journal.events))
+    }
+
+    private mutating func readLibvirt() -> Configuration.LibvirtPlace {
+        var section = top.section(Settings.Libvirt.entry.key)
+        defer { section.finish() }
+        return Configuration.LibvirtPlace(
+            uri: section.read(Settings.Libvirt.uri), monitorDirectory: section.read(Settings.Libvirt.monitors))
     }
 
     private mutating func readQEMU() -> Configuration.QEMU {

@@ -151,6 +151,19 @@ extension Settings {
         static let entry = SettingEntry.section("qemu", "the standby's QEMU processes", [binary.entry, sandbox.entry])
     }
 
+    enum Libvirt {
+        static let uri = Setting.value(
+            "uri", "a connection URI of libvirt, such as qemu:///system",
+            { $0.hasPrefix("qemu") && $0.contains("://") ? $0 : nil },
+            default: (Configuration.LibvirtPlace().uri, Configuration.LibvirtPlace().uri),
+            "the daemon that has this host's domains")
+        static let monitors = Setting.path(
+            "monitor_directory", default: Configuration.LibvirtPlace().monitorDirectory,
+            "where second monitors are made; the user that QEMU runs as must be able to make sockets there")
+        static let entry = SettingEntry.section(
+            "libvirt", "domains of libvirt on this host; see docs/LIBVIRT.md", [uri.entry, monitors.entry])
+    }
+
     enum VM {
         static let qmp = Setting.value(
             "qmp", "the absolute path of a QMP socket", socketPath, "its monitor, when this host is the primary",

@@ -18,6 +18,8 @@ struct Desk: AgentService {
     let forecaster: Forecaster
     let memoryCheck: MemoryCheck
     let dialing: Dialing
+    let libvirt: LibvirtDesk
+    let startPermissions: StartPermissions
     let keeping: Maintenance
     let arbiterWatch: ArbiterWatch
     let journal: EventJournal
@@ -93,9 +95,23 @@ struct Desk: AgentService {
         try await examination.standbyCommand(request)
     }
 
+    func libvirtDomains() async throws(APIError) -> [LibvirtDomain] { try await libvirt.domains() }
+
+    func startPermission(of vm: VMName) async throws(APIError) -> StartPermission {
+        await startPermissions.permission(of: vm)
+    }
+
     // MARK: - Changing
 
-    func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus { try protection.begin(request) }
+    func prepareLibvirt(_ request: LibvirtPrepareRequest) async throws(APIError) -> LibvirtDomain {
+        try await libvirt.prepare(request)
+    }
+
+    func allowStart(of vm: VMName) async throws(APIError) -> StartPermission { startPermissions.allow(vm) }
+
+    func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
+        try await protection.begin(request)
+    }
 
     func tune(_ request: TuneRequest) async throws(APIError) -> VMStatus { try protection.tune(request) }
 

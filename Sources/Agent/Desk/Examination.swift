@@ -52,10 +52,7 @@ struct Examination: Sendable {
             throw APIError(.refused, "\(vm) does not run here but at \(known?.peerName ?? "another host"): ask there")
         case nil, .some(.none): break
         }
-        guard let path = qmp ?? known?.qmp ?? configuration.vms[vm]?.qmp else {
-            throw APIError(
-                .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
-        }
+        let path = try await drivers.finder.find(vm, qmp ?? known?.qmp).monitor
         return try await offPool { [drivers] () throws(APIError) in try drivers.examine(path) }
     }
 
@@ -65,16 +62,20 @@ struct Examination: Sendable {
         if request.qmp == nil, let known, case .standby(let session) = known.part {
             return session.command.text
         }
-        let configured = request.vm.flatMap { configuration.vms[$0]?.qmp }
         let guest: GuestDescription
         if let known, case .primary(let session) = known.part, let found = session.guest {
             guest = found
-        } else if let path = request.qmp ?? known?.qmp ?? configured {
-            guest = try await offPool { [drivers] () throws(APIError) in try drivers.inspect(path) }
         } else {
-            throw APIError(.noSuchVM, "\(configuration.node) does not know that VM: name its monitor with --qmp PATH")
+            let path = try await monitor(of: request.vm, request.qmp ?? known?.qmp)
+            guest = try await offPool { [drivers] () throws(APIError) in try drivers.inspect(path) }
         }
         return try drivers.standbyCommand(request.vm ?? VMName(guest.guestName) ?? Self.unnamed, guest)
+    }
+
+    private func monitor(of vm: VMName?, _ asked: String?) async throws(APIError) -> String {
+        if let vm { return try await drivers.finder.find(vm, asked).monitor }
+        guard let asked else { throw APIError(.badRequest, "name a VM, or its monitor with --qmp PATH") }
+        return asked
     }
 
     /// Stands for a VM that has no name yet in the paths of a printed command line.

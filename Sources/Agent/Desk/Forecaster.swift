@@ -16,19 +16,15 @@ struct Forecaster: Sendable {
     let hosts: Hosts
     let roster: Roster
     let store: VMStore
-    let guests: any GuestSource
+    let drivers: Drivers
     /// Nil: processors sleep as they like.
     let processorSleep: ProcessorSleep?
-    let log: Logger
 
     func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
         let vm = request.vm
         let configured = configuration.vms[vm]
         try refuseKnown(vm)
-        guard let qmp = request.qmp ?? configured?.qmp else {
-            throw APIError(
-                .badRequest, "say where the monitor of \(vm) is: --qmp PATH, or “qmp” in the configuration")
-        }
+        let qmp = try await drivers.finder.find(vm, request.qmp).monitor
         let peer = try hosts.usualPeer(request.standby ?? configured?.standby)
         guard roster.beginWatching(vm) else {
             throw APIError(.refused, "\(vm) is being watched for a forecast already: wait for that one")
@@ -42,8 +38,8 @@ struct Forecaster: Sendable {
         options.isRealTime = configuration.defaults.isRealTime
         options.sleep = processorSleep
         options.linkBytesPerSecond = (request.linkMegabits ?? 0) * 125_000
-        log.info("\(vm) is watched for a forecast", metadata: ["vm": "\(vm)", "seconds": "\(options.seconds)"])
-        let (watching, guests, log) = (options, guests, log)
+        drivers.log.info("\(vm) is watched for a forecast", metadata: ["vm": "\(vm)", "seconds": "\(options.seconds)"])
+        let (watching, guests, log) = (options, drivers.guests, drivers.log)
         let samples = try await offPool { () throws(APIError) in
             do throws(SessionError) {
                 return try ForecastRun.watch(watching, among: guests, log: log)

@@ -8,6 +8,7 @@ import RomulusAPI
 /// Beginning, changing and ending the protection of a VM, by the operator's word.
 struct Protection: Sendable {
     let configuration: Configuration
+    let finder: GuestFinder
     let hosts: Hosts
     let roster: Roster
     let words: Words
@@ -21,7 +22,10 @@ struct Protection: Sendable {
 
     // MARK: - Beginning
 
-    func begin(_ request: ProtectRequest) throws(APIError) -> VMStatus {
+    func begin(_ asked: ProtectRequest) async throws(APIError) -> VMStatus {
+        var request = asked
+        let (vm, monitor) = try await finder.find(asked.vm, asked.qmp, by: asked.manager)
+        (request.vm, request.qmp) = (vm, monitor)
         let options = try sessions.options(request)
         guard !roster.isWatched(request.vm) else {
             throw APIError(.refused, "\(request.vm) is being watched for a forecast: protect it when that is done")

@@ -21,6 +21,7 @@ struct Routes: Sendable {
         addAskingBeforehand(to: router)
         addProtection(to: router)
         addMoves(to: router)
+        addLibvirt(to: router)
         Self.addMetrics(to: router) { [service] in try await service.metrics() }
         return router
     }
@@ -130,6 +131,22 @@ struct Routes: Sendable {
         router.post("/v1/maintenance") { [service] request, context in
             let body: MaintenanceRequest = try await body(request, context)
             return try reply(await service.setMaintenance(body), status: .accepted)
+        }
+    }
+
+    private func addLibvirt(to router: Router<BasicRequestContext>) {
+        router.get("/v1/libvirt/domains") { [service] _, _ in
+            try reply(LibvirtDomainList(await service.libvirtDomains()))
+        }
+        router.post("/v1/libvirt/prepare") { [service] request, context in
+            let body: LibvirtPrepareRequest = try await body(request, context)
+            return try reply(await service.prepareLibvirt(body))
+        }
+        router.get("/v1/vms/:vm/start-permission") { [service] _, context in
+            try reply(await service.startPermission(of: vmName(context)))
+        }
+        router.post("/v1/vms/:vm/start-permission") { [service] _, context in
+            try reply(await service.allowStart(of: vmName(context)))
         }
     }
 

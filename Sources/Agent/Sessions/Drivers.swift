@@ -15,6 +15,8 @@ struct Drivers: Sendable {
     let starts: @Sendable () -> StartRoom
     let log: Logger
 
+    var finder: GuestFinder { GuestFinder(configuration: configuration, guests: guests) }
+
     /// What runs behind the monitor at that path, and all reasons why it cannot be protected.
     func examine(_ monitor: String) throws(APIError) -> (description: GuestDescription?, refusals: [String]) {
         do throws(SessionError) {

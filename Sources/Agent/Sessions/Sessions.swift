@@ -100,7 +100,7 @@ final class Sessions: Sendable {
         let configured = configuration.vms[request.vm]
         guard let qmp = request.qmp ?? configured?.qmp else {
             throw APIError(
-                .badRequest, "say where the monitor of \(request.vm) is: --qmp PATH, or “qmp” in the configuration")
+                .badRequest, "“qmp” in the configuration must say where the monitor of \(request.vm) is")
         }
         guard let standby = request.standby ?? configured?.standby else {
             throw APIError(

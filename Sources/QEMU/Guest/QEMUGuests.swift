@@ -40,4 +40,10 @@ public struct QEMUGuests: GuestSource, GuestSurvey {
             throw SessionError(.refused, "\(error)")
         }
     }
+
+    public func search(for name: String, _ manager: GuestManager?) -> GuestSearch {
+        QEMUSearch.choose(name, manager, among: QEMUSearch.running()) { address in
+            if case .ready = look(at: address) { true } else { false }
+        }
+    }
 }

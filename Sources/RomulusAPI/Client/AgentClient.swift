@@ -112,6 +112,23 @@ public struct AgentClient: AgentService {
         try await get(Paths.why(vm))
     }
 
+    public func libvirtDomains() async throws(APIError) -> [LibvirtDomain] {
+        let list: LibvirtDomainList = try await get(Paths.libvirtDomains)
+        return list.domains
+    }
+
+    public func prepareLibvirt(_ request: LibvirtPrepareRequest) async throws(APIError) -> LibvirtDomain {
+        try await post(Paths.libvirtPrepare, request)
+    }
+
+    public func startPermission(of vm: VMName) async throws(APIError) -> StartPermission {
+        try await get(Paths.startPermission(vm))
+    }
+
+    public func allowStart(of vm: VMName) async throws(APIError) -> StartPermission {
+        try await post(Paths.startPermission(vm), [String: String]())
+    }
+
     public func standbyCommand(_ request: StandbyCommandRequest) async throws(APIError) -> String {
         var query: [(String, String)] = []
         if let vm = request.vm { query.append(("vm", vm.description)) }

@@ -40,6 +40,8 @@ public final class Pair: Sendable {
         public var fences: [String: [String]] = [:]
         /// More lines of the section `defaults`.
         public var defaults: [String] = []
+        /// Lines of the section `libvirt` by host, "a" and "b".
+        public var libvirt: [String: [String]] = [:]
         public var logLevel = "info"
         public init() {}
     }
@@ -105,8 +107,9 @@ public final class Pair: Sendable {
                 detection:
                   silence_ms: \(options.silenceMilliseconds)
                 \(Self.arbiterLines(options.arbiter, bed))
+                \(Self.section("libvirt", options.libvirt[host.name]))
                 \(try Self.qemuLines(options.qemus[host.name]))
-                \(options.vms[host.name].map { "vms:\n" + $0.joined(separator: "\n") } ?? "")
+                \(Self.section("vms", options.vms[host.name]))
                 """
             try text.write(toFile: Self.configuration(host), atomically: true, encoding: .utf8)
         }
@@ -140,6 +143,10 @@ public final class Pair: Sendable {
         case .witness: "arbiter:\n  witness:\n    address: \(address):7320\n    node: witness"
         case .etcd: "arbiter:\n  etcd:\n    endpoints: [\"http://\(address):2379\"]\n    cluster: bed"
         }
+    }
+
+    private static func section(_ name: String, _ lines: [String]?) -> String {
+        lines.map { "\(name):\n" + $0.joined(separator: "\n") } ?? ""
     }
 
     private static func qemuLines(_ qemu: QEMUProgram?) throws -> String {
