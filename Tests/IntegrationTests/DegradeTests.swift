@@ -171,6 +171,8 @@ import Testing
             #expect(try events(scene, "degraded").isEmpty)
             let report = try await verifier.finish()
             #expect(report.isClean, "\(report)")
+            // What was held for seconds left in one piece.
+            #expect(try await verifier.control.framesLost(on: bed.a) == 0)
         }
     }
 }

@@ -118,12 +118,12 @@ public final class BedHost: Sendable {
 
     /// What a link of this host has sent, in bytes, as the kernel counts it.
     public func bytesSent(_ link: String) throws(BedError) -> UInt64 {
-        // /proc/net/dev: the name and a colon, eight numbers of what was received, then bytes sent.
-        for line in try run(["cat", "/proc/net/dev"]).split(separator: "\n") {
-            let parts = line.split { $0 == " " || $0 == ":" }
-            if parts.count > 9, parts[0] == link, let bytes = UInt64(parts[9]) { return bytes }
-        }
-        throw BedError("\(name) has no link \(link).")
+        try LinkCounters(link, in: try run(["cat", "/proc/net/dev"])).bytesSent
+    }
+
+    /// The frames that came in by a link of this host; by a tap: those that the guest's QEMU let out.
+    public func framesReceived(_ link: String) throws(BedError) -> UInt64 {
+        try LinkCounters(link, in: try run(["cat", "/proc/net/dev"])).framesReceived
     }
 
     /// All processes of this host, also those that its processes started.

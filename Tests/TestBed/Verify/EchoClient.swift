@@ -12,8 +12,9 @@ public struct EchoClient {
         public var intervalMs = 10
         /// Records of a connection that may be unanswered at once.
         public var window = 64
-        /// How long the end waits for answers that are due.
-        public var drainMs = 15_000
+        /// How long the end waits for answers that are due. A kernel that had no answer for seconds may wait half a minute before it
+        /// repeats a frame that was lost since.
+        public var drainMs = 60_000
         public init() {}
     }
 

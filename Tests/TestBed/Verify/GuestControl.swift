@@ -29,6 +29,21 @@ public struct GuestControl: Sendable {
         try shell("echo 0 > /proc/sys/kernel/panic; (sleep 0.2; echo c > /proc/sysrq-trigger) > /dev/null 2>&1 &")
     }
 
+    /// How many frames of the guest's first card did not come out of `tap` at its host: 0 when nothing is lost and nothing is
+    /// held. Both counts are taken while nobody speaks to the guest; what is under way at that moment is waited for.
+    public func framesLost(on host: BedHost, tap: String = "tap0") async throws -> Int {
+        var lost = 0
+        for _ in 0..<4 {
+            try shell("(sleep 1; cat /proc/net/dev > /tmp/sent) > /dev/null 2>&1 &")
+            try await Task.sleep(for: .milliseconds(800))
+            let came = try host.framesReceived(tap)
+            try await Task.sleep(for: .milliseconds(500))
+            lost = Int(try LinkCounters("eth0", in: try shell("cat /tmp/sent")).framesSent) - Int(came)
+            if lost == 0 { break }
+        }
+        return lost
+    }
+
     /// How the dirtier writes. All numbers can be changed while it works.
     public struct Dirtying: Sendable {
         public enum Pattern: String, Sendable {
