@@ -14,7 +14,7 @@ import Testing
     }
 
     /// A libvirtd at host A with a domain that is defined and not started, and both agents.
-    private func parts(_ bed: Bed, hook: String? = nil) async throws -> Parts {
+    private func parts(_ bed: Bed, hook: String? = nil, reprotects: Bool = false) async throws -> Parts {
         let image = try GuestImage.build(kernel: .cloud)
         let guest = LibvirtGuest(
             disk: try GuestDisk.create("\(bed.a.stateDirectory)/web.raw", mebibytes: 64), on: bed.a)
@@ -25,6 +25,7 @@ import Testing
         try daemon.define(guest.xml(image))
         var options = Pair.Options()
         options.arbiter = .witness
+        options.reprotectsByItself = reprotects
         options.libvirt["a"] = ["  uri: \(daemon.uri)", "  monitor_directory: \(bed.a.runtimeDirectory)"]
         options.vms["b"] = [
             "  \(Self.vm):", "    disks:", "      vda: {path: \(standbyDisk), format: raw}", "    taps:",
@@ -146,6 +147,70 @@ import Testing
             text = changed
         }
         return text
+    }
+
+    /// What libvirt's own commands do to a protected domain: the table of docs/LIBVIRT.md.
+    @Test func libvirtsCommandsAreObeyedOrRefused() async throws {
+        try await Bed.with { bed in
+            let parts = try await parts(bed, reprotects: true)
+            let (daemon, pair, guest) = (parts.daemon, parts.pair, parts.guest)
+            #expect(try pair.romulus(bed.a, ["libvirt", "prepare", Self.vm]).status == 0)
+            try daemon.virsh(["start", Self.vm])
+            try await guest.waitUntilReady()
+            let outcome = try pair.romulus(bed.a, ["protect", Self.vm, "--standby", "hostb", "--wait"])
+            #expect(outcome.status == 0, "\(outcome)")
+            let verifier = try await Verifier.start(on: bed.client, guest: guest.address)
+            let since = try #require(try pair.status(bed.a, Self.vm)?.since)
+
+            for words in [
+                ["domblkstat", Self.vm, "vda"], ["domstats", Self.vm], ["domiflist", Self.vm], ["dumpxml", Self.vm],
+                ["setmem", Self.vm, "\(guest.memoryMiB)M", "--live"], ["domif-setlink", Self.vm, "tap0", "up"],
+                ["send-key", Self.vm, "KEY_A"],
+            ] {
+                #expect(try daemon.outcome(words).exit == .code(0), "\(words)")
+            }
+            for words in [
+                ["snapshot-create-as", Self.vm, "s", "--disk-only", "--no-metadata"], ["backup-begin", Self.vm],
+                ["blockcopy", Self.vm, "vda", "\(bed.a.stateDirectory)/copy.raw"],
+                ["blockresize", Self.vm, "vda", "128M"],
+            ] {
+                let refused = try daemon.outcome(words)
+                #expect(refused.exit == .code(1), "\(words): \(refused)")
+            }
+            try await verifier.waitForAnswers()
+            var status = try #require(try pair.status(bed.a, Self.vm))
+            #expect(status.state == "protected" && status.since == since, "\(status)")
+
+            // Whoever pauses it is obeyed.
+            try daemon.virsh(["suspend", Self.vm])
+            try await eventually("the pause is seen", within: .seconds(20)) {
+                try pair.romulus(bed.a, ["events", Self.vm]).output.contains("someone else paused the guest")
+                    ? true : nil
+            }
+            try daemon.virsh(["resume", Self.vm])
+            try await verifier.waitForAllAnswers()
+            status = try #require(try pair.status(bed.a, Self.vm))
+            #expect(status.state == "protected" && status.since == since, "\(status)")
+            let report = try await verifier.finish()
+            #expect(report.isClean, "\(report)")
+
+            // It is put away, and comes back with all that it had.
+            let boot = try #require(verifier.control.boot())
+            try daemon.virsh(["managedsave", Self.vm])
+            try await pair.wait(bed.a, Self.vm, for: "waiting", within: .seconds(30))
+            #expect(bed.b.qemus.isEmpty, "nobody takes over")
+            try daemon.virsh(["start", Self.vm])
+            try await pair.wait(bed.a, Self.vm, for: "protected", within: .seconds(60))
+            #expect(verifier.control.boot() == boot)
+
+            // A device comes: protection ends, and the guest runs on.
+            let disk = try GuestDisk.create("\(bed.a.stateDirectory)/more.raw", mebibytes: 16)
+            try daemon.virsh(["attach-disk", Self.vm, disk.path, "vdb", "--live"])
+            try await eventually("the device is seen", within: .seconds(30)) {
+                try pair.status(bed.a, Self.vm)?.state == "protected" ? nil : true
+            }
+            #expect(verifier.control.boot() == boot)
+        }
     }
 
     @Test func whatCannotBeAskedIsTold() async throws {
