@@ -14,7 +14,7 @@ struct ForecastVerb: AsyncParsableCommand {
     @Argument(help: "The VM's name.")
     var vm: VMName
 
-    @Option(help: "The socket of its QMP monitor. Default: the configured one.")
+    @Option(help: "The socket of its QMP monitor. Default: the configured one, else that of the QEMU that runs the VM.")
     var qmp: String?
 
     @Option(help: "The host that would take over. Default: the configured one, or the only peer.")

@@ -4,7 +4,7 @@ import RomulusAPI
 import Synchronization
 
 /// Who else may start a VM here: a libvirt hook asks before each start of a domain, so that no guest runs at two hosts.
-final class StartPermissions: Sendable {
+package final class StartPermissions: Sendable {
     private let node: NodeName
     private let arbiter: (any Arbiter)?
     private let roster: Roster
@@ -67,8 +67,14 @@ final class StartPermissions: Sendable {
         }
     }
 
-    private static func refusal(_ register: Register?, of vm: VMName, at node: NodeName) -> String? {
-        guard let register, register.owner != node else { return nil }
-        return "the register of \(vm) names \(register.owner) (term \(register.term)), which runs it"
+    /// What the VM's register, as it was read, has against a start at `node`; nil where nothing.
+    package static func refusal(_ register: Register?, of vm: VMName, at node: NodeName) -> String? {
+        guard let register else { return nil }
+        guard register.owner == node else {
+            return "the register of \(vm) names \(register.owner) (term \(register.term)), which runs it"
+        }
+        guard register.mode == .paired, let standby = register.standby?.node else { return nil }
+        return
+            "\(standby) was paired with \(node) when \(vm) ran last (term \(register.term)): it may go on with it at any time"
     }
 }
