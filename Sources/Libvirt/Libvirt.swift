@@ -72,6 +72,12 @@ public final class Libvirt: Sendable {
                     "the domain \(domain.name) has no persistent definition, which is what this would change: add the second monitor to"
                         + " the XML that it is created from (docs/LIBVIRT.md)")
             }
+            guard SecondMonitor(in: SecondMonitor.removed(from: xml)) == nil else {
+                throw LibvirtError(
+                    .refused,
+                    "the domain \(domain.name) has a chardev “romulus” that was written by hand: take it out with “virsh edit” first"
+                )
+            }
             let wanted = SecondMonitor(path: "\(monitorDirectory)/\(domain.name).qmp")
             let changed = isUndone ? SecondMonitor.removed(from: xml) : wanted.added(to: xml)
             guard let changed else {

@@ -77,7 +77,7 @@ public protocol AgentService: Sendable {
     /// Whether somebody else may start the VM here.
     func startPermission(of vm: VMName) async throws(APIError) -> StartPermission
 
-    /// The operator says that no other host runs the VM: its next start here is allowed.
+    /// The operator says that no other host runs the VM: it may be started here for five minutes.
     func allowStart(of vm: VMName) async throws(APIError) -> StartPermission
 
     /// All figures in Prometheus text format 0.0.4.

@@ -89,7 +89,7 @@ struct LibvirtMayStartVerb: AsyncParsableCommand {
 
 struct LibvirtAllowVerb: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "allow", abstract: "Let a VM be started on this host once, although another one may run it.",
+        commandName: "allow", abstract: "Let a VM be started on this host, although another one may run it.",
         discussion: "This is your word that no other host runs it. It counts for five minutes.")
 
     @Argument(help: "The VM's name.")

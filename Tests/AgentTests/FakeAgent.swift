@@ -143,6 +143,7 @@ final class FakeAgent: AgentService {
     func protect(_ request: ProtectRequest) async throws(APIError) -> VMStatus {
         note(
             "protect \(request.vm) qmp=\(request.qmp ?? "-") standby=\(request.standby ?? "-") "
+                + (request.manager.map { "manager=\($0.rawValue) " } ?? "")
                 + "level=\(request.level?.rawValue ?? "-") epoch=\(request.epochMilliseconds.map(String.init) ?? "-")")
         if request.standby == "nobody" { throw APIError(.noSuchPeer, "there is no peer “nobody”; the peers are beta") }
         if request.vm.description == "vhost" {

@@ -14,11 +14,16 @@ struct Examination: Sendable {
 
     /// Whether the VM could be protected.
     func check(_ request: CheckRequest) async throws(APIError) -> CheckReport {
-        let vm = request.vm
+        // A VM that is known goes by its name already.
+        var (vm, monitor) = (request.vm, request.qmp)
+        if roster[vm] == nil {
+            let found = try await drivers.finder.find(vm, monitor)
+            (vm, monitor) = (found.vm, found.monitor)
+        }
         let peer = try hosts.usualPeer(request.standby ?? configuration.vms[vm]?.standby)
         var report = CheckReport(vm: vm, standby: peer, problems: [], notes: [])
         let here = configuration.node
-        let (guest, refusals) = try await guest(of: vm, request.qmp)
+        let (guest, refusals) = try await guest(of: vm, monitor)
         report.problems += refusals.map { CheckReport.Finding(host: here, text: $0) }
         report.notes += (guest?.notes ?? []).map { CheckReport.Finding(host: here, text: $0) }
         guard let peer else {

@@ -21,10 +21,10 @@ struct Forecaster: Sendable {
     let processorSleep: ProcessorSleep?
 
     func forecast(_ request: ForecastRequest) async throws(APIError) -> Forecast {
-        let vm = request.vm
-        let configured = configuration.vms[vm]
+        try refuseKnown(request.vm)
+        let (vm, qmp) = try await drivers.finder.find(request.vm, request.qmp)
         try refuseKnown(vm)
-        let qmp = try await drivers.finder.find(vm, request.qmp).monitor
+        let configured = configuration.vms[vm]
         let peer = try hosts.usualPeer(request.standby ?? configured?.standby)
         guard roster.beginWatching(vm) else {
             throw APIError(.refused, "\(vm) is being watched for a forecast already: wait for that one")

@@ -11,7 +11,7 @@ struct GuestFinder: Sendable {
     func find(
         _ vm: VMName, _ asked: String?, by manager: GuestManager? = nil
     ) async throws(APIError) -> (vm: VMName, monitor: String) {
-        if let address = asked ?? configuration.vms[vm]?.qmp { return (vm, address) }
+        if let address = asked ?? (manager == nil ? configuration.vms[vm]?.qmp : nil) { return (vm, address) }
         let guests = guests
         switch try await offPool({ () throws(APIError) in guests.search(for: vm.description, manager) }) {
         case .found(let address, let name):

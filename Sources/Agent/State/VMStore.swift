@@ -29,6 +29,9 @@ package final class VMStore: Sendable {
         /// Which VM of that name this host protected last; absent likewise.
         package var identity: VMIdentity?
 
+        /// The process of a guest that is, or was last, in hand here and runs.
+        var runningHere: Int32? { [guest, left].compactMap { $0 }.first(where: \.isAlive)?.pid }
+
         /// What this host wrote down of the owner's copies.
         package var owners: OwnersCopies {
             get { OwnersCopies(lacking: ownerLacks, in: ownerLacksIn) }
