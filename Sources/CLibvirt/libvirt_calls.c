@@ -38,7 +38,6 @@ static void load(void) {
     TAKE(virGetLastErrorCode);
     TAKE(virConnectOpen);
     TAKE(virConnectClose);
-    TAKE(virConnectGetLibVersion);
     TAKE(virConnectListAllDomains);
     TAKE(virDomainLookupByName);
     TAKE(virDomainLookupByUUIDString);

@@ -65,8 +65,7 @@ public final class Libvirt: Sendable {
     public func prepare(_ name: String, isUndone: Bool) throws(LibvirtError) -> DomainState {
         try ask { [monitorDirectory] (connection) throws(LibvirtError) in
             let domain = try connection.domain(name)
-            let isDefined = domain.isPersistent
-            guard isDefined, let xml = domain.xml(isOfNextStart: true) else {
+            guard domain.isPersistent, let xml = domain.xml(isOfNextStart: true) else {
                 throw LibvirtError(
                     .refused,
                     "the domain \(domain.name) has no persistent definition, which is what this would change: add the second monitor to"

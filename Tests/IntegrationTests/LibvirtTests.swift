@@ -10,7 +10,6 @@ import Testing
         let guest: LibvirtGuest
         let daemon: LibvirtDaemon
         let pair: Pair
-        let image: GuestImage
     }
 
     /// A libvirtd at host A with a domain that is defined and not started, and both agents.
@@ -32,7 +31,7 @@ import Testing
             "      hostnet0: tap0",
         ]
         let pair = try await Pair(on: bed, options)
-        return Parts(guest: guest, daemon: daemon, pair: pair, image: image)
+        return Parts(guest: guest, daemon: daemon, pair: pair)
     }
 
     private func definition(_ daemon: LibvirtDaemon) throws -> String {

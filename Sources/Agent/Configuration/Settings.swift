@@ -160,8 +160,7 @@ enum Settings {
     static let file: [SettingEntry] = [
         node.entry, listen.entry, heartbeatListen.entry, TLS.entry, Peer.entry, Arbiter.entry, Witness.entry, API.entry,
         Metrics.entry, Watchdog.entry, stateDirectory.entry, runtimeDirectory.entry, memoryDirectory.entry,
-        logLevel.entry, Defaults.entry, Detection.entry, Journal.entry, QEMU.entry, Libvirt.entry,
-        VM.entry,
+        logLevel.entry, Defaults.entry, Detection.entry, Journal.entry, QEMU.entry, Libvirt.entry, VM.entry,
     ]
 
     private static func address(_ host: String, _ port: Int) -> (value: HostPort, text: String) {

@@ -13,7 +13,6 @@ struct libvirt_calls {
     __typeof__(&virGetLastErrorCode) virGetLastErrorCode;
     __typeof__(&virConnectOpen) virConnectOpen;
     __typeof__(&virConnectClose) virConnectClose;
-    __typeof__(&virConnectGetLibVersion) virConnectGetLibVersion;
     __typeof__(&virConnectListAllDomains) virConnectListAllDomains;
     __typeof__(&virDomainLookupByName) virDomainLookupByName;
     __typeof__(&virDomainLookupByUUIDString) virDomainLookupByUUIDString;

@@ -41,7 +41,7 @@ package struct RunningCommand: Hashable {
 
     private static let libvirtsMonitor = "charmonitor"
 
-    /// A switch of a chardev, also the bare word, and in the old form with `no` before it.
+    /// A switch of a chardev; the bare word reads as `on`.
     private static func isOn(_ value: String?) -> Bool { value == "on" || value == "yes" || value == "true" }
 
     /// The path in `unix:PATH,server=on,…` where QEMU listens there.
